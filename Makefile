@@ -1,0 +1,35 @@
+# Every target does its own set-up. PYTHON is the interpreter the virtual environment is made from (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+DEMO_MINUTES ?= 8
+
+.PHONY: demo test test-all check format clean
+
+demo: $(READY)  ## the whole main job on two portraits that come inside packages
+	$(RUN) -m demo --minutes $(DEMO_MINUTES)
+
+test: $(READY)  ## all tests but the slow ones
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(READY)  ## all tests
+	$(RUN) -m pytest
+
+check: $(READY)  ## lint, format and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(READY)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Recast needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis

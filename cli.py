@@ -1,0 +1,138 @@
+"""Recast's command line: parse, dispatch, report, exit code.
+
+Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 130 interrupted.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
+
+import tyro
+
+from pipeline.errors import RecastError
+from pipeline.options import ConvertOptions, ExtractOptions, ImportOptions, Options, TrainOptions
+from pipeline.progress import Bar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from pipeline.report import Report
+
+COMMANDS = {"extract": ExtractOptions, "train": TrainOptions, "convert": ConvertOptions, "import": ImportOptions}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        report = run(parse(arguments), Terminal())
+    except RecastError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: nothing is lost, type the same command again", file=sys.stderr)
+        return 130
+    print("\n".join(report.lines()))
+    for problem in report.problems():
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if report.problems() else 0
+
+
+def parse(arguments: list[str] | None) -> Options:
+    """Turn the command line into the options of the command it names.
+
+    Raises:
+        SystemExit: after showing help (0), or what is wrong (2).
+        UsageError: an option has a value that cannot be meant.
+    """
+    commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+    anything: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
+    parsed: Options = tyro.cli(
+        anything,
+        args=arguments,
+        prog="cli.py",
+        description="Recast swaps faces in videos in three steps: extract, train, convert.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return parsed
+
+
+def run(options: Options, console: "Terminal") -> "Report":
+    """Run the stage the options are for; only its own imports are loaded."""
+    match options:
+        case ExtractOptions():
+            from pipeline.extract import extract
+
+            return extract(options, console)
+        case TrainOptions():
+            from pipeline.train import train
+
+            return train(options, console)
+        case ConvertOptions():
+            from pipeline.convert import convert, plan
+
+            planned = plan(options)
+            videos, failed = list(planned.known), []
+            if planned.unknown:
+                from pipeline.extract import extract
+
+                first = ExtractOptions(videos=planned.unknown, person=options.from_person, workspace=options.workspace)
+                extracted = extract(first, console)
+                videos += [one.path for one in extracted.done]
+                failed = extracted.failed
+            report = convert(options, planned.model, videos, console)
+            report.failed = [*failed, *report.failed]
+            return report
+        case ImportOptions():
+            from pipeline.import_model import import_model
+
+            return import_model(options)
+
+
+class Terminal:
+    """Notes and progress bars on stderr; stdout is for the report."""
+
+    def note(self, line: str) -> None:
+        """Print a line above the bars."""
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+
+    @contextmanager
+    def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
+        """Show a bar with rate and time left."""
+        from tqdm import tqdm
+
+        with tqdm(desc=description, total=total, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
+            yield TerminalBar(bar)
+
+
+class TerminalBar:
+    """One tqdm bar."""
+
+    def __init__(self, bar: "tqdm[NoReturn]") -> None:
+        self._bar = bar
+
+    def advance(self, count: int = 1) -> None:
+        """Count more as done."""
+        self._bar.update(count)
+
+    def expect(self, total: int | None) -> None:
+        """Change where the bar ends."""
+        self._bar.total = total
+
+    def status(self, text: str) -> None:
+        """Show a text after the numbers."""
+        self._bar.set_postfix_str(text, refresh=False)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files go and encoders end."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The networks and their files on disk. Imports torch, never the pipeline."""

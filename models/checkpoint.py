@@ -1,0 +1,227 @@
+"""A model on disk: saved as one unit, loaded, imported from the reference tool.
+
+    <model>/state-<steps>/model.json                   sizes, people, loop position
+                          encoder.safetensors          weights
+                          decoder_<person>.safetensors
+                          adam_<person>.safetensors    optimizer moments, by parameter name
+
+A state is written under a temporary name, flushed to the disk and renamed, so a state that is there is whole. The
+newest counts; the one before it is kept. Nothing is ever unpickled but tensors.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models.autoencoder import Decoder, Encoder
+from pipeline.errors import WorkspaceError
+
+VERSION = 1
+STATES_KEPT = 2
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class Training:
+    """How far one person's decoder has come.
+
+    Attributes:
+        samples: faces it was trained on, counted with repetition; 0 is untrained.
+        loss: smoothed L1 of the latest steps, in [0, 1]; None while untrained.
+    """
+
+    samples: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the training loop the next step stands; all counted from 0."""
+
+    epoch: int = 0
+    visit: int = 0
+    inner: int = 0
+    batch: int = 0
+
+
+@dataclass
+class Model:
+    """One encoder, a decoder per person, and all that is needed to train on.
+
+    Attributes:
+        encoder: shared by all people.
+        decoders: by person.
+        trained: by person, as ``decoders``.
+        moments: optimizer tensors by person, named ``<parameter>.<moment>``; missing where never trained.
+        position: where training goes on.
+        steps: optimizer steps taken so far.
+    """
+
+    encoder: Encoder
+    decoders: dict[str, Decoder] = field(default_factory=dict)
+    trained: dict[str, Training] = field(default_factory=dict)
+    moments: dict[str, Tensors] = field(default_factory=dict)
+    position: Position = field(default_factory=Position)
+    steps: int = 0
+
+    def add_person(self, person: str) -> None:
+        """Give a person an untrained decoder, unless there is one."""
+        if person not in self.decoders:
+            self.decoders[person] = Decoder()
+            self.trained[person] = Training()
+
+
+def exists(folder: Path) -> bool:
+    """Say whether a model was ever saved in a folder."""
+    return bool(_states(folder))
+
+
+def save(folder: Path, model: Model) -> Path:
+    """Write a model's state beside the earlier ones, and drop all but the last two.
+
+    Args:
+        folder: of the model; made when missing.
+        model: what to write; stays as it is.
+
+    Returns:
+        Folder of the new state.
+
+    Raises:
+        WorkspaceError: it cannot be written; the earlier states are as they were.
+    """
+    final = folder / f"state-{model.steps:09d}"
+    part = folder / f".{final.name}.part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(part / "encoder.safetensors", model.encoder.state_dict())
+        for person, decoder in model.decoders.items():
+            _write(part / f"decoder_{person}.safetensors", decoder.state_dict())
+        for person, moments in model.moments.items():
+            _write(part / f"adam_{person}.safetensors", moments)
+        (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
+        for path in [*part.iterdir(), part]:
+            _flush(path)
+        if final.exists():  # the same step, saved again at the end of a run: this one holds the later loop position
+            shutil.rmtree(final)
+        part.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise WorkspaceError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
+    for old in _states(folder)[:-STATES_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load(folder: Path, *, for_training: bool = False) -> Model:
+    """Read the newest state of a model, onto the CPU.
+
+    Args:
+        folder: of the model.
+        for_training: read the optimizer moments too.
+
+    Raises:
+        WorkspaceError: there is no model, or it is damaged or from a newer version.
+    """
+    states = _states(folder)
+    if not states:
+        raise WorkspaceError(f"no model in {folder}; run: python cli.py train -n {folder.name}")
+    state = states[-1]
+    try:
+        facts = json.loads((state / "model.json").read_text(encoding="utf-8"))
+        if facts["version"] > VERSION:
+            raise WorkspaceError(f"{state} is of version {facts['version']}, this is {VERSION}: use the newer Recast")
+        return _model(state, facts, for_training)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise WorkspaceError(
+            f"the model state {state} is damaged ({type(error).__name__}: {str(error)[:200]}); "
+            "delete that folder to go back to the state before it"
+        ) from error
+
+
+def load_reference(folder: Path) -> Model:
+    """Read a model of the reference tool: ``encoder.pth`` and a ``decoder<person>.pth`` each.
+
+    Every file holds ``{"state_dict": {name: tensor}, "epoch": n}``; anything but tensors and plain values is refused.
+
+    Raises:
+        WorkspaceError: files are missing, damaged, hold more than tensors, or do not fit the networks.
+    """
+    paths = {path.stem.removeprefix("decoder").strip("_"): path for path in sorted(folder.glob("decoder*.pth"))}
+    if not (folder / "encoder.pth").is_file() or not paths:
+        raise WorkspaceError(f"{folder} holds no encoder.pth with a decoder<person>.pth: name the folder that does")
+    encoder_tensors, epoch = _reference_tensors(folder / "encoder.pth")
+    try:
+        init_dim, code_dim = len(encoder_tensors["conv1.0.weight"]), len(encoder_tensors["linear1.weight"])
+        encoder = Encoder(init_dim, code_dim)
+        encoder.load_state_dict(encoder_tensors)
+        model = Model(encoder, position=Position(epoch=epoch))
+        for person, path in paths.items():
+            model.add_person(person)
+            model.decoders[person].load_state_dict(_reference_tensors(path)[0])
+            model.trained[person].samples = 1  # how many it were, the files do not say
+    except (KeyError, RuntimeError) as error:
+        raise WorkspaceError(f"the files in {folder} do not fit this model: {str(error)[:300]}") from error
+    return model
+
+
+def _reference_tensors(path: Path) -> tuple[Tensors, int]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(content["state_dict"]), int(content.get("epoch", 0))
+    except Exception as error:  # torch raises whatever a damaged or hostile file provokes
+        raise WorkspaceError(f"cannot read {path} as tensors ({type(error).__name__}); nothing was imported") from error
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "init_dim": model.encoder.init_dim,
+        "code_dim": model.encoder.code_dim,
+        "steps": model.steps,
+        "position": asdict(model.position),
+        "people": {person: asdict(training) for person, training in model.trained.items()},
+    }
+
+
+def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
+    encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
+    encoder.load_state_dict(load_file(state / "encoder.safetensors"))
+    model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+    for person, training in facts["people"].items():
+        model.add_person(person)
+        model.decoders[person].load_state_dict(load_file(state / f"decoder_{person}.safetensors"))
+        model.trained[person] = Training(**training)
+        moments = state / f"adam_{person}.safetensors"
+        if for_training and moments.is_file():
+            model.moments[person] = load_file(moments)
+    return model
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("state-*"))
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+
+
+def _flush(path: Path) -> None:
+    """Make sure a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and writes their entries through by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() and os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

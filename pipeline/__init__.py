@@ -1,0 +1,1 @@
+"""The three stages (extract, train, convert) and what they are made of."""

@@ -1,0 +1,28 @@
+"""The arrays that modules hand each other, by name.
+
+Pictures are BGR, rows first; points are (x, y) in px with pixel centres at integers; transforms are named
+``<to>_from_<from>`` and map column vectors (x, y, 1).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""(H, W, 3) BGR, 8 bits per channel."""
+
+Mask = npt.NDArray[np.float32]
+"""(H, W) in [0, 1]."""
+
+Points = npt.NDArray[np.float64]
+"""(N, 2): x, y."""
+
+Boxes = npt.NDArray[np.float64]
+"""(N, 4) or (4,): left, top, right, bottom."""
+
+Affine = npt.NDArray[np.float64]
+"""(2, 3)."""
+
+Samples = npt.NDArray[Any]
+"""(H, W) samples of one plane of a frame, 8 or 16 bits."""

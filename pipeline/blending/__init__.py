@@ -1,0 +1,1 @@
+"""A new face put into a frame: mask, colour, paste."""

@@ -1,0 +1,124 @@
+"""Where a face lies: the similarity transform from frame to crop.
+
+Convention: points are (x, y) in px, pixel centres at integers; matrices are (2, 3), float64, and map column vectors
+(x, y, 1). ``crop_from_frame`` maps frame px to crop px. Images are (H, W, 3) BGR uint8.
+"""
+
+from typing import Any, TypeVar, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays import Affine, Image, Points
+
+Picture = TypeVar("Picture", bound=npt.NDArray[Any])
+
+CROP_PX = 256  # the size all numbers of this module are given in; other sizes scale them
+SEEN_PX = 180  # side of the central square of a crop that the model sees
+FINEST = 8  # times; beyond it a face fills a frame of 16k
+
+TEMPLATE = np.array([[101, 109], [155, 109], [128, 139], [106, 170], [150, 170]], dtype=np.float64)
+"""(5, 2): where left eye, right eye, nose, left and right mouth corner (as seen in the picture) lie in a 256 px crop.
+
+The mean shape of MTCNN's landmarks over seven clips, made symmetric, 54 px between the eyes: then the face from
+forehead to chin (MTCNN's box) spans y = 45 … 210 of the 38 … 218 that the model sees (docs/conventions.md).
+"""
+
+
+def fit_similarity(from_points: Points, to_points: Points) -> Affine:
+    """Find rotation, one scale and shift that bring points nearest to others in least squares.
+
+    Closed form over complex numbers, the 2-D case without mirroring of Umeyama, "Least-squares estimation of
+    transformation parameters between two point patterns", PAMI 13(4), 1991.
+
+    Args:
+        from_points: (N, 2), N >= 2, not all equal.
+        to_points: (N, 2).
+
+    Returns:
+        (2, 3), maps ``from_points`` near ``to_points``.
+
+    Raises:
+        ValueError: all ``from_points`` are one point.
+    """
+    centre_from, centre_to = from_points.mean(axis=0), to_points.mean(axis=0)
+    a = (from_points - centre_from) @ np.array([1, 1j])
+    b = (to_points - centre_to) @ np.array([1, 1j])
+    spread = float((np.abs(a) ** 2).sum())
+    if spread == 0:
+        raise ValueError("points that all lie in one place fix no transform")
+    turn = complex((a.conj() * b).sum() / spread)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.column_stack([linear, centre_to - linear @ centre_from])
+
+
+def align(landmarks: Points, size: int = CROP_PX) -> Affine:
+    """Find the transform that brings five landmarks onto the template of a crop.
+
+    Args:
+        landmarks: (5, 2) in frame px: left eye, right eye, nose, left and right mouth corner as seen in the picture.
+        size: width and height of the crop in px.
+
+    Returns:
+        ``crop_from_frame``, (2, 3).
+    """
+    return scale_crop(fit_similarity(landmarks, TEMPLATE), size)
+
+
+def scale_crop(crop_from_frame: Affine, size: int) -> Affine:
+    """Turn a transform into a 256 px crop into one for a crop of ``size`` px with the same borders."""
+    return enlarge(crop_from_frame, size / CROP_PX)
+
+
+def invert(matrix: Affine) -> Affine:
+    """Invert a (2, 3) transform."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def transform(points: Points, matrix: Affine) -> Points:
+    """Map (N, 2) points through a (2, 3) transform."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def cut_crop(frame: Image, crop_from_frame: Affine, size: int = CROP_PX) -> Image:
+    """Resample the part of a frame that a crop shows; what lies outside the frame repeats its edge.
+
+    Args:
+        frame: (H, W, 3).
+        crop_from_frame: (2, 3), for this ``size``.
+        size: width and height of the crop in px.
+
+    Returns:
+        (size, size, 3).
+    """
+    return warp(frame, crop_from_frame, (size, size), border=cv2.BORDER_REPLICATE)
+
+
+def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int) -> Picture:
+    """Resample a picture through a transform, without aliasing where it becomes smaller.
+
+    Where it shrinks by two or more, a picture that many times larger is made and averaged down.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        to_from: (2, 3), maps px of ``image`` to px of the result.
+        size_wh: width and height of the result.
+        border: OpenCV's name of what lies outside ``image``.
+
+    Returns:
+        Of ``size_wh``, type and channels as ``image``.
+    """
+    zoom = float(np.sqrt(abs(np.linalg.det(to_from[:, :2]))))
+    finer = min(int(1 / zoom), FINEST) if zoom > 0 else 1
+    if finer < 2:
+        return cast(Picture, cv2.warpAffine(image, to_from, size_wh, flags=cv2.INTER_LINEAR, borderMode=border))
+    larger = (size_wh[0] * finer, size_wh[1] * finer)
+    made = cv2.warpAffine(image, enlarge(to_from, finer), larger, flags=cv2.INTER_LINEAR, borderMode=border)
+    return cast(Picture, cv2.resize(made, size_wh, interpolation=cv2.INTER_AREA))
+
+
+def enlarge(matrix: Affine, factor: float) -> Affine:
+    """Follow a transform by an enlargement of its result, about the result's upper left corner (at -0.5, -0.5)."""
+    return np.column_stack([matrix[:, :2] * factor, matrix[:, 2] * factor + (factor - 1) / 2])

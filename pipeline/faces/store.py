@@ -1,0 +1,171 @@
+"""What extract learned of one video: an SQLite file, written in transactions, read by frame.
+
+Tables (version 1; kept in ``user_version``):
+    facts(key, value)                  JSON values: source, options, probe facts, finished, damaged
+    frames(frame, pts)                 every frame looked at
+    faces(frame, track, person, crop, score, box, landmarks, crop_from_frame)
+                                       ``crop``: file name or NULL where none was written; geometry as JSON lists
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from pipeline.arrays import Affine
+from pipeline.errors import WorkspaceError
+from pipeline.faces.detection import Face
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL);
+CREATE TABLE faces (
+    frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
+    box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
+);
+"""
+
+
+@dataclass(frozen=True)
+class StoredFace:
+    """A face of a video as the store holds it.
+
+    Attributes:
+        frame: index of its frame.
+        track: number of its track in the video.
+        person: name it was extracted under; the folder its crop lies in now may say otherwise.
+        crop: file name of its crop; None where none was written.
+        face: box, score and landmarks in frame px.
+        crop_from_frame: (2, 3), maps frame px to px of a 256 crop.
+    """
+
+    frame: int
+    track: int
+    person: str
+    crop: str | None
+    face: Face
+    crop_from_frame: Affine
+
+
+class FaceStore:
+    """The store of one video, open for reading and writing.
+
+    Args:
+        path: the file; made with its folder when ``create`` is set.
+        create: make the file when it is missing.
+
+    Raises:
+        WorkspaceError: the file is missing, no store, or from a newer version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        if not create and not path.is_file():
+            raise WorkspaceError(f"no faces recorded in {path}: run python cli.py extract on the video")
+        try:
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path)
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise WorkspaceError(
+                f"cannot use {path}: {error}; if it is damaged, delete it and extract again"
+            ) from error
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise WorkspaceError(f"{self.path} is of version {version}, this is {VERSION}: use the newer Recast")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        if version == 0:
+            with self._db:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def fact(self, key: str) -> Any:
+        """Return what was recorded under a key; None where nothing was."""
+        row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def record_facts(self, **facts: Any) -> None:
+        """Record JSON values under their keys."""
+        with self._db:
+            self._db.executemany("REPLACE INTO facts VALUES (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
+
+    def record(self, frames: Iterable[tuple[int, int]], faces: Iterable[StoredFace]) -> None:
+        """Record frames, as (index, pts), and their faces: all of them or, after a crash, none."""
+        with self._db:
+            self._db.executemany("REPLACE INTO frames VALUES (?, ?)", frames)
+            self._db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, faces))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._db:
+            for statement in ("DELETE FROM facts", "DELETE FROM frames", "DELETE FROM faces"):
+                self._db.execute(statement)
+
+    def frame_count(self) -> int:
+        """Number of frames looked at so far."""
+        return int(self._db.execute("SELECT count(*) FROM frames").fetchone()[0])
+
+    def face_count(self) -> int:
+        """Number of faces found so far."""
+        return int(self._db.execute("SELECT count(*) FROM faces").fetchone()[0])
+
+    def frames_with_faces(self) -> int:
+        """Number of frames that show at least one face."""
+        return int(self._db.execute("SELECT count(DISTINCT frame) FROM faces").fetchone()[0])
+
+    def people(self) -> list[str]:
+        """Names the faces were extracted under."""
+        return [row[0] for row in self._db.execute("SELECT DISTINCT person FROM faces ORDER BY person")]
+
+    def next_track(self) -> int:
+        """Number of the first track not used yet."""
+        return int(self._db.execute("SELECT coalesce(max(track) + 1, 0) FROM faces").fetchone()[0])
+
+    def faces(self, first_frame: int = 0) -> list[StoredFace]:
+        """Return all faces from a frame on, in order of frame, then track."""
+        with closing(
+            self._db.execute("SELECT * FROM faces WHERE frame >= ? ORDER BY frame, track", (first_frame,))
+        ) as rows:
+            return [_stored_face(row) for row in rows]
+
+
+def _row(stored: StoredFace) -> tuple[object, ...]:
+    face = stored.face
+    geometry = (face.box, face.landmarks, stored.crop_from_frame)
+    return (
+        stored.frame,
+        stored.track,
+        stored.person,
+        stored.crop,
+        face.score,
+        *(json.dumps(np.round(values, 4).tolist()) for values in geometry[:2]),
+        json.dumps(np.round(stored.crop_from_frame, 8).tolist()),
+    )
+
+
+def _stored_face(row: tuple[Any, ...]) -> StoredFace:
+    frame, track, person, crop, score, *geometry = row
+    box, landmarks, crop_from_frame = (np.array(json.loads(text), dtype=np.float64) for text in geometry)
+    return StoredFace(frame, track, person, crop, Face(box, score, landmarks), crop_from_frame)

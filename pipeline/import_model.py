@@ -1,0 +1,46 @@
+"""Take over models that the reference tool trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import checkpoint
+from models.checkpoint import Model
+from pipeline.errors import WorkspaceError
+from pipeline.options import ImportOptions
+from pipeline.report import some
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import took over."""
+
+    folder: Path
+    model: Model
+
+    def lines(self) -> list[str]:
+        """Who is in the model, and where it is."""
+        encoder = self.model.encoder
+        return [
+            f"imported {some(sorted(self.model.decoders))} "
+            f"(--init-dim {encoder.init_dim} --code-dim {encoder.code_dim})",
+            f"model: {self.folder}",
+        ]
+
+    def problems(self) -> list[str]:
+        """Nothing: an import succeeds as a whole or not."""
+        return []
+
+
+def import_model(options: ImportOptions) -> ImportReport:
+    """Take over a model of the reference tool under a new name.
+
+    Raises:
+        WorkspaceError: the name is taken, or the files are no such model.
+    """
+    folder = Workspace(options.workspace).model(options.model_name)
+    if checkpoint.exists(folder):
+        raise WorkspaceError(f"there is a model in {folder} already: choose another name with -n")
+    model = checkpoint.load_reference(options.folder)
+    checkpoint.save(folder, model)
+    return ImportReport(folder, model)

@@ -1,0 +1,171 @@
+"""What a video file says of itself, without decoding more than its first frame."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.errors import MediaError
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a video's main video stream, as a person sees it: upright.
+
+    Attributes:
+        path: the file.
+        width, height: of the upright picture, px.
+        time_base: seconds per timestamp unit, exact.
+        average_rate: frames per second, exact; None where the file does not say.
+        frames_claimed: what the header says; 0 where it says nothing, and it can be wrong.
+        duration_s: of the longest stream, by the header; None where it does not say.
+        upright_filters: what turns a decoded picture upright, as names and arguments of ffmpeg filters.
+        sample_aspect_ratio: width of a pixel over its height, upright; 1 is square.
+        pixel_format: of the decoded frames, ffmpeg's name.
+        bit_depth: bits per colour component.
+        colour: ffmpeg's numbers for matrix, primaries, transfer and range (2, 2, 2, 0: not said).
+        audio_codecs: of the audio streams, in order.
+    """
+
+    path: Path
+    width: int
+    height: int
+    time_base: Fraction
+    average_rate: Fraction | None
+    frames_claimed: int
+    duration_s: float | None
+    upright_filters: tuple[tuple[str, str], ...]
+    sample_aspect_ratio: Fraction
+    pixel_format: str
+    bit_depth: int
+    colour: "Colour"
+    audio_codecs: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """The same as plain JSON values; fractions as text."""
+        return {key: str(value) if isinstance(value, Path | Fraction) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How numbers become colours: ffmpeg's codes (ITU-T H.273), and 2 or 0 where a file does not say."""
+
+    matrix: int
+    primaries: int
+    transfer: int
+    range: int
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read the facts of a video file.
+
+    Raises:
+        MediaError: the file is missing, no video, or its first frame cannot be decoded.
+    """
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        return describe(path, container, stream, first_frame(container, stream, path))
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a local media file for reading.
+
+    Raises:
+        MediaError: it is missing or no media file.
+    """
+    if not path.exists():
+        raise MediaError(f"no such file: {path}")
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder: name a video file in it")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes): copy it again from where it came")
+    try:
+        # The prefix keeps ffmpeg from reading a name with a colon as the name of a protocol.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"cannot read {path} as video: {error.strerror or error}; is it complete, and does it play elsewhere?"
+        ) from error
+    assert isinstance(container, InputContainer)
+    return container
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the main video stream: ffmpeg's choice, never a cover picture.
+
+    Raises:
+        MediaError: there is none.
+    """
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not moving:
+        raise MediaError(f"{path} has no video stream: name a file that shows pictures")
+    best = container.streams.best("video")
+    stream = best if best in moving else moving[0]
+    assert isinstance(stream, VideoStream)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
+    """Decode until the first frame that comes.
+
+    Raises:
+        MediaError: none comes.
+    """
+    try:
+        for packet in container.demux(stream):
+            try:
+                for frame in packet.decode():
+                    assert isinstance(frame, VideoFrame)
+                    return frame
+            except av.error.FFmpegError:
+                continue
+    except av.error.FFmpegError as error:
+        raise MediaError(f"cannot decode {path}: {error.strerror or error}") from error
+    raise MediaError(f"cannot decode {path}: not one frame comes out of it")
+
+
+def describe(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
+    """Put the facts together from the container, its video stream and that stream's first frame."""
+    upright = upright_filters(frame)
+    turned = any(name == "transpose" for name, _ in upright)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        time_base=Fraction(stream.time_base or Fraction(1, 1000)),
+        average_rate=Fraction(stream.average_rate) if stream.average_rate else None,
+        frames_claimed=stream.frames,
+        duration_s=container.duration / av.time_base if container.duration else None,
+        upright_filters=upright,
+        sample_aspect_ratio=1 / aspect if turned else aspect,
+        pixel_format=frame.format.name,
+        bit_depth=max(component.bits for component in frame.format.components),
+        colour=Colour(frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range),
+        audio_codecs=tuple(s.codec_context.name for s in container.streams.audio if s.codec_context),
+    )
+
+
+def upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:
+    """Ffmpeg filters that turn a decoded frame as its display matrix asks (quarter turns and mirrors).
+
+    The matrix maps stored to shown coordinates, x' = ax + cy, y' = bx + dy, in 16.16 fixed point
+    (ISO/IEC 14496-12, 8.2.2); y points down.
+    """
+    matrix = next((bytes(s) for s in cast(Iterable[Any], frame.side_data) if s.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return ()
+    a, b, _, c, d = struct.unpack("=9i", matrix)[:5]
+    if abs(b) > abs(a):  # the axes change places
+        direction = {(True, False): "clock", (False, True): "cclock", (True, True): "cclock_flip"}
+        return (("transpose", direction.get((b > 0, c > 0), "clock_flip")),)
+    return (*((("hflip", ""),) if a < 0 else ()), *((("vflip", ""),) if d < 0 else ()))

@@ -1,0 +1,203 @@
+"""A finished video: frames encoded by one ffmpeg process, sound and all else taken over from the original.
+
+Frames go to ffmpeg through a pipe in the NUT format, with their own timestamps, so that a variable frame rate
+survives exactly. The original is ffmpeg's second input, from which streams are copied.
+"""
+
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.errors import MediaError, UsageError
+from pipeline.media.pixels import Patch, PixelFormat, compose
+from pipeline.media.probe import VideoInfo
+from pipeline.media.reader import Frame
+
+LAST_WORDS = 5  # lines of ffmpeg's that an error shows
+END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
+BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})  # what MP4 takes as it is
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How to encode: ffmpeg's name of the encoder, its quality and speed."""
+
+    codec: str = "libx264"
+    crf: int = 18
+    preset: str = "medium"
+
+
+def find_ffmpeg() -> str:
+    """Return the ffmpeg on PATH, or else the one that comes with imageio-ffmpeg.
+
+    Raises:
+        MediaError: there is neither.
+    """
+    try:
+        return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MediaError("no ffmpeg found; run: pip install imageio-ffmpeg") from error
+
+
+def build_command(output: Path, like: VideoInfo, pixels: PixelFormat, encoding: Encoding) -> list[str]:
+    """Build the arguments of the ffmpeg process that encodes and puts everything together.
+
+    Args:
+        output: file to write; its suffix chooses the container.
+        like: the original, whose sound, subtitles, chapters and metadata are kept.
+        pixels: of the frames that come through the pipe.
+        encoding: how to encode.
+    """
+    frames = ffmpeg.input("pipe:0", format="nut")
+    original = ffmpeg.input(f"file:{like.path}", protocol_whitelist="file")
+    mp4 = output.suffix.lower() in (".mp4", ".mov", ".m4v")
+    options: dict[str, Any] = {
+        "c:v": encoding.codec,
+        "pix_fmt": pixels.name,
+        "vf": _tag_filters(like, pixels),
+        "fps_mode": "passthrough",
+        "enc_time_base": f"{like.time_base.numerator}:{like.time_base.denominator}",
+        "crf": encoding.crf,
+        "preset": encoding.preset,
+        "c:a": "copy",
+        "map_metadata": "1",
+        "map_chapters": "1",
+        "max_interleave_delta": "0",
+    }
+    if mp4:
+        options["movflags"] = "+faststart"
+        if like.time_base.numerator == 1:
+            options["video_track_timescale"] = like.time_base.denominator
+        for index, codec in enumerate(like.audio_codecs):
+            if codec not in BROWSER_AUDIO:
+                options[f"c:a:{index}"] = "aac"
+    if encoding.codec in ("libx265", "hevc_nvenc", "hevc_videotoolbox") and mp4:
+        options["tag:v"] = "hvc1"
+    command = ffmpeg.output(frames["v:0"], original["a?"], f"file:{output}", **options)
+    quiet = command.global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y")
+    return list(map(str, quiet.compile(cmd=find_ffmpeg())))
+
+
+def recoded_audio(output: Path, like: VideoInfo) -> list[str]:
+    """Names of the audio codecs of the original that the output's container cannot hold, and become AAC."""
+    mp4 = output.suffix.lower() in (".mp4", ".mov", ".m4v")
+    return [codec for codec in like.audio_codecs if mp4 and codec not in BROWSER_AUDIO]
+
+
+def _tag_filters(like: VideoInfo, pixels: PixelFormat) -> str:
+    """Ffmpeg filters that say what the raw frames cannot: pixel shape and colours; samples stay as they are."""
+    aspect, colour = like.sample_aspect_ratio, pixels.colour
+    names = {
+        "range": colour.range,
+        "colorspace": colour.matrix,
+        "color_primaries": colour.primaries,
+        "color_trc": colour.transfer,
+    }
+    said = ":".join(f"{name}={value}" for name, value in names.items())
+    return f"setsar={aspect.numerator}/{aspect.denominator},setparams={said}"
+
+
+class VideoWriter:
+    """Encodes frames into a video file that has the sound and metadata of the original.
+
+    Args:
+        output: file to write; give a temporary name and rename it when the block has ended well.
+        like: the original.
+        encoding: how to encode.
+
+    Raises:
+        UsageError: the encoder refuses what was asked of it.
+        MediaError: ffmpeg ends early; the message has its last words.
+    """
+
+    def __init__(self, output: Path, like: VideoInfo, encoding: Encoding) -> None:
+        self.output, self.pixels = output, PixelFormat.for_video(like)
+        self._encoding, self._time_base = encoding, like.time_base
+        command = build_command(output, like, self.pixels, encoding)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._pipe, self._stream = self._open_pipe(like.average_rate)
+
+    def _open_pipe(self, rate: Fraction | None) -> tuple[OutputContainer, VideoStream]:
+        assert self._process.stdin is not None
+        pipe = av.open(self._process.stdin, "w", format="nut", options={"write_index": "0"})
+        stream = pipe.add_stream("rawvideo", rate=rate or 25)
+        stream.width, stream.height, stream.pix_fmt = self.pixels.width, self.pixels.height, self.pixels.name
+        stream.time_base = stream.codec_context.time_base = self._time_base
+        return pipe, stream
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._words.append(line.decode(errors="replace").strip())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def write(self, frame: Frame, patches: Sequence[Patch] = ()) -> None:
+        """Encode a frame with what was drawn into it, at the frame's own timestamp."""
+        native = compose(frame.native, patches, self.pixels)
+        native.pts, native.time_base = frame.pts, self._time_base
+        self._mux(native)
+
+    def _mux(self, native: VideoFrame | None) -> None:
+        try:
+            self._pipe.mux(self._stream.encode(native))
+        except (OSError, ValueError) as error:  # a broken pipe: ffmpeg is gone
+            raise self._failure() from error
+
+    def close(self) -> None:
+        """End the file; it is whole when this returns.
+
+        Raises:
+            MediaError: ffmpeg failed.
+        """
+        self._mux(None)
+        try:
+            self._pipe.close()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        except OSError as error:
+            raise self._failure() from error
+        if self._process.wait(END_TIMEOUT_S) != 0:
+            raise self._failure()
+        self._listener.join()
+
+    def abandon(self) -> None:
+        """Stop ffmpeg; what it wrote is not to be used."""
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+
+    def _failure(self) -> MediaError | UsageError:
+        self.abandon()
+        words = " / ".join(self._words) or f"exit code {self._process.returncode}"
+        if "Unknown encoder" in words:
+            return UsageError(f"this ffmpeg has no encoder {self._encoding.codec!r}; see: {find_ffmpeg()} -encoders")
+        return MediaError(f"ffmpeg could not write {self.output.name}: {words}")

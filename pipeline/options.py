@@ -1,0 +1,139 @@
+"""Every option of every command: name, type, default, help and check, once.
+
+The command line is made from these classes (``cli.py``), and the stages take the same objects.
+This module must stay quick to import: ``cli.py --help`` loads it and little else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pipeline.errors import UsageError
+
+Short = tyro.conf.arg
+
+
+def _require(claim: bool, message: str) -> None:
+    if not claim:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceOptions:
+    """Shared by all commands."""
+
+    workspace: Path = Path("workspace")
+    """Folder that holds all data, models and results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(WorkspaceOptions):
+    """Find the faces of videos and write aligned crops into a folder per person."""
+
+    videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional]
+    """Videos to look through."""
+    person: str | None = None
+    """Who is in the videos (default: named after each video file)."""
+    every: int = 1
+    """Write the crops of every N-th frame only; faces of all frames are recorded all the same."""
+    size: int = 256
+    """Width and height of a crop in px."""
+    min_face: int = 32
+    """Smallest face to look for, width and height in px of the frame."""
+    min_confidence: float = 0.95
+    """Smallest detector score that counts as a face, 0 to 1."""
+    again: bool = False
+    """Forget what is known of these videos, delete their crops, and start over."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
+        _require(self.every >= 1, f"--every {self.every}: must be 1 or more")
+        _require(64 <= self.size <= 1024, f"--size {self.size}: must be 64 to 1024 px")
+        _require(self.min_face >= 12, f"--min-face {self.min_face}: the detector sees nothing below 12 px")
+        _require(0 < self.min_confidence <= 1, f"--min-confidence {self.min_confidence}: must be above 0, at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(WorkspaceOptions):
+    """Train one shared encoder and one decoder per person."""
+
+    data_dir: Annotated[Path | None, Short(aliases=["-d"])] = None
+    """Folder of per-person folders of face pictures (default: WORKSPACE/data)."""
+    model_name: Annotated[str, Short(aliases=["-n"])] = "model"
+    """Name of the model: its folder under WORKSPACE/output."""
+    batch_size: Annotated[int, Short(aliases=["-b"])] = 64
+    """Faces per step."""
+    init_dim: int = 32
+    """Channels of the encoder's first convolution."""
+    code_dim: int = 1024
+    """Length of the code between encoder and decoder."""
+    log_interval: int = 1
+    """Refresh the status every N batches; save model and previews every N epochs."""
+    epochs: int = 100_000_000
+    """Train until this epoch (one epoch visits every person once)."""
+    inner_loop: int = 100
+    """Passes over a person's faces before the next person is visited."""
+    lr: float = 5e-5
+    """Learning rate."""
+    no_cuda: bool = False
+    """Train on the CPU even where there is a CUDA device."""
+    seed: int = 1
+    """Seed of everything random."""
+    fix_enc: bool = False
+    """Keep the encoder as it is and train the decoders alone."""
+    max_minutes: float | None = None
+    """Stop this run after so many minutes."""
+    max_steps: int | None = None
+    """Stop this run after so many batches."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop"):
+            value = getattr(self, name)
+            _require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        _require(0 < self.lr < 1, f"--lr {self.lr}: must be above 0 and below 1")
+        _require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
+        _require(self.max_minutes is None or self.max_minutes > 0, f"--max-minutes {self.max_minutes}: must be above 0")
+        _require(self.max_steps is None or self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(WorkspaceOptions):
+    """Draw one person's face over another's in videos."""
+
+    videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional] = ()
+    """Videos to convert (default: every video of the workspace in which the --from person was found)."""
+    from_person: Annotated[str, tyro.conf.arg(name="from")]
+    """Who stands in the footage."""
+    to_person: Annotated[str, tyro.conf.arg(name="to")]
+    """Whose face is drawn in."""
+    model_name: Annotated[str, Short(aliases=["-n"])] = "model"
+    """Name of the model under WORKSPACE/output."""
+    output: Annotated[Path | None, Short(aliases=["-o"])] = None
+    """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
+    crf: int = 18
+    """Quality of the encoded video: smaller is better and larger, 0 to 51."""
+    preset: str = "medium"
+    """Speed of the encoder: ultrafast … medium … veryslow."""
+    codec: str = "libx264"
+    """ffmpeg's name of the video encoder."""
+    no_cuda: bool = False
+    """Run the model on the CPU even where there is a CUDA device."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.crf <= 63, f"--crf {self.crf}: must be 0 to 63")
+        _require(self.from_person != self.to_person, f"--from and --to are both {self.from_person!r}: nothing to swap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(WorkspaceOptions):
+    """Take over a model of the reference tool: encoder.pth and decoder<person>.pth."""
+
+    folder: Annotated[Path, tyro.conf.arg(metavar="DIR"), tyro.conf.Positional]
+    """Folder that holds encoder.pth and a decoder<person>.pth per person."""
+    model_name: Annotated[str, Short(aliases=["-n"])] = "model"
+    """Name the model gets under WORKSPACE/output."""
+
+
+Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions

@@ -1,0 +1,27 @@
+"""What every stage gives back: words for the person, and what went wrong."""
+
+from typing import Protocol
+
+
+class Report(Protocol):
+    """The outcome of a command."""
+
+    def lines(self) -> list[str]:
+        """What was done, what was skipped and why, where the result is."""
+
+    def problems(self) -> list[str]:
+        """What could not be done, a line each; the command fails when there are any."""
+
+
+def in_words(seconds: float) -> str:
+    """Say a duration in the unit that suits it."""
+    for limit, unit, length in ((90, "seconds", 1), (5400, "minutes", 60), (172_800, "hours", 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def some(words: list[str], shown: int = 5) -> str:
+    """List words for a person; the many are cut short."""
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return ", ".join(words[:shown]) + more

@@ -1,0 +1,1 @@
+"""What training needs besides the model: faces in memory, augmentation, previews."""

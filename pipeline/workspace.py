@@ -1,0 +1,130 @@
+"""Every path of the workspace, and writing files so that they are whole or not there."""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UsageError, WorkspaceError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+LONGEST_NAME = 100  # characters; with "_<frame>_<track>.png" it stays below the 255 bytes of common file systems
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+_PUNCTUATION = frozenset(" ._-")
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text can name a person, model or video on every system's file system."""
+    if not 0 < len(text) <= LONGEST_NAME or text[0] in ". " or text[-1] in ". ":
+        return False
+    if text.split(".", maxsplit=1)[0].lower() in _RESERVED:
+        return False
+    return all(_may_stand_in_name(character) for character in text)
+
+
+def checked_name(text: str, what: str) -> str:
+    """Return the text if it can name a ``what`` (person, model), else raise UsageError."""
+    if not is_name(text):
+        raise UsageError(
+            f"{text!r} cannot name a {what}: use letters, digits, space, '.', '_' and '-', "
+            f"at most {LONGEST_NAME}, not starting with a dot"
+        )
+    return text
+
+
+def name_from_file(path: Path) -> str:
+    """Make a valid name from a file's own: what cannot stand in a name becomes ``_``."""
+    stem = unicodedata.normalize("NFC", path.stem)
+    name = "".join(c if _may_stand_in_name(c) else "_" for c in stem)[:LONGEST_NAME].strip(". ")
+    return name if is_name(name) else f"video_{name}"[:LONGEST_NAME].strip(". ")
+
+
+def _may_stand_in_name(character: str) -> bool:
+    return character in _PUNCTUATION or unicodedata.category(character)[0] in "LMN"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds everything a run leaves.
+
+    Args:
+        root: the folder; made when something is first written into it.
+    """
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Folder of per-person folders of crops."""
+        return self.root / "data"
+
+    @property
+    def videos(self) -> Path:
+        """Folder of what extract learned, a folder per video."""
+        return self.root / "videos"
+
+    @property
+    def converted(self) -> Path:
+        """Folder of finished videos."""
+        return self.root / "converted"
+
+    def person(self, name: str) -> Path:
+        """Folder of a person's crops."""
+        return self.data / checked_name(name, "person")
+
+    def model(self, name: str) -> Path:
+        """Folder of a model."""
+        return self.root / "output" / checked_name(name, "model")
+
+    def store(self, video: str) -> Path:
+        """File of what extract learned of a video."""
+        return self.videos / video / "faces.sqlite"
+
+    def stores(self) -> list[Path]:
+        """The store files of all videos, by name."""
+        return sorted(self.videos.glob("*/faces.sqlite"))
+
+
+def list_people(data_dir: Path) -> list[str]:
+    """Names of the folders in a data folder that hold at least one picture, sorted."""
+    if not data_dir.is_dir():
+        return []
+    return sorted(f.name for f in data_dir.iterdir() if f.is_dir() and not f.name.startswith(".") and list_pictures(f))
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Picture files directly in a folder, sorted by name; hidden files are left out."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``final``; rename it there when the block succeeds, delete it when not.
+
+    The temporary name keeps the suffix, so that encoders that go by it do the right thing.
+
+    Raises:
+        WorkspaceError: the folder cannot be made or the file cannot be put there.
+    """
+    temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(final)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write {final}: {error.strerror or error}; check the disk and the folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: Path, content: bytes) -> None:
+    """Write a whole file at once: after a crash it holds the old content or the new, never half."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(content)
