@@ -4,6 +4,7 @@ Pictures are BGR, rows first; points are (x, y) in px with pixel centres at inte
 ``<to>_from_<from>`` and map column vectors (x, y, 1).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,19 @@ Affine = npt.NDArray[np.float64]
 
 Samples = npt.NDArray[Any]
 """(H, W) samples of one plane of a frame, 8 or 16 bits."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A part of a frame that was drawn anew.
+
+    Attributes:
+        left, top: where it lies, px of the frame; even.
+        image: (H, W, 3) BGR, H and W even or reaching the frame's edge.
+        changed: (H, W) bool, where it differs from the frame.
+    """
+
+    left: int
+    top: int
+    image: Image
+    changed: npt.NDArray[np.bool_]

@@ -9,7 +9,7 @@ import torch
 
 from models import checkpoint
 from models.checkpoint import Model
-from pipeline.arrays import Image
+from pipeline.arrays import Image, Patch
 from pipeline.blending.color import match_color
 from pipeline.blending.masks import outline_mask
 from pipeline.blending.paste import apply_patch, paste_face
@@ -19,7 +19,6 @@ from pipeline.faces.alignment import cut_crop, invert
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, StoredFace
 from pipeline.faces.videos import fingerprint, is_extracted, name_video
-from pipeline.media.pixels import Patch
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, VideoWriter, recoded_audio
 from pipeline.options import ConvertOptions
@@ -191,7 +190,8 @@ def _swapped(
 
 def _patch(image: Image, original: Image, face: Image, stored: StoredFace) -> Patch | None:
     mask = outline_mask()
-    return paste_face(image, match_color(face, original, mask), mask, invert(stored.crop_from_frame))
+    core = mask * (mask >= 1)  # where no hair or background is, whoever it is
+    return paste_face(image, match_color(face, original, core), mask, invert(stored.crop_from_frame))
 
 
 def _videos_of(workspace: Workspace, person: str) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ from pipeline.media.probe import VideoInfo
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.progress import Console
-from pipeline.workspace import Workspace, checked_name, write_bytes
+from pipeline.workspace import Workspace, write_bytes
 
 BATCH_PIXELS = 8_000_000  # frames detected at once: the detector's pyramid needs some 40 bytes per pixel
 LARGEST_BATCH = 16  # frames; also what a stop can lose
@@ -83,7 +83,7 @@ def extract_video(path: Path, options: ExtractOptions, detector: Detector, conso
     workspace = Workspace(options.workspace)
     with VideoReader(path) as reader:
         video = name_video(workspace, path)
-        person = checked_name(options.person, "person") if options.person else video
+        person = options.person or video
         if options.again:
             forget_video(workspace, video)
         with FaceStore(workspace.store(video), create=True) as store:

@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from pipeline.errors import UsageError
+from pipeline.workspace import checked_name
 
 Short = tyro.conf.arg
 
@@ -49,6 +50,8 @@ class ExtractOptions(WorkspaceOptions):
 
     def __post_init__(self) -> None:
         _require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
+        if self.person is not None:
+            checked_name(self.person, "person")
         _require(self.every >= 1, f"--every {self.every}: must be 1 or more")
         _require(64 <= self.size <= 1024, f"--size {self.size}: must be 64 to 1024 px")
         _require(self.min_face >= 12, f"--min-face {self.min_face}: the detector sees nothing below 12 px")
@@ -89,6 +92,7 @@ class TrainOptions(WorkspaceOptions):
     """Stop this run after so many batches."""
 
     def __post_init__(self) -> None:
+        checked_name(self.model_name, "model")
         for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop"):
             value = getattr(self, name)
             _require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")
@@ -122,6 +126,9 @@ class ConvertOptions(WorkspaceOptions):
     """Run the model on the CPU even where there is a CUDA device."""
 
     def __post_init__(self) -> None:
+        checked_name(self.model_name, "model")
+        for person in (self.from_person, self.to_person):
+            checked_name(person, "person")
         _require(0 <= self.crf <= 63, f"--crf {self.crf}: must be 0 to 63")
         _require(self.from_person != self.to_person, f"--from and --to are both {self.from_person!r}: nothing to swap")
 
@@ -134,6 +141,9 @@ class ImportOptions(WorkspaceOptions):
     """Folder that holds encoder.pth and a decoder<person>.pth per person."""
     model_name: Annotated[str, Short(aliases=["-n"])] = "model"
     """Name the model gets under WORKSPACE/output."""
+
+    def __post_init__(self) -> None:
+        checked_name(self.model_name, "model")
 
 
 Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions

@@ -23,7 +23,7 @@ from pipeline.training.trainer import Trainer
 from pipeline.workspace import Workspace
 
 SAVE_EVERY_S = 600
-PACE_STEPS = 3  # timed, after one that warms up, to say how long an epoch takes
+PACE_STEPS = 5  # timed, after one that warms up, before it is said how long an epoch takes
 
 
 @dataclass
@@ -120,6 +120,7 @@ class _Run:
         self.model, self.device = self.trainer.model, self.trainer.device
         self.report = TrainReport(self.folder)
         self.began = self.saved = time.monotonic()
+        self.saved_steps = -1
         self.pace: float | None = None  # samples per second
         self.timed: tuple[float, int] | None = None
 
@@ -137,7 +138,8 @@ class _Run:
                 due = batch.ends_epoch and batch.after.epoch % self.options.log_interval == 0
                 if due or time.monotonic() - self.saved > SAVE_EVERY_S:
                     self._save()
-        self._save()
+        if self.saved_steps != self.model.steps:
+            self._save()
         self.report.seconds = time.monotonic() - self.began
         self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
         return self.report
@@ -160,7 +162,7 @@ class _Run:
     def _reason_to_end(self, batch: Batch) -> str | None:
         options = self.options
         if self.stop.made:
-            return "you asked for it"
+            return "you"
         if batch.here.epoch >= options.epochs:
             return f"--epochs {options.epochs}"
         if options.max_steps is not None and self.report.steps >= options.max_steps:
@@ -175,16 +177,17 @@ class _Run:
         for person, crops in self.people.items():
             sheet = preview_sheet(self.model, person, crops, self.device)
             write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
-        self.saved = time.monotonic()
+        self.saved, self.saved_steps = time.monotonic(), self.model.steps
 
     def _measure_pace(self) -> None:
         if self.report.steps == 1:
             self.timed = (time.monotonic(), self.report.samples)
-        elif self.report.steps == 1 + PACE_STEPS and self.timed:
+        elif self.report.steps > PACE_STEPS and self.timed:
             began, samples = self.timed
             self.pace = (self.report.samples - samples) / (time.monotonic() - began)
-            for line in pace_notes(self.schedule, self.pace, self._limit_samples()):
-                self.console.note(line)
+            if self.report.steps == 1 + PACE_STEPS:
+                for line in pace_notes(self.schedule, self.pace, self._limit_samples()):
+                    self.console.note(line)
 
     def _limit_samples(self) -> float | None:
         """Samples this run can take under its limits, at the pace measured."""

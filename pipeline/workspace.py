@@ -1,6 +1,5 @@
 """Every path of the workspace, and writing files so that they are whole or not there."""
 
-import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,12 +105,13 @@ def list_pictures(folder: Path) -> list[Path]:
 def atomic_path(final: Path) -> Iterator[Path]:
     """Give a temporary path beside ``final``; rename it there when the block succeeds, delete it when not.
 
-    The temporary name keeps the suffix, so that encoders that go by it do the right thing.
+    The temporary name keeps the suffix, so that encoders that go by it do the right thing. It is the same at every
+    run: what a killed run left behind is written over by the next.
 
     Raises:
         WorkspaceError: the folder cannot be made or the file cannot be put there.
     """
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    temporary = final.with_name(f".{final.stem}.part{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

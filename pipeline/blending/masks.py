@@ -5,25 +5,31 @@ Convention: masks are (256, 256) float32 in [0, 1]; 1 shows the new face.
 
 from functools import cache
 
+import cv2
 import numpy as np
 
 from pipeline.arrays import Mask
 from pipeline.faces.alignment import CROP_PX
 
-CENTRE_XY = (127.5, 131.0)  # of a face aligned to the template: between the brows' height and the chin
-HALF_WIDTH_PX, HALF_HEIGHT_PX = 66.0, 82.0  # cheek to cheek, above the brows to the chin; inside the 180 px seen
-ROUNDNESS = 2.3  # exponent of the superellipse: 2 is an ellipse, more is squarer; jaws are
-FEATHER = 0.32  # of the radius, over which the mask falls from 1 to 0
+MIDDLE_X = (CROP_PX - 1) / 2
+TOP_PX, CHIN_PX = 54.0, 214.0  # the outline's ends; inside what the model sees, 38 … 217
+HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
+TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
+FEATHER_PX = 20.0  # from the outline inwards until the new face is all that shows
 
 
 @cache
 def outline_mask() -> Mask:
-    """Draw the canonical face outline: a superellipse with a soft edge inside it. The array is not to be changed."""
-    y, x = np.mgrid[0:CROP_PX, 0:CROP_PX].astype(np.float32)
-    across = np.abs((x - CENTRE_XY[0]) / HALF_WIDTH_PX) ** ROUNDNESS
-    along = np.abs((y - CENTRE_XY[1]) / HALF_HEIGHT_PX) ** ROUNDNESS
-    radius = (across + along) ** (1 / ROUNDNESS)
-    mask = smoothstep((1 - radius) / FEATHER)
+    """Draw the canonical face outline: egg-shaped, soft inside its edge. The array is not to be changed.
+
+    With t from -1 at the top to 1 at the chin, its half width is 66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation).
+    """
+    y, x = np.mgrid[0:CROP_PX, 0:CROP_PX]
+    t = (2 * y - TOP_PX - CHIN_PX) / (CHIN_PX - TOP_PX)
+    half_width = HALF_WIDTH_PX * (1 - TAPER * t) * np.sqrt(np.clip(1 - t * t, 0, None))
+    inside = (np.abs(x - MIDDLE_X) < half_width).astype(np.uint8)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    mask = smoothstep(np.asarray(depth, np.float32) / FEATHER_PX)
     mask.setflags(write=False)
     return mask
 

@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 
-from pipeline.arrays import Affine, Image, Mask
+from pipeline.arrays import Affine, Image, Mask, Patch
 from pipeline.faces.alignment import transform, warp
-from pipeline.media.pixels import Patch
 
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 

@@ -11,31 +11,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.frame import VideoFrame
 
-from pipeline.arrays import Image, Samples
+from pipeline.arrays import Patch, Samples
 from pipeline.media.probe import Colour, VideoInfo
 
 BT709 = Colour(matrix=1, primaries=1, transfer=1, range=1)
 SWSCALE_601 = 5  # swscale's number for BT.601, and what it takes where a file does not say
 RGB_MATRIX, FULL_RANGE = 0, 2  # ITU-T H.273 code of RGB; ffmpeg's number for 0 … 255
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A part of a frame that was drawn anew.
-
-    Attributes:
-        left, top: where it lies, px of the frame; even.
-        image: (H, W, 3) BGR, H and W even or reaching the frame's edge.
-        changed: (H, W) bool, where it differs from the frame.
-    """
-
-    left: int
-    top: int
-    image: Image
-    changed: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ Frames go to ffmpeg through a pipe in the NUT format, with their own timestamps,
 survives exactly. The original is ffmpeg's second input, from which streams are copied.
 """
 
+import re
 import shutil
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,12 +22,13 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.arrays import Patch
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.pixels import Patch, PixelFormat, compose
+from pipeline.media.pixels import PixelFormat, compose
 from pipeline.media.probe import VideoInfo
 from pipeline.media.reader import Frame
 
-LAST_WORDS = 5  # lines of ffmpeg's that an error shows
+WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})  # what MP4 takes as it is
 
@@ -125,13 +126,13 @@ class VideoWriter:
     """
 
     def __init__(self, output: Path, like: VideoInfo, encoding: Encoding) -> None:
-        self.output, self.pixels = output, PixelFormat.for_video(like)
-        self._encoding, self._time_base = encoding, like.time_base
+        self.pixels = PixelFormat.for_video(like)
+        self._like, self._encoding, self._time_base = like, encoding, like.time_base
         command = build_command(output, like, self.pixels, encoding)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
-        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._words: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._pipe, self._stream = self._open_pipe(like.average_rate)
@@ -146,8 +147,10 @@ class VideoWriter:
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._words.append(line.decode(errors="replace").strip())
+        with self._process.stderr as lines:
+            for line in lines:
+                if len(self._words) < WORDS:
+                    self._words.append(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", line.decode(errors="replace")).strip())
 
     def __enter__(self) -> Self:
         return self
@@ -200,4 +203,4 @@ class VideoWriter:
         words = " / ".join(self._words) or f"exit code {self._process.returncode}"
         if "Unknown encoder" in words:
             return UsageError(f"this ffmpeg has no encoder {self._encoding.codec!r}; see: {find_ffmpeg()} -encoders")
-        return MediaError(f"ffmpeg could not write {self.output.name}: {words}")
+        return MediaError(f"ffmpeg could not encode {self._like.path}: {words}")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-CROP_PX = 256  # the size the numbers below are given in; crops are brought to it first
-SEEN_PX = 180  # side of the central square that the grid covers
-PICTURE_PX = 64  # side of what the model gets and gives
+from models.autoencoder import PICTURE_PX
+from pipeline.faces.alignment import CROP_PX, SEEN_PX
+
 NODES = 5  # of the warp grid, along each side
 
 

@@ -11,9 +11,9 @@ import torch
 
 from pipeline.arrays import Image
 from pipeline.errors import MediaError, NothingToDoError
+from pipeline.faces.alignment import CROP_PX
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
-from pipeline.training.augment import CROP_PX
 from pipeline.workspace import list_people, list_pictures
 
 DECODERS = 4  # threads; decoding lets go of Python's lock

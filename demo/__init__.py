@@ -1,0 +1,1 @@
+"""The whole main job on two portraits that come inside installed packages."""

@@ -1,0 +1,128 @@
+"""Run the demo: make two clips, extract, train, convert, and show the result.
+
+    python -m demo [--minutes 8] [--workspace demo-workspace]
+
+Every step is the command a user would type, shown before it runs.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import ffmpeg
+import numpy as np
+import tyro
+
+from demo.clips import COLLINS, HOPPER, make_clip
+from pipeline.arrays import Image
+from pipeline.errors import RecastError
+from pipeline.media.pictures import write_picture
+from pipeline.media.reader import VideoReader
+from pipeline.media.writer import find_ffmpeg
+from pipeline.workspace import atomic_path
+
+FRAMES = 200  # of each clip: 8 seconds
+RESERVED_MINUTES = 0.8  # for saving, converting and the contact sheet
+SHORTEST_TRAINING_MINUTES = 0.3
+TRAINING = ["--inner-loop", "1", "-b", "16", "--lr", "2e-4", "--log-interval", "20"]  # suits a short run on a CPU
+SHOWN = 6  # frames on the contact sheet
+TILE_PX = 240
+
+
+@dataclass(frozen=True)
+class Options:
+    """Swap two portraits' faces, from nothing to a finished video."""
+
+    minutes: float = 8
+    """About how long it may take in all; most of it is training."""
+    workspace: Path = Path("demo-workspace")
+    """Folder for all that the demo makes; an earlier demo's is replaced."""
+
+
+def main() -> int:
+    """Run all steps; return the exit code."""
+    options = tyro.cli(Options, prog="python -m demo", description=__doc__)
+    began = time.monotonic()
+    root = options.workspace
+    shutil.rmtree(root, ignore_errors=True)
+    clips = {portrait.name: root / "clips" / f"{portrait.name}.mp4" for portrait in (HOPPER, COLLINS)}
+    for portrait in (HOPPER, COLLINS):
+        make_clip(portrait, clips[portrait.name], FRAMES)
+        print(f"made {clips[portrait.name]} from the portrait in {portrait.package}")
+    run("extract", *map(str, clips.values()), "--workspace", str(root))
+    left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
+    minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
+    run("train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
+    result = root / "converted" / "hopper_to_collins.mp4"
+    swap = ["--from", "hopper", "--to", "collins", "-o", str(result)]
+    run("convert", str(clips["hopper"]), *swap, "--workspace", str(root))
+
+    both, sheet = root / "side_by_side.mp4", root / "contact_sheet.png"
+    show_side_by_side(clips["hopper"], result, both)
+    write_picture(sheet, contact_sheet([clips["hopper"], result, clips["collins"]]))
+    print(f"\ndemo finished in {(time.monotonic() - began) / 60:.1f} minutes; look at")
+    print(f"  {sheet}   rows: Grace Hopper, the swap, Eileen Collins")
+    print(f"  {both}   before and after, with sound")
+    print(f"  {result}   the finished video")
+    return 0
+
+
+def run(*arguments: str) -> None:
+    """Run one command of the tool as a user would.
+
+    Raises:
+        SystemExit: it failed; with its exit code.
+    """
+    print(f"\n$ python cli.py {shlex.join(arguments)}", flush=True)
+    cli = Path(__file__).resolve().parent.parent / "cli.py"
+    code = subprocess.run([sys.executable, str(cli), *arguments], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def show_side_by_side(left: Path, right: Path, output: Path) -> None:
+    """Put two videos of one size beside each other, with the sound of the second.
+
+    Raises:
+        RecastError: ffmpeg failed.
+    """
+    before, after = ffmpeg.input(str(left)), ffmpeg.input(str(right))
+    shown = ffmpeg.filter([before.video, after.video], "hstack")
+    with atomic_path(output) as temporary:
+        made = ffmpeg.output(
+            shown, after.audio, str(temporary), acodec="copy", pix_fmt="yuv420p", movflags="+faststart"
+        )
+        command = made.global_args("-v", "error", "-nostdin", "-y").compile(cmd=find_ffmpeg())
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RecastError(f"ffmpeg could not put the videos side by side: {done.stderr.strip()}")
+
+
+def contact_sheet(videos: Iterable[Path]) -> Image:
+    """Show the same moments of several videos, a row each.
+
+    Returns:
+        (rows * 240, 6 * 240, 3) BGR.
+    """
+    return cast(Image, cv2.vconcat([cv2.hconcat(_moments(video)) for video in videos]))
+
+
+def _moments(video: Path) -> list[Image]:
+    wanted = set(np.linspace(0, FRAMES - 1, SHOWN).round().astype(int).tolist())
+    with VideoReader(video) as reader:
+        frames = [frame.image for frame in reader if frame.index in wanted]
+    return [cast(Image, cv2.resize(frame, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)) for frame in frames]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RecastError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,189 @@
+"""What extract learned of a video, on disk."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import WorkspaceError
+from pipeline.faces.detection import Face
+from pipeline.faces.store import VERSION, FaceStore, StoredFace
+
+
+def stored_face(frame: int, track: int = 0, *, person: str = "hopper", crop: str | None = None) -> StoredFace:
+    chance = np.random.default_rng([frame, track])
+    face = Face(chance.uniform(-20, 3000, 4), float(chance.uniform(0.9, 1)), chance.uniform(0, 3000, (5, 2)))
+    return StoredFace(frame, track, person, crop, face, chance.normal(0, 40, (2, 3)))
+
+
+def assert_equal_faces(found: list[StoredFace], expected: list[StoredFace]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one.frame, one.track, one.person, one.crop) == (other.frame, other.track, other.person, other.crop)
+        assert one.face.score == other.face.score
+        np.testing.assert_allclose(one.face.box, other.face.box, atol=1e-3)
+        np.testing.assert_allclose(one.face.landmarks, other.face.landmarks, atol=1e-3)
+        # In crop px even at the far end of a frame 4000 px wide.
+        np.testing.assert_allclose(one.crop_from_frame[:, :2], other.crop_from_frame[:, :2], atol=1e-3 / 4000)
+        np.testing.assert_allclose(one.crop_from_frame[:, 2], other.crop_from_frame[:, 2], atol=1e-3)
+        assert [a.dtype for a in (one.face.box, one.face.landmarks, one.crop_from_frame)] == [np.float64] * 3
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FaceStore]:
+    with FaceStore(tmp_path / "videos" / "a clip" / "faces.sqlite", create=True) as store:
+        yield store
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.dictionaries(st.sampled_from(["source", "options", "finished", "info"]), json_values))
+def test_facts_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, facts: dict[str, Any]) -> None:
+    path = tmp_path_factory.mktemp("facts") / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record_facts(**facts)
+    with FaceStore(path) as store:
+        assert {key: store.fact(key) for key in facts} == facts
+        assert store.fact("never recorded") is None
+
+
+def test_a_fact_recorded_again_replaces_the_old_one(store: FaceStore) -> None:
+    store.record_facts(finished=False, person="zoë")
+    store.record_facts(finished=True)
+    assert store.fact("finished") is True
+    assert store.fact("person") == "zoë"
+
+
+def test_frames_and_faces_come_back_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    faces = [stored_face(0, 1, crop="a_000000_1.jpg"), stored_face(0, 4, person="collins"), stored_face(2, 1)]
+    with FaceStore(path, create=True) as store:
+        store.record([(0, -512), (1, 0)], faces[:2])
+    with FaceStore(path, create=True) as store:
+        store.record([(2, 90_000_000_000)], faces[2:])
+    with FaceStore(path) as store:
+        assert_equal_faces(store.faces(), faces)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT frame, pts FROM frames").fetchall() == [(0, -512), (1, 0), (2, 90_000_000_000)]
+
+
+def test_faces_come_in_order_of_frame_then_track_from_the_frame_asked_for(store: FaceStore) -> None:
+    store.record([], [stored_face(10, 2), stored_face(9, 0), stored_face(10, 1), stored_face(2, 5)])
+    assert [(face.frame, face.track) for face in store.faces()] == [(2, 5), (9, 0), (10, 1), (10, 2)]
+    assert [(face.frame, face.track) for face in store.faces(first_frame=10)] == [(10, 1), (10, 2)]
+    assert store.faces(first_frame=11) == []
+
+
+def test_what_a_store_holds_is_counted(store: FaceStore) -> None:
+    assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (0, 0, 0)
+    assert (store.people(), store.next_track()) == ([], 0)
+    store.record(
+        [(index, 40 * index) for index in range(7)],
+        [stored_face(1, 0), stored_face(3, 0, person="collins"), stored_face(3, 6), stored_face(5, 2)],
+    )
+    assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (7, 4, 3)
+    assert (store.people(), store.next_track()) == (["collins", "hopper"], 7)
+
+
+def test_a_frame_recorded_again_is_not_counted_twice(store: FaceStore) -> None:
+    store.record([(0, 0)], [stored_face(0, 0)])
+    store.record([(0, 0), (1, 40)], [stored_face(0, 0, crop="new.jpg")])
+    assert (store.frame_count(), store.face_count()) == (2, 1)
+    assert store.faces()[0].crop == "new.jpg"
+
+
+def test_a_batch_is_recorded_as_a_whole_or_not_at_all(store: FaceStore) -> None:
+    store.record([(0, 0)], [stored_face(0)])
+
+    def faces_that_break_off() -> Iterator[StoredFace]:
+        yield stored_face(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.record([(1, 40), (2, 80)], faces_that_break_off())
+    nobody = stored_face(2, person=None)  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.IntegrityError):
+        store.record([(1, 40), (2, 80)], [stored_face(1), nobody])
+    assert (store.frame_count(), store.face_count()) == (1, 1)
+    with FaceStore(store.path) as reopened:
+        assert (reopened.frame_count(), reopened.face_count()) == (1, 1)
+
+
+def test_clear_forgets_everything(store: FaceStore) -> None:
+    store.record_facts(finished=True)
+    store.record([(0, 0)], [stored_face(0)])
+    store.clear()
+    assert (store.fact("finished"), store.frame_count(), store.face_count()) == (None, 0, 0)
+    store.record([(0, 0)], [stored_face(0)])
+    assert store.face_count() == 1
+
+
+def test_a_missing_store_says_what_to_type(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with pytest.raises(WorkspaceError, match=r"faces\.sqlite.*python cli\.py extract"):
+        FaceStore(path)
+    assert not path.exists()
+
+
+def make_newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+
+
+def make_text(path: Path) -> None:
+    path.write_text("frame,track\n" * 100, encoding="utf-8")
+
+
+def test_a_newer_store_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    make_newer(path)
+    for create in (True, False):
+        with pytest.raises(WorkspaceError, match="newer Recast") as refused:
+            FaceStore(path, create=create)
+        assert str(path) in str(refused.value)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def test_a_file_that_is_no_store_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    make_text(path)
+    content = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(WorkspaceError, match="extract again") as refused:
+            FaceStore(path, create=create)
+        assert str(path) in str(refused.value)
+    assert path.read_bytes() == content
+
+
+def test_a_store_in_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "videos").write_text("in the way", encoding="utf-8")
+    with pytest.raises(WorkspaceError, match="videos"):
+        FaceStore(tmp_path / "videos" / "clip" / "faces.sqlite", create=True)
+
+
+@pytest.mark.parametrize("spoil", [make_newer, make_text])
+def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any) -> None:
+    spoil(tmp_path / "faces.sqlite")
+    connect, connections = sqlite3.connect, []
+
+    def connect_and_remember(path: Path) -> sqlite3.Connection:
+        connections.append(connect(path))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_remember)
+    with pytest.raises(WorkspaceError):
+        FaceStore(tmp_path / "faces.sqlite")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")

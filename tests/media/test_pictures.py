@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from PIL import ImageOps
+
+from pipeline.arrays import Image
+from pipeline.errors import MediaError
+from pipeline.media.pictures import read_picture, write_picture
+from tests.clips import scene
+
+ORIENTATION = 0x0112  # Exif tag
+BROKEN = {
+    "empty.png": b"",
+    "text.png": b"a picture, honestly\n" * 20,
+    "header.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "header.jpg": b"\xff\xd8\xff\xe0" + bytes(100),
+    "header.gif": b"GIF89a\x10\x00\x10\x00\x00\x00\x00",
+}
+
+
+def picture(mode: str = "RGB") -> PIL.Image.Image:
+    return PIL.Image.fromarray(scene(1, width=50, height=34)[..., ::-1].copy()).convert(mode)
+
+
+def as_pillow_sees(path: Path) -> Image:
+    """Upright BGR, by another decoder."""
+    with PIL.Image.open(path) as opened:
+        return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))[..., ::-1]
+
+
+def check(path: Path, tolerance: int = 0) -> None:
+    image = read_picture(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image.astype(int), as_pillow_sees(path).astype(int), atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    picture().save(path)
+    check(path, tolerance=2)
+    assert np.abs(read_picture(path).astype(int) - scene(1, width=50, height=34)).mean() < 12  # what JPEG loses
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientations_are_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path, exif = tmp_path / f"a{suffix}", PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture().save(path, exif=exif)
+    assert read_picture(path).shape == ((50, 34, 3) if orientation > 4 else (34, 50, 3))
+    check(path, tolerance=2)
+
+
+def test_the_eight_orientations_differ(tmp_path: Path) -> None:
+    """Or else the test above would prove nothing."""
+    seen = set()
+    for orientation in range(1, 9):
+        exif = PIL.Image.Exif()
+        exif[ORIENTATION] = orientation
+        picture().save(tmp_path / "a.png", exif=exif)
+        seen.add(read_picture(tmp_path / "a.png").tobytes())
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA"])
+def test_kinds_of_png(tmp_path: Path, mode: str) -> None:
+    picture(mode).save(tmp_path / "a.png")
+    check(tmp_path / "a.png")
+
+
+def test_what_is_transparent_keeps_its_colour(tmp_path: Path) -> None:
+    see_through = picture()
+    see_through.putalpha(PIL.Image.linear_gradient("L").resize(see_through.size))
+    see_through.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), scene(1, width=50, height=34))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_become_8(tmp_path: Path, suffix: str) -> None:
+    deep = scene(1, width=50, height=34).astype(np.uint16) * 257
+    (tmp_path / f"colour{suffix}").write_bytes(cv2.imencode(suffix, deep)[1].tobytes())
+    (tmp_path / f"grey{suffix}").write_bytes(cv2.imencode(suffix, deep[..., 2])[1].tobytes())
+    colour, grey = read_picture(tmp_path / f"colour{suffix}"), read_picture(tmp_path / f"grey{suffix}")
+    assert colour.dtype == grey.dtype == np.uint8
+    np.testing.assert_allclose(colour, scene(1, width=50, height=34), atol=1)
+    np.testing.assert_allclose(grey, np.repeat(scene(1, width=50, height=34)[..., 2:], 3, axis=2), atol=1)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    picture("CMYK").save(tmp_path / "a.jpg", quality=95)
+    check(tmp_path / "a.jpg", tolerance=3)
+    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - scene(1, width=50, height=34)).mean() < 12
+
+
+@pytest.mark.parametrize("name", ["ünïcode 影.png", "emoji 🎭.jpg", "100%.png", "-a.png", "UPPER.PNG"])
+def test_file_names(tmp_path: Path, name: str) -> None:
+    image = scene(1, width=50, height=34)
+    write_picture(tmp_path / "Ordner ß" / name, image)
+    made = read_picture(tmp_path / "Ordner ß" / name)
+    assert np.abs(made.astype(int) - image).mean() < (12 if name.endswith("jpg") else 0.01)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_picture_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(BROKEN[name])
+    with pytest.raises(MediaError, match=name):
+        read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_cut_off_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"half{suffix}"
+    picture().save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match="half"):
+        read_picture(path)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"nowhere\.png.*No such file"):
+        read_picture(tmp_path / "nowhere.png")
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(MediaError, match=r"folder\.png"):
+        read_picture(tmp_path / "folder.png")
+
+
+def test_png_and_back_is_exact(tmp_path: Path) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (31, 47, 3), dtype=np.uint8)
+    before = image.copy()
+    write_picture(tmp_path / "new folder" / "a.png", image)
+    np.testing.assert_array_equal(read_picture(tmp_path / "new folder" / "a.png"), image)
+    np.testing.assert_array_equal(image, before)
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["a.png"]
+
+
+def test_the_format_is_that_of_the_name(tmp_path: Path) -> None:
+    for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WEBP")):
+        write_picture(tmp_path / name, scene())
+        with PIL.Image.open(tmp_path / name) as opened:
+            assert opened.format == kind

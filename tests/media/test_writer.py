@@ -1,0 +1,344 @@
+import gc
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.container import InputContainer
+
+from pipeline.arrays import Patch
+from pipeline.errors import MediaError, RecastError, UsageError
+from pipeline.media.probe import Colour, VideoInfo, probe
+from pipeline.media.reader import Frame, VideoReader
+from pipeline.media.writer import Encoding, VideoWriter, recoded_audio
+from tests.clips import (
+    FULL,
+    LIMITED,
+    RHYTHMS,
+    SOUND_HZ,
+    Sound,
+    Turn,
+    Video,
+    ffmpeg,
+    planes,
+    scene,
+    sound_packets,
+    write_video,
+)
+
+LOSSLESS = Encoding(crf=0, preset="ultrafast")  # 8 bit only
+QUICK = Encoding(preset="ultrafast")
+
+
+def convert(path: Path, output: Path, encoding: Encoding = QUICK) -> VideoInfo:
+    """Write a video again with nothing drawn into it."""
+    with VideoReader(path) as reader, VideoWriter(output, reader.info, encoding) as writer:
+        for frame in reader:
+            writer.write(frame)
+        return reader.info
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with VideoReader(path) as reader:
+        return [frame.pts * reader.info.time_base for frame in reader]
+
+
+def box_names(path: Path) -> list[bytes]:
+    """Names of an MP4's top boxes, in order."""
+    content, names, start = path.read_bytes(), [], 0
+    while start < len(content):
+        names.append(content[start + 4 : start + 8])
+        start += int.from_bytes(content[start : start + 4], "big")
+    return names
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The processes that the test has started so far."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            processes.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    yield processes
+    gc.collect()  # a file that was left open warns now, and not in some later test
+
+
+@pytest.mark.parametrize("name", RHYTHMS)
+@pytest.mark.parametrize("sounds", [(), (Sound(1.0),)], ids=["silent", "sound"])
+def test_timestamps_survive_exactly(tmp_path: Path, name: str, sounds: tuple[Sound, ...]) -> None:
+    kind, pts = RHYTHMS[name]
+    path = write_video(tmp_path / name, [scene(i) for i in range(8)], replace(kind, sounds=sounds), pts)
+    convert(path, tmp_path / "out.mp4", Encoding())
+    assert len(times_of(path)) == 8
+    assert times_of(tmp_path / "out.mp4") == times_of(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_frames_without_patches_survive_exactly(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(5)])
+    convert(path, tmp_path / f"out{suffix}", LOSSLESS)
+    made = frames_of(tmp_path / f"out{suffix}")
+    assert len(made) == 5
+    for frame, original in zip(made, frames_of(path), strict=True):
+        for new, old in zip(planes(frame.native), planes(original.native), strict=True):
+            np.testing.assert_array_equal(new, old)
+
+
+def test_a_patch_is_in_its_frame_only(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(3)])
+    patch = Patch(40, 10, np.full((12, 24, 3), (20, 230, 110), np.uint8), np.ones((12, 24), bool))
+    with VideoReader(path) as reader, VideoWriter(tmp_path / "out.mp4", reader.info, LOSSLESS) as writer:
+        for frame in reader:
+            writer.write(frame, [patch] if frame.index == 1 else [])
+    first, second, third = (frame.image.astype(int) for frame in frames_of(tmp_path / "out.mp4"))
+    old = [frame.image for frame in frames_of(path)]
+    np.testing.assert_array_equal(first, old[0])
+    np.testing.assert_array_equal(third, old[2])
+    np.testing.assert_allclose(second[12:20, 42:62], np.broadcast_to((20, 230, 110), (8, 20, 3)), atol=3)
+    second[8:24, 38:66] = old[1][8:24, 38:66]  # the patch, and the chroma around it
+    np.testing.assert_array_equal(second, old[1])
+
+
+@pytest.mark.parametrize("turn", [Turn(90), Turn(180), Turn(180, mirrored=True), Turn(270, mirrored=True)], ids=str)
+def test_a_turned_video_becomes_upright(tmp_path: Path, turn: Turn) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(3)], Video(turn=turn, aspect=Fraction(5, 3)))
+    info = convert(path, tmp_path / "out.mp4", LOSSLESS)
+    made = probe(tmp_path / "out.mp4")
+    assert made.upright_filters == ()
+    assert (made.width, made.height, made.sample_aspect_ratio) == (info.width, info.height, info.sample_aspect_ratio)
+    for frame, original in zip(frames_of(tmp_path / "out.mp4"), frames_of(path), strict=True):
+        np.testing.assert_array_equal(frame.image, original.image)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Video(),
+        Video(colour=Colour(1, 1, 1, LIMITED), aspect=Fraction(4, 3)),
+        Video(colour=Colour(5, 6, 4, LIMITED), aspect=Fraction(10, 11)),
+        Video(pix_fmt="yuvj420p", colour=Colour(1, 1, 1, FULL)),
+        Video(pix_fmt="yuv420p10le", colour=Colour(9, 9, 16, LIMITED)),
+    ],
+)
+def test_colours_and_pixel_shape_survive(tmp_path: Path, kind: Video) -> None:
+    info = convert(write_video(tmp_path / "a.mp4", [scene()], kind), tmp_path / "out.mp4")
+    made = probe(tmp_path / "out.mp4")
+    assert made.colour == info.colour == (kind.colour or Colour(2, 2, 2, 0))
+    assert made.sample_aspect_ratio == info.sample_aspect_ratio == (kind.aspect or 1)
+    assert (made.pixel_format, made.bit_depth) == (kind.pix_fmt, info.bit_depth)
+
+
+def test_odd_sizes_become_even(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mov", [scene(0, width=97, height=63)], Video("png", "rgb24"))
+    convert(path, tmp_path / "out.mp4", LOSSLESS)
+    image = frames_of(tmp_path / "out.mp4")[0].image
+    assert image.shape == (64, 98, 3)
+    assert np.abs(image[:63, :97].astype(int) - scene(0, width=97, height=63)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_sound_is_copied_byte_by_byte(tmp_path: Path, name: str) -> None:
+    kind = Video(time_base=Fraction(1, 1000), sounds=(Sound(0.5), Sound(0.9, "ac3")))
+    path = write_video(tmp_path / name, [scene(i) for i in range(8)], kind, [40 * i for i in range(8)])
+    info = convert(path, tmp_path / "out.mp4")
+    assert recoded_audio(tmp_path / "out.mp4", info) == []
+    assert probe(tmp_path / "out.mp4").audio_codecs == ("aac", "ac3")
+    for track in (0, 1):
+        original, made = sound_packets(path, track), sound_packets(tmp_path / "out.mp4", track)
+        assert len(original) > 10
+        assert [content for _, content in made] == [content for _, content in original]
+        for (time, _), (old_time, _) in zip(made, original, strict=True):
+            assert abs(time - old_time) <= Fraction(1, 1000)  # Matroska counts in ms
+
+
+def test_sound_longer_than_the_video_is_kept_whole(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(5)], Video(sounds=(Sound(3.0),)))
+    convert(path, tmp_path / "out.mp4")
+    assert sound_packets(tmp_path / "out.mp4") == sound_packets(path)
+    assert sound_packets(path)[-1][0] > 2.9
+
+
+def test_sound_that_begins_later_stays_in_time(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mkv", [scene(i) for i in range(8)], Video(sounds=(Sound(0.4),)))
+    late = tmp_path / "late.mkv"
+    ffmpeg("-i", video, "-itsoffset", "0.3", "-i", video, "-map", "0:v", "-map", "1:a", "-c", "copy", late)
+    convert(late, tmp_path / "out.mp4")
+    original, made = sound_packets(late), sound_packets(tmp_path / "out.mp4")
+    assert original[0][0] > 0.25
+    assert [content for _, content in made] == [content for _, content in original]
+    assert max(abs(time - old) for (time, _), (old, _) in zip(made, original, strict=True)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(("name", "time_base"), [("a.mkv", 1000), ("a.mov", 25), ("a.avi", 25)])
+def test_sound_that_mp4_cannot_hold_becomes_aac(tmp_path: Path, name: str, time_base: int) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    kind = Video(codec, time_base=Fraction(1, time_base), sounds=(Sound(2.0, "pcm_s16le"),))
+    path = write_video(tmp_path / name, [scene(i) for i in range(8)], kind, [i * time_base // 25 for i in range(8)])
+    info = convert(path, tmp_path / "out.mp4")
+    assert recoded_audio(tmp_path / "out.mp4", info) == ["pcm_s16le"]
+    assert probe(tmp_path / "out.mp4").audio_codecs == ("aac",)
+    times = [time for time, _ in sound_packets(tmp_path / "out.mp4")]
+    assert {later - earlier for earlier, later in pairwise(times)} == {Fraction(1024, SOUND_HZ)}
+    assert 2.0 <= times[-1] + Fraction(1024, SOUND_HZ) < 2.05
+
+
+def test_only_the_track_that_needs_it_is_recoded(tmp_path: Path) -> None:
+    kind = Video(sounds=(Sound(0.5), Sound(0.5, "pcm_s16le")))
+    path = write_video(tmp_path / "a.mkv", [scene(i) for i in range(8)], kind, [40 * i for i in range(8)])
+    info = convert(path, tmp_path / "out.mp4")
+    assert recoded_audio(tmp_path / "out.mp4", info) == ["pcm_s16le"]
+    assert probe(tmp_path / "out.mp4").audio_codecs == ("aac", "aac")
+    assert [content for _, content in sound_packets(tmp_path / "out.mp4")] == [
+        content for _, content in sound_packets(path)
+    ]
+
+
+def test_matroska_holds_any_sound(tmp_path: Path) -> None:
+    kind = Video(sounds=(Sound(0.5, "pcm_s16le"),))
+    path = write_video(tmp_path / "a.mov", [scene(i) for i in range(8)], kind)
+    info = convert(path, tmp_path / "out.mkv")
+    assert recoded_audio(tmp_path / "out.mkv", info) == []
+    assert b"".join(content for _, content in sound_packets(tmp_path / "out.mkv")) == b"".join(
+        content for _, content in sound_packets(path)
+    )
+
+
+def test_metadata_and_chapters_are_kept(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", [scene(i) for i in range(25)])
+    facts = tmp_path / "facts.txt"
+    chapter = "[CHAPTER]\nTIMEBASE=1/1000\nSTART={}\nEND={}\ntitle={}\n"
+    chapters = chapter.format(0, 400, "Début") + chapter.format(400, 1000, "End")
+    facts.write_text(f";FFMETADATA1\ntitle=Ünïcode\n{chapters}", encoding="utf-8")
+    path = tmp_path / "told.mp4"
+    ffmpeg("-i", video, "-i", facts, "-map_metadata", "1", "-map_chapters", "1", "-c", "copy", path)
+    convert(path, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.metadata["title"] == "Ünïcode"
+        found = [(part["start"] * (part["time_base"] or 0), part["metadata"]["title"]) for part in container.chapters()]
+    assert found == [(0, "Début"), (Fraction(2, 5), "End")]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_subtitles_are_kept(tmp_path: Path, suffix: str) -> None:
+    video = write_video(tmp_path / "a.mkv", [scene(i) for i in range(25)])
+    (tmp_path / "a.srt").write_text("1\n00:00:00,200 --> 00:00:00,700\nGood evening\n", encoding="utf-8")
+    path = tmp_path / "told.mkv"
+    ffmpeg("-i", video, "-i", tmp_path / "a.srt", "-map", "0", "-map", "1", "-c", "copy", path)
+    convert(path, tmp_path / f"out{suffix}")
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert isinstance(container, InputContainer)
+        assert len(container.streams.subtitles) == 1
+        assert any(b"Good evening" in bytes(packet) for packet in container.demux(subtitles=0))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_player_can_begin_before_all_is_loaded(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / "a.mkv", [scene(i) for i in range(8)], Video(sounds=(Sound(0.3),)))
+    convert(path, tmp_path / f"out{suffix}")
+    names = box_names(tmp_path / f"out{suffix}")
+    assert names.index(b"moov") < names.index(b"mdat")
+
+
+def test_another_encoder(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(3)])
+    convert(path, tmp_path / "out.mp4", Encoding("libx265", 28, "ultrafast"))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.codec_tag) == ("hevc", "hvc1")
+    assert len(frames_of(tmp_path / "out.mp4")) == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_looks_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "plain.mp4", [scene()], Video(sounds=(Sound(0.1),))).rename(tmp_path / "-http:ü.mp4")
+    monkeypatch.chdir(tmp_path)
+    convert(Path("-http:ü.mp4"), Path("pipe:1.mp4"))
+    assert sound_packets(tmp_path / "pipe:1.mp4") == sound_packets(tmp_path / "-http:ü.mp4")
+
+
+@pytest.mark.parametrize("count", [1, 60], ids=["found at the end", "found while writing"])
+def test_an_unknown_encoder_is_named(tmp_path: Path, started: list[subprocess.Popen[bytes]], count: int) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i % 10, width=320, height=240) for i in range(count)])
+    with pytest.raises(UsageError, match="'libx999'"):
+        convert(path, tmp_path / "out.mp4", Encoding("libx999"))
+    assert started
+    assert all(process.poll() is not None for process in started)
+
+
+def test_what_the_encoder_refuses_is_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene()])
+    with pytest.raises(RecastError, match="sloow"):
+        convert(path, tmp_path / "out.mp4", Encoding(preset="sloow"))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene()])
+    with pytest.raises(MediaError, match=r"a\.mp4: .*No such file or directory"):
+        convert(path, tmp_path / "nowhere" / "out.mp4")
+
+
+class UnexpectedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [UnexpectedError, KeyboardInterrupt])
+@pytest.mark.parametrize("written", [0, 3])
+def test_an_error_in_the_block_ends_ffmpeg(
+    tmp_path: Path, started: list[subprocess.Popen[bytes]], error: type[BaseException], written: int
+) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(5)])
+    with (
+        pytest.raises(error),
+        VideoReader(path) as reader,
+        VideoWriter(tmp_path / "o.mp4", reader.info, QUICK) as writer,
+    ):
+        for frame in reader:
+            if frame.index == written:
+                raise error
+            writer.write(frame)
+    assert started
+    assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.parametrize("last", [3, 7], ids=["while writing", "after the last frame"])
+def test_an_ffmpeg_that_dies_is_reported(tmp_path: Path, started: list[subprocess.Popen[bytes]], last: int) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(8)])
+    with VideoReader(path) as reader, pytest.raises(MediaError, match=r"a\.mp4: "):  # noqa: SIM117
+        with VideoWriter(tmp_path / "out.mp4", reader.info, QUICK) as writer:
+            for frame in reader:
+                writer.write(frame)
+                if frame.index == last:
+                    started[-1].kill()
+                    started[-1].wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not list a process's open files")
+@pytest.mark.parametrize("fails", [False, True], ids=["closed", "abandoned"])
+def test_no_file_stays_open(tmp_path: Path, fails: bool) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(3)])
+    before = set(Path("/dev/fd").iterdir())
+    with VideoReader(path) as reader:
+        writer = VideoWriter(tmp_path / "out.mp4", reader.info, QUICK)
+        for frame in reader:
+            writer.write(frame)
+        if fails:
+            writer.abandon()
+        else:
+            writer.close()
+    assert not [file for file in Path("/dev/fd").iterdir() if file not in before and file.exists()]

@@ -1,0 +1,443 @@
+"""Models on disk: whole or not there, whatever happens; and the reference tool's files.
+
+A model's files are some 130 MB even at the smallest sizes, so one is written per kind, and tests work on hard links.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import checkpoint
+from models.autoencoder import Encoder
+from models.checkpoint import Model, Position, Training
+from pipeline.errors import WorkspaceError
+
+STEPS = 1200
+STATE = f"state-{STEPS:09d}"
+
+
+def new_model() -> Model:
+    torch.manual_seed(8)
+    model = Model(Encoder(8, 64), position=Position(epoch=3, visit=1, inner=40, batch=2), steps=STEPS)
+    for person in ("hopper", "Zoë K. 2"):
+        model.add_person(person)
+    model.trained["hopper"] = Training(samples=76_800, loss=0.03125)
+    model.moments["hopper"] = {
+        "encoder.conv1.0.weight.step": torch.tensor(600.0),
+        "encoder.conv1.0.weight.exp_avg": torch.randn(8, 3, 5, 5) * 1e-9,
+        "decoder.conv.bias.exp_avg_sq": torch.rand(3) * 1e-30,
+    }
+    return model
+
+
+def link(source: Path, target: Path) -> Path:
+    """Copy a folder without copying what is in its files: these are not to be written to, only replaced."""
+    shutil.copytree(source, target, copy_function=os.link)
+    return target
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_equal_networks(one: nn.Module, other: nn.Module) -> None:
+    assert_equal_tensors(one.state_dict(), other.state_dict())
+
+
+def assert_equal_tensors(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    assert some.keys() == others.keys()
+    for name, tensor in some.items():
+        assert tensor.dtype == others[name].dtype
+        assert torch.equal(tensor, others[name]), name
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """What was saved; not to be changed."""
+    return new_model()
+
+
+@pytest.fixture(scope="module")
+def saved_once(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "output" / "my model"
+    assert checkpoint.save(folder, model) == folder / STATE
+    return folder
+
+
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> Path:
+    """A saved model of the test's own."""
+    return link(saved_once, tmp_path / "my model")
+
+
+def test_a_model_comes_back_bit_for_bit(model: Model, saved: Path) -> None:
+    loaded = checkpoint.load(saved, for_training=True)
+    assert (loaded.encoder.init_dim, loaded.encoder.code_dim) == (8, 64)
+    assert_equal_networks(loaded.encoder, model.encoder)
+    assert loaded.decoders.keys() == model.decoders.keys()
+    for person, decoder in model.decoders.items():
+        assert_equal_networks(loaded.decoders[person], decoder)
+    assert (loaded.trained, loaded.position, loaded.steps) == (model.trained, model.position, model.steps)
+    assert loaded.moments.keys() == {"hopper"}
+    assert_equal_tensors(loaded.moments["hopper"], model.moments["hopper"])
+
+
+def test_moments_are_read_for_training_alone(saved: Path) -> None:
+    assert checkpoint.load(saved).moments == {}
+
+
+def test_a_saved_model_is_one_folder_a_person_can_read(saved: Path) -> None:
+    assert names(saved) == [STATE]
+    assert names(saved / STATE) == [
+        "adam_hopper.safetensors",
+        "decoder_Zoë K. 2.safetensors",
+        "decoder_hopper.safetensors",
+        "encoder.safetensors",
+        "model.json",
+    ]
+    facts = json.loads((saved / STATE / "model.json").read_text(encoding="utf-8"))
+    assert (facts["init_dim"], facts["code_dim"], facts["steps"]) == (8, 64, STEPS)
+    assert facts["people"]["Zoë K. 2"] == {"samples": 0, "loss": None}
+
+
+def test_saving_leaves_the_model_as_it_is(model: Model, saved: Path) -> None:
+    fresh = new_model()
+    assert_equal_networks(fresh.encoder, model.encoder)
+    assert (fresh.trained, fresh.position, fresh.steps) == (model.trained, model.position, model.steps)
+    assert_equal_tensors(fresh.moments["hopper"], model.moments["hopper"])
+
+
+def test_a_new_person_is_added_once() -> None:
+    with torch.device("meta"):
+        model = Model(Encoder(8, 64))
+        model.add_person("hopper")
+        decoder, model.trained["hopper"] = model.decoders["hopper"], Training(5, 0.1)
+        model.add_person("hopper")
+        model.add_person("collins")
+    assert model.decoders["hopper"] is decoder
+    assert model.trained == {"hopper": Training(5, 0.1), "collins": Training(0, None)}
+
+
+def test_the_newest_two_states_are_kept_and_the_newest_counts(model: Model, saved: Path) -> None:
+    for steps in (90, 800):
+        link(saved / STATE, saved / f"state-{steps:09d}")
+    left_by_a_kill = saved / f".state-{STEPS + 1:09d}.part"
+    left_by_a_kill.mkdir()
+    (left_by_a_kill / "decoder_nobody.safetensors").write_bytes(b"half")
+    newer = Model(deepcopy(model.encoder), position=Position(epoch=4), steps=STEPS + 1)
+    with torch.no_grad():
+        newer.encoder.linear1.bias.fill_(0.75)
+
+    written = checkpoint.save(saved, newer)
+    assert names(saved) == [STATE, written.name]
+    assert names(written) == ["encoder.safetensors", "model.json"]
+    loaded = checkpoint.load(saved)
+    assert (loaded.steps, loaded.position) == (STEPS + 1, Position(epoch=4))
+    assert_equal_networks(loaded.encoder, newer.encoder)
+
+    newer.position = Position(epoch=4, visit=1)
+    assert checkpoint.save(saved, newer) == written, "saved again at the same step"
+    assert names(saved) == [STATE, written.name]
+    assert checkpoint.load(saved).position == Position(epoch=4, visit=1)
+
+    shutil.rmtree(written)
+    assert checkpoint.load(saved).steps == STEPS, "what the message on a damaged state advises"
+
+
+def test_parts_that_killed_runs_left_do_not_pile_up(saved: Path) -> None:
+    """A killed save leaves its part; the next run saves at other steps."""
+    left_by_a_kill = saved / ".state-000000777.part"
+    left_by_a_kill.mkdir()
+    (left_by_a_kill / "encoder.safetensors").write_bytes(bytes(1000))
+    checkpoint.save(saved, Model(Encoder(8, 64), steps=STEPS + 1))
+    assert not left_by_a_kill.exists()
+
+
+@contextmanager
+def small_files_only() -> Iterator[None]:
+    """Let the system refuse to write files beyond 1 MiB, as a full disk does."""
+    if sys.platform == "win32":
+        pytest.skip("no limit on file sizes here")
+    import resource  # noqa: PLC0415 - not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("steps", [STEPS + 1, STEPS], ids=["another step", "the same step"])
+@pytest.mark.parametrize(
+    ("limit", "moments"),
+    [(small_files_only, {}), (in_one_go, {"no/such/folder": {"decoder.conv.bias.step": torch.tensor(1.0)}})],
+    ids=["disk full", "moments that cannot be written"],
+)
+def test_a_failed_save_keeps_what_was_there(
+    model: Model, saved: Path, limit: Callable[[], Any], moments: dict[str, Any], steps: int
+) -> None:
+    before = {path: path.stat().st_ino for path in saved.rglob("*")}
+    failing = Model(model.encoder, moments=moments, steps=steps)
+    with limit(), pytest.raises(WorkspaceError, match="what was saved before is kept") as failed:
+        checkpoint.save(saved, failing)
+    assert str(saved) in str(failed.value)
+    assert {path: path.stat().st_ino for path in saved.rglob("*")} == before, "no .part, nothing replaced"
+    assert_equal_networks(checkpoint.load(saved).encoder, model.encoder)
+
+
+def test_moments_that_are_lost_leave_no_half_state(saved: Path, model: Model) -> None:
+    """Tensors without numbers stand for a device that is gone; whatever is raised, nothing half is left."""
+    failing = Model(model.encoder, moments={"hopper": {"step": torch.zeros(3, device="meta")}}, steps=STEPS + 1)
+    with pytest.raises((WorkspaceError, RuntimeError)):
+        checkpoint.save(saved, failing)
+    assert names(saved) == [STATE]
+
+
+def test_a_save_that_fails_at_its_last_moment_keeps_the_state_of_the_same_step(
+    saved: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def rename_unless_final(self: Path, target: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_unless_final)
+    with pytest.raises(WorkspaceError, match="what was saved before is kept"):
+        checkpoint.save(saved, Model(model.encoder, steps=STEPS))
+    assert names(saved) == [STATE]
+    assert checkpoint.load(saved).decoders.keys() == model.decoders.keys()
+
+
+def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path, model: Model) -> None:
+    (tmp_path / "output").write_text("in the way", encoding="utf-8")
+    with pytest.raises(WorkspaceError, match="cannot save the model in"):
+        checkpoint.save(tmp_path / "output" / "my model", model)
+    assert names(tmp_path) == ["output"]
+
+
+def test_no_model_says_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / "best one").mkdir()
+    for folder in (tmp_path / "best one", tmp_path / "missing"):
+        assert not checkpoint.exists(folder)
+        with pytest.raises(WorkspaceError) as refused:
+            checkpoint.load(folder)
+        assert str(folder) in str(refused.value)
+        assert f"python cli.py train -n {folder.name}" in str(refused.value)
+
+
+def test_a_model_exists_once_a_state_is_there(saved: Path) -> None:
+    assert checkpoint.exists(saved)
+    (saved / STATE).rename(saved / f".{STATE}.part")
+    assert not checkpoint.exists(saved), "what is not whole does not count"
+
+
+def cut_in_half(path: Path) -> None:
+    replace(path, path.read_bytes()[: path.stat().st_size // 2])
+
+
+def fill_with_garbage(path: Path) -> None:
+    replace(path, b"\x07garbage" * 1000)
+
+
+def empty(path: Path) -> None:
+    replace(path, b"")
+
+
+DAMAGES = [cut_in_half, fill_with_garbage, empty, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("file", ["model.json", "encoder.safetensors", "decoder_hopper.safetensors"])
+def test_a_damaged_state_is_named(saved: Path, file: str, damage: Callable[[Path], None]) -> None:
+    damage(saved / STATE / file)
+    with pytest.raises(WorkspaceError, match="delete that folder") as refused:
+        checkpoint.load(saved)
+    assert str(saved / STATE) in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:3], ids=lambda damage: damage.__name__)
+def test_damaged_moments_are_named_when_training_goes_on(saved: Path, damage: Callable[[Path], None]) -> None:
+    damage(saved / STATE / "adam_hopper.safetensors")
+    with pytest.raises(WorkspaceError, match="damaged") as refused:
+        checkpoint.load(saved, for_training=True)
+    assert str(saved / STATE) in str(refused.value)
+
+
+def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda facts: {name: value for name, value in facts.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        facts_without("version"),
+        facts_without("people"),
+        lambda facts: {**facts, "init_dim": 16},
+        lambda facts: {**facts, "code_dim": "wide"},
+        lambda facts: {**facts, "position": {"epoch": 1, "page": 2}},
+        lambda facts: {**facts, "people": {**facts["people"], "stranger": {"samples": 1, "loss": 0.1}}},
+        lambda facts: {**facts, "people": list(facts["people"])},
+        lambda _: [],
+        lambda _: None,
+    ],
+    ids=["version", "people", "init_dim", "code_dim", "position", "stranger", "people as list", "list", "null"],
+)
+def test_facts_that_do_not_fit_are_damage(saved: Path, spoil: Callable[[dict[str, Any]], Any]) -> None:
+    path = saved / STATE / "model.json"
+    replace(path, json.dumps(spoil(json.loads(path.read_text(encoding="utf-8")))).encode())
+    with pytest.raises(WorkspaceError, match="damaged") as refused:
+        checkpoint.load(saved)
+    assert str(saved / STATE) in str(refused.value)
+
+
+def test_a_state_of_a_newer_version_is_refused(saved: Path) -> None:
+    path = saved / STATE / "model.json"
+    facts = {**json.loads(path.read_text(encoding="utf-8")), "version": checkpoint.VERSION + 1}
+    replace(path, json.dumps(facts).encode())
+    with pytest.raises(WorkspaceError, match="newer Recast") as refused:
+        checkpoint.load(saved)
+    assert str(saved / STATE) in str(refused.value)
+
+
+# The reference tool's files.
+
+CAGE, TRUMP = "decoder_cage.pth", "decodertrump.pth"
+
+
+class RunsCode:
+    """Pickled, it makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture(scope="module")
+def reference_once(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference")
+    hopper, zoe = model.decoders.values()
+    for name, network, epoch in (("encoder.pth", model.encoder, 7), (CAGE, hopper, 6), (TRUMP, zoe, 7)):
+        torch.save({"state_dict": network.state_dict(), "epoch": epoch}, folder / name)
+    return folder
+
+
+@pytest.fixture
+def reference(reference_once: Path, tmp_path: Path) -> Path:
+    """The reference tool's files, the test's own."""
+    return link(reference_once, tmp_path / "reference")
+
+
+def rewrite(path: Path, content: object) -> None:
+    path.unlink()
+    torch.save(content, path)
+
+
+def test_the_reference_tools_model_is_taken_over(reference: Path, model: Model) -> None:
+    loaded = checkpoint.load_reference(reference)
+    assert (loaded.encoder.init_dim, loaded.encoder.code_dim) == (8, 64)
+    assert loaded.position == Position(epoch=7)
+    assert_equal_networks(loaded.encoder, model.encoder)
+    assert loaded.decoders.keys() == {"cage", "trump"}
+    hopper, zoe = model.decoders.values()
+    assert_equal_networks(loaded.decoders["cage"], hopper)
+    assert_equal_networks(loaded.decoders["trump"], zoe)
+    assert all(training.samples > 0 for training in loaded.trained.values()), "not to be taken for untrained"
+
+
+def test_files_without_an_epoch_are_taken_over(reference: Path, model: Model) -> None:
+    rewrite(reference / "encoder.pth", {"state_dict": model.encoder.state_dict()})
+    (reference / CAGE).unlink()
+    loaded = checkpoint.load_reference(reference)
+    assert loaded.position == Position()
+    assert loaded.decoders.keys() == {"trump"}
+
+
+@pytest.mark.parametrize("missing", [["encoder.pth"], [CAGE, TRUMP]])
+def test_missing_files_are_asked_for(reference: Path, missing: list[str]) -> None:
+    for name in missing:
+        (reference / name).unlink()
+    with pytest.raises(WorkspaceError, match=r"encoder\.pth") as refused:
+        checkpoint.load_reference(reference)
+    assert str(reference) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["encoder.pth", TRUMP])
+def test_code_in_a_file_is_refused_and_does_not_run(reference: Path, tmp_path: Path, name: str) -> None:
+    made = tmp_path / "made by the code"
+    rewrite(reference / name, {"state_dict": {"conv.bias": torch.zeros(3)}, "epoch": RunsCode(made)})
+    with pytest.raises(WorkspaceError, match="nothing was imported") as refused:
+        checkpoint.load_reference(reference)
+    assert str(reference / name) in str(refused.value)
+    assert not made.exists()
+    torch.load(reference / name, weights_only=False)
+    assert made.is_dir(), "the code would have run, had it been let"
+
+
+@pytest.mark.parametrize("name", ["encoder.pth", CAGE])
+@pytest.mark.parametrize("damage", DAMAGES[:3], ids=lambda damage: damage.__name__)
+def test_a_damaged_file_is_named(reference: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(reference / name)
+    with pytest.raises(WorkspaceError, match="cannot read") as refused:
+        checkpoint.load_reference(reference)
+    assert str(reference / name) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors: {"state_dict": {**tensors, min(tensors): torch.zeros(4)}},
+        lambda tensors: {"state_dict": {**tensors, "extra.bias": torch.zeros(4)}},
+        lambda tensors: {"state_dict": {min(tensors): tensors[min(tensors)]}},
+        lambda _: {"state_dict": {}},
+        lambda _: {"model": {}},
+        lambda _: torch.zeros(3),
+    ],
+    ids=["wrong shape", "one too many", "too few", "none", "another key", "a tensor"],
+)
+@pytest.mark.parametrize("name", ["encoder.pth", TRUMP])
+def test_tensors_that_do_not_fit_are_refused(
+    reference: Path, model: Model, name: str, spoil: Callable[[dict[str, torch.Tensor]], object]
+) -> None:
+    network = model.encoder if name == "encoder.pth" else model.decoders["hopper"]
+    rewrite(reference / name, spoil(network.state_dict()))
+    with pytest.raises(WorkspaceError) as refused:
+        checkpoint.load_reference(reference)
+    assert str(reference) in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [torch.tensor(3.0), 3], ids=["a number as tensor", "a number"])
+def test_an_encoder_whose_weights_are_no_arrays_is_refused(reference: Path, value: object) -> None:
+    rewrite(reference / "encoder.pth", {"state_dict": {"conv1.0.weight": value, "linear1.weight": value}})
+    with pytest.raises(WorkspaceError):
+        checkpoint.load_reference(reference)
+
+
+def test_a_decoder_without_a_persons_name_is_refused(reference: Path) -> None:
+    (reference / CAGE).rename(reference / "decoder.pth")
+    with pytest.raises(WorkspaceError, match="decoder<person>"):
+        checkpoint.load_reference(reference)

@@ -1,0 +1,85 @@
+"""Imports point one way, and no module or function outgrows what a person takes in at once."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rglob("*.py")), ROOT / "cli.py"]
+
+# Each layer may import its own and those before it. A stage may not import another stage.
+LAYERS = [
+    ["pipeline.errors", "pipeline.arrays", "pipeline.progress", "pipeline.report"],
+    ["pipeline.workspace", "pipeline.interrupt"],
+    ["pipeline.options"],
+    ["models"],
+    ["pipeline.media"],
+    ["pipeline.faces"],
+    ["pipeline.training", "pipeline.blending"],
+    ["pipeline.extract", "pipeline.train", "pipeline.convert", "pipeline.import_model"],
+    ["cli"],
+]
+STAGES = LAYERS[-2]
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def home(module: str) -> tuple[int, str]:
+    for level, names in enumerate(LAYERS):
+        for name in names:
+            if module == name or module.startswith(f"{name}."):
+                return level, name
+    raise AssertionError(f"{module} has no place in LAYERS: say where it belongs")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" if node.module == "models" else node.module for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    module = name_of(path)
+    if module == "pipeline":
+        assert imports_of(path) == set()
+        return
+    level, own = home(module)
+    for imported in imports_of(path):
+        if imported.split(".")[0] not in ("pipeline", "models", "cli", "demo", "tests"):
+            continue
+        other_level, other = home(imported)
+        assert other_level <= level, f"{module} imports {imported} from above"
+        assert other == own or own not in STAGES or other not in STAGES, f"{module} imports another stage: {imported}"
+
+
+def test_models_stand_alone() -> None:
+    for path in (ROOT / "models").glob("*.py"):
+        ours = {name for name in imports_of(path) if name.startswith("pipeline")}
+        assert ours <= {"pipeline.errors"}, f"{path.name} imports {ours}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "cli.py"], ids=name_of)
+def test_only_the_command_line_prints(path: Path) -> None:
+    calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+    assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_too_long(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            length = (node.end_lineno or 0) - first.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"

@@ -1,0 +1,186 @@
+"""Stage 1 on small clips: what it writes, that it goes on after a blow, and what it says of bad input."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cli import main
+from demo.clips import COLLINS, make_clip
+from pipeline.faces.alignment import align, cut_crop, transform
+from pipeline.faces.store import FaceStore
+from pipeline.media.pictures import read_picture
+from pipeline.media.reader import VideoReader
+from tests.clips import scene, write_video
+from tests.conftest import FRAMES, ROOT
+
+
+def run(workspace: Path, *arguments: str | Path) -> int:
+    return main(["extract", *map(str, arguments), "--workspace", str(workspace)])
+
+
+def crops_of(workspace: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(workspace)): p.read_bytes() for p in sorted((workspace / "data").rglob("*.jpg"))}
+
+
+def rows_of(store: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(store) as db:
+        return [*db.execute("SELECT * FROM frames ORDER BY 1"), *db.execute("SELECT * FROM faces ORDER BY 1, 2")]
+
+
+def test_every_frame_has_a_crop_and_a_record(extracted: Path, clips: dict[str, Path]) -> None:
+    assert [p.name for p in sorted((extracted / "data" / "hopper").iterdir())] == [
+        f"hopper_{i:06d}_0.jpg" for i in range(FRAMES)
+    ]
+    with FaceStore(extracted / "videos" / "hopper" / "faces.sqlite") as store, VideoReader(clips["hopper"]) as reader:
+        frames = list(reader)
+        faces = store.faces()
+        assert store.frame_count() == len(frames) == FRAMES
+        assert [face.frame for face in faces] == list(range(FRAMES))
+        assert {face.track for face in faces} == {0}
+        for stored, frame in zip(faces, frames, strict=True):
+            np.testing.assert_allclose(align(stored.face.landmarks), stored.crop_from_frame, atol=1e-3)
+            crop = read_picture(extracted / "data" / "hopper" / str(stored.crop))
+            again = cut_crop(frame.image, stored.crop_from_frame)
+            assert np.abs(crop.astype(int) - again).mean() < 2, "the crop is not what its transform says"
+
+
+def test_a_face_fits_from_forehead_to_chin_into_what_the_model_sees(extracted: Path) -> None:
+    with FaceStore(extracted / "videos" / "collins" / "faces.sqlite") as store:
+        for stored in store.faces():
+            left, top, right, bottom = stored.face.box
+            middle = (left + right) / 2
+            ends = transform(np.array([[middle, top], [middle, bottom]]), stored.crop_from_frame)
+            assert 38 <= ends[0, 1] < 75
+            assert 185 < ends[1, 1] <= 218
+
+
+def test_person_every_and_size(clips: dict[str, Path], tmp_path: Path) -> None:
+    assert run(tmp_path, clips["collins"], "--person", "Eileen C.", "--every", "5", "--size", "128") == 2
+    assert run(tmp_path, clips["collins"], "--person", "Eileen C", "--every", "5", "--size", "128") == 0
+    crops = sorted((tmp_path / "data" / "Eileen C").iterdir())
+    assert [crop.name for crop in crops] == [f"collins_{i:06d}_0.jpg" for i in (0, 5, 10)]
+    assert read_picture(crops[1]).shape == (128, 128, 3)
+    with FaceStore(tmp_path / "videos" / "collins" / "faces.sqlite") as store:
+        assert len(store.faces()) == FRAMES, "faces of all frames are recorded, whatever --every says"
+        small, large = read_picture(crops[0]), store.faces()[0].crop_from_frame
+    with VideoReader(clips["collins"]) as reader:
+        whole = cut_crop(next(iter(reader)).image, large)
+    shrunk = cv2.resize(whole, (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk.astype(int) - small).mean() < 4
+
+
+def test_a_second_run_changes_nothing_and_deleted_crops_stay_deleted(
+    extracted: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (extracted / "data" / "hopper" / "hopper_000003_0.jpg").unlink()
+    before = crops_of(extracted)
+    assert run(extracted, clips["hopper"]) == 0
+    assert crops_of(extracted) == before
+    assert "extracted before" in capsys.readouterr().out
+
+
+def test_again_starts_over(extracted: Path, clips: dict[str, Path]) -> None:
+    (extracted / "data" / "other").mkdir()
+    crop = extracted / "data" / "hopper" / "hopper_000003_0.jpg"
+    crop.rename(extracted / "data" / "other" / crop.name)
+    assert run(extracted, clips["hopper"], "--again", "--every", "4") == 0
+    assert sorted(name for name in crops_of(extracted) if "hopper_" in name) == [
+        f"data/hopper/hopper_{i:06d}_0.jpg" for i in (0, 4, 8)
+    ]
+
+
+def test_killed_and_begun_again_equals_an_uninterrupted_run(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    make_clip(COLLINS, clip, 70)
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    command = [sys.executable, "cli.py", "extract", str(clip), "--workspace", str(broken)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    store = broken / "videos" / "clip" / "faces.sqlite"
+    while not (store.exists() and list((broken / "data").glob("*/*.jpg"))):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with FaceStore(store) as cut:
+        assert cut.frame_count() < 70, "it finished before it could be killed"
+    assert run(broken, clip) == 0
+    assert run(whole, clip) == 0
+    assert crops_of(broken) == crops_of(whole)
+    assert rows_of(store) == rows_of(whole / "videos" / "clip" / "faces.sqlite")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+def test_sigterm_ends_it_in_one_line(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    make_clip(COLLINS, clip, 70)
+    command = [sys.executable, "cli.py", "extract", str(clip), "--workspace", str(tmp_path / "w")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("w/data/*/*.jpg")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in words
+    assert "type the same command again" in words.splitlines()[-1]
+
+
+def test_bad_files_are_named_and_do_not_stop_the_good_ones(
+    clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
+    text.write_text("not a video")
+    empty.touch()
+    missing = tmp_path / "missing.mp4"
+    assert run(tmp_path / "w", text, missing, clips["hopper"], empty, "--every", "6") == 1
+    words = capsys.readouterr()
+    assert "extracted hopper: 12 faces in 12 of 12 frames" in words.out
+    problems = [line for line in words.err.splitlines() if line.startswith("error: ")]
+    assert [Path(next(w for w in line.split() if ".mp4" in w).strip(":")).name for line in problems] == [
+        "text.mp4",
+        "missing.mp4",
+        "empty.mp4",
+    ]
+    assert [p.name for p in (tmp_path / "w" / "data").iterdir()] == ["hopper"]
+
+
+def test_no_face_is_said_and_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "faceless.mp4"
+    write_video(clip, [scene(i) for i in range(4)])
+    assert run(tmp_path / "w", clip) == 1
+    assert "no face found" in capsys.readouterr().err
+    assert not (tmp_path / "w" / "data").exists()
+
+
+def test_other_options_on_an_unfinished_video_are_refused(
+    extracted: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FaceStore(extracted / "videos" / "hopper" / "faces.sqlite") as store:
+        store.record_facts(finished=False)
+    assert run(extracted, clips["hopper"], "--min-confidence", "0.9") == 1
+    assert "--min-confidence 0.95" in capsys.readouterr().err
+
+
+def test_a_workspace_that_cannot_be_written_ends_in_one_line(
+    clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(tmp_path / "file", clips["hopper"]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_real_footage(real_data: Path, tmp_path: Path) -> None:
+    assert (
+        run(tmp_path, real_data / "hard" / "20_single_frame.mp4", real_data / "hard" / "03_rotation_metadata.mp4") == 0
+    )
+    with FaceStore(tmp_path / "videos" / "03_rotation_metadata" / "faces.sqlite") as store:
+        assert store.frames_with_faces() == store.frame_count() == 150
+    assert len(list((tmp_path / "data" / "20_single_frame").iterdir())) == 1

@@ -1,0 +1,166 @@
+"""Stage 2 on small sets: what it writes, that it goes on, how it ends, and what it says."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli import main
+from models import checkpoint
+from models.autoencoder import Decoder, Encoder
+from pipeline.media.pictures import read_picture, write_picture
+from pipeline.train import pace_notes
+from pipeline.training.schedule import Schedule
+from tests.conftest import ROOT
+
+SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
+
+
+def run(workspace: Path, *arguments: str) -> int:
+    return main(["train", *SMALL, *arguments, "--workspace", str(workspace)])
+
+
+def make_people(folder: Path, *people: str, count: int = 3) -> None:
+    """Plain folders of pictures, of odd sizes, as any tool leaves them."""
+    chance = np.random.default_rng(3)
+    for person in people:
+        (folder / person).mkdir(parents=True)
+        for i in range(count):
+            base = chance.integers(0, 255, (5, 4, 3), dtype=np.uint8)
+            picture = np.kron(base, np.ones((18, 21, 1), np.uint8))
+            write_picture(folder / person / f"{i}{'.png' if i % 2 else '.jpg'}", picture)
+
+
+def test_first_save_holds_everyone_and_previews(trained_once: Path) -> None:
+    folder = trained_once / "output" / "model"
+    model = checkpoint.load(folder)
+    assert sorted(model.decoders) == ["collins", "hopper"]
+    assert model.steps == 3
+    assert sum(t.samples for t in model.trained.values()) == 8 + 4 + 8
+    facts = json.loads((folder / f"state-{3:09d}" / "model.json").read_text(encoding="utf-8"))
+    assert (facts["init_dim"], facts["code_dim"]) == (8, 64)
+    for person in ("collins", "hopper"):
+        sheets = sorted((folder / person).glob("epoch_*.png"))
+        assert sheets
+        assert read_picture(sheets[0]).shape == (3 * 128, 8 * 128, 3)
+
+
+def test_it_goes_on_where_it_stopped(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(extracted, "--max-steps", "2", "-n", "two") == 0
+    assert run(extracted, "--max-steps", "3", "-n", "two") == 0
+    assert "going on with 'two' at step 2" in capsys.readouterr().err
+    assert run(extracted, "--max-steps", "5", "-n", "five") == 0
+    stopped, whole = (checkpoint.load(extracted / "output" / name) for name in ("two", "five"))
+    assert stopped.position == whole.position
+    for ours, theirs in zip(stopped.encoder.parameters(), whole.encoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs), "stopping and going on must equal not stopping, bit for bit"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole process groups only")
+def test_ctrl_c_saves_and_ends_well(extracted: Path) -> None:
+    command = [sys.executable, "cli.py", "train", *SMALL, "--workspace", str(extracted)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    previews = extracted / "output" / "model"
+    while not list(previews.glob("*/epoch_*.png")):  # at least one epoch is done
+        assert process.poll() is None, "it ended by itself"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    words, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "ended by you" in words
+    assert checkpoint.load(previews).steps > 0
+
+
+def test_plain_folders_and_an_unreadable_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_people(tmp_path / "data", "trump", "cage")
+    (tmp_path / "data" / "cage" / "broken.jpg").write_bytes(b"no picture")
+    assert run(tmp_path / "w", "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
+    assert "left out 1 unreadable pictures" in (out := capsys.readouterr().out)
+    assert "broken.jpg" in out
+    assert sorted(checkpoint.load(tmp_path / "w" / "output" / "model").decoders) == ["cage", "trump"]
+
+
+@pytest.mark.parametrize(("people", "word"), [([], "nobody"), (["cage"], "'cage'")])
+def test_fewer_than_two_people(
+    people: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    make_people(tmp_path / "data", *people)
+    assert run(tmp_path / "w", "-d", str(tmp_path / "data")) == 1
+    words = capsys.readouterr().err
+    assert word in words
+    assert "python cli.py extract" in words
+    assert not (tmp_path / "w" / "output").exists()
+
+
+def test_other_sizes_than_the_model_has_are_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--init-dim", "16", "--code-dim", "64", "--workspace", str(trained)]) == 2
+    assert "--init-dim 8 --code-dim 64" in capsys.readouterr().err
+
+
+def test_fix_enc_leaves_the_encoder(trained: Path) -> None:
+    folder = trained / "output" / "model"
+    before = checkpoint.load(folder)
+    assert run(trained, "--fix-enc", "--max-steps", "1") == 0
+    after = checkpoint.load(folder)
+    assert after.steps == before.steps + 1
+    assert all(torch.equal(a, b) for a, b in zip(before.encoder.parameters(), after.encoder.parameters(), strict=True))
+    changed = [
+        person
+        for person in after.decoders
+        if any(
+            not torch.equal(a, b)
+            for a, b in zip(before.decoders[person].parameters(), after.decoders[person].parameters(), strict=True)
+        )
+    ]
+    assert len(changed) == 1
+
+
+def test_a_person_that_left_keeps_the_decoder_and_a_new_one_gets_one(trained: Path) -> None:
+    shutil.rmtree(trained / "data" / "hopper")
+    make_people(trained / "data", "cage")
+    assert run(trained, "--max-steps", "1") == 0
+    assert sorted(checkpoint.load(trained / "output" / "model").decoders) == ["cage", "collins", "hopper"]
+
+
+def test_pace_and_which_inner_loop_would_fit() -> None:
+    schedule = Schedule({"a": 500, "b": 500}, batch_size=64, inner_loop=100, seed=1)
+    lines = pace_notes(schedule, pace=20.0, limit_samples=40 * 60 * 20)
+    assert "100000 samples: 83 minutes at 20 samples/s" in lines[0]
+    assert "--inner-loop 24 or less" in lines[1]
+    assert len(pace_notes(schedule, pace=20.0, limit_samples=60_000)) == 1
+    assert len(pace_notes(schedule, pace=20.0, limit_samples=None)) == 1
+
+
+class TestImport:
+    def write_reference(self, folder: Path) -> dict[str, torch.Tensor]:
+        folder.mkdir()
+        torch.manual_seed(5)
+        encoder, decoder = Encoder(8, 64), Decoder()
+        torch.save({"state_dict": encoder.state_dict(), "epoch": 7}, folder / "encoder.pth")
+        for person in ("trump", "cage"):
+            torch.save({"state_dict": decoder.state_dict(), "epoch": 7}, folder / f"decoder{person}.pth")
+        return decoder.state_dict()
+
+    def test_a_reference_model_is_taken_over(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        weights = self.write_reference(tmp_path / "pth")
+        command = ["import", str(tmp_path / "pth"), "-n", "old", "--workspace", str(tmp_path)]
+        assert main(command) == 0
+        assert "cage, trump" in capsys.readouterr().out
+        model = checkpoint.load(tmp_path / "output" / "old")
+        assert model.position.epoch == 7
+        assert all(torch.equal(value, weights[name]) for name, value in model.decoders["trump"].state_dict().items())
+        assert main(command) == 1, "an existing model is not written over"
+        assert "choose another name" in capsys.readouterr().err
+
+    def test_a_folder_without_a_model(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["import", str(tmp_path), "--workspace", str(tmp_path / "w")]) == 1
+        assert "encoder.pth" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Folders of face pictures, read into memory."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipeline.arrays import Image
+from pipeline.errors import NothingToDoError
+from pipeline.progress import Silence
+from pipeline.training.dataset import load_faces
+
+RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)  # BGR
+
+
+def quarters(width: int, height: int) -> Image:
+    """Red and green above blue and white: tells turned, mirrored and recoloured pictures apart."""
+    image = np.full((height, width, 3), 255, np.uint8)
+    image[: height // 2, : width // 2] = RED
+    image[: height // 2, width // 2 :] = GREEN
+    image[height // 2 :, : width // 2] = BLUE
+    return image
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def even(value: int) -> Image:
+    return np.full((256, 256, 3), value, np.uint8)
+
+
+def write_two_people(folder: Path) -> None:
+    write(folder / "zoe" / "1.png", even(10))
+    write(folder / "ann" / "1.png", even(20))
+
+
+@pytest.mark.parametrize("file", ["a.png", "a.jpg", "a.JPEG", "a.bmp", "a.webp", "a.tif", "a.tiff"])
+@pytest.mark.parametrize("size", [(256, 256), (64, 40), (300, 700), (40, 512)])
+def test_pictures_of_any_kind_and_size_come_upright_at_256_px(tmp_path: Path, file: str, size: tuple[int, int]) -> None:
+    write_two_people(tmp_path)
+    write(tmp_path / "ann" / file, quarters(*size))
+    crops = load_faces(tmp_path, Silence()).people["ann"]
+    assert (crops.shape, crops.dtype) == ((2, 3, 256, 256), torch.uint8)
+    picture = crops[1].numpy().transpose(1, 2, 0).astype(int)
+    for (row, column), colour in {(60, 70): RED, (70, 190): GREEN, (190, 60): BLUE, (200, 190): (255,) * 3}.items():
+        assert np.abs(picture[row, column] - colour).max() < 12
+
+
+def test_a_picture_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
+    write_two_people(tmp_path)
+    image = np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    write(tmp_path / "ann" / "2.png", image)
+    np.testing.assert_array_equal(load_faces(tmp_path, Silence()).people["ann"][1], image.transpose(2, 0, 1))
+
+
+def test_a_large_picture_is_averaged_down(tmp_path: Path) -> None:
+    write_two_people(tmp_path)
+    rows, columns = np.mgrid[0:1024, 0:768]
+    write(tmp_path / "ann" / "2.png", np.where((rows + columns) % 2, 255, 0).astype(np.uint8))
+    crop = load_faces(tmp_path, Silence()).people["ann"][1].numpy().astype(int)
+    assert np.abs(crop - 127.5).max() < 16
+
+
+def test_grey_transparent_and_16_bit_pictures_are_read(tmp_path: Path) -> None:
+    write_two_people(tmp_path)
+    write(tmp_path / "ann" / "2 grey.png", np.full((50, 60), 90, np.uint8))
+    write(tmp_path / "ann" / "3 deep.png", np.full((50, 60, 3), 90 * 257, np.uint16))
+    write(tmp_path / "ann" / "4 clear.png", np.full((50, 60, 4), (90, 90, 90, 128), np.uint8))
+    crops = load_faces(tmp_path, Silence()).people["ann"]
+    assert len(crops) == 4
+    assert np.unique(crops[1:]).tolist() == [90]
+
+
+def test_people_and_pictures_come_in_order_of_their_names(tmp_path: Path) -> None:
+    for place, name in enumerate(["b.png", "a.png", "B.bmp", "a b.png", "10.png", "9.png"]):
+        write(tmp_path / "zoe" / name, even(40 * place))
+    write(tmp_path / "ann" / "1.png", even(7))
+    people = load_faces(tmp_path, Silence()).people
+    assert list(people) == ["ann", "zoe"]
+    assert np.unique(people["ann"]).tolist() == [7]
+    assert people["zoe"][:, 0, 0, 0].tolist() == [160, 200, 80, 120, 40, 0], "10, 9, B, a b, a, b"
+
+
+def test_an_unreadable_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    write_two_people(tmp_path)
+    whole = write(tmp_path / "ann" / "0.png", even(55))
+    garbage, half, empty = (tmp_path / "ann" / name for name in ("05.jpg", "2.png", "3.webp"))
+    garbage.write_bytes(b"no picture")
+    half.write_bytes(whole.read_bytes()[:20])
+    empty.touch()
+    faces = load_faces(tmp_path, Silence())
+    assert faces.people["ann"][:, 0, 0, 0].tolist() == [55, 20]
+    assert len(faces.people["zoe"]) == 1
+    assert len(faces.unreadable) == 3
+    for path, line in zip((garbage, half, empty), faces.unreadable, strict=True):
+        assert str(path) in line
+        assert "\n" not in line
+
+
+def test_hidden_and_other_files_are_no_faces(tmp_path: Path) -> None:
+    write_two_people(tmp_path)
+    write(tmp_path / "ann" / ".hidden.png", even(99))
+    write(tmp_path / "ann" / "deeper" / "2.png", even(99))
+    write(tmp_path / ".trash" / "1.png", even(99))
+    write(tmp_path / "loose.png", even(99))
+    (tmp_path / "ann" / "notes.txt").write_text("nice", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    faces = load_faces(tmp_path, Silence())
+    assert {person: len(crops) for person, crops in faces.people.items()} == {"ann": 1, "zoe": 1}
+    assert faces.unreadable == []
+
+
+def test_one_person_is_not_enough(tmp_path: Path) -> None:
+    write(tmp_path / "ann" / "1.png", even(1))
+    with pytest.raises(NothingToDoError, match=r"only of 'ann'.*python cli\.py extract") as refused:
+        load_faces(tmp_path, Silence())
+    assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nobody_is_not_enough(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path if there else tmp_path / "missing"
+    with pytest.raises(NothingToDoError, match="of nobody"):
+        load_faces(folder, Silence())
+
+
+def test_a_person_of_unreadable_pictures_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path / "ann" / "1.png", even(1))
+    (tmp_path / "zoe").mkdir()
+    (tmp_path / "zoe" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(NothingToDoError, match="only of 'ann'") as refused:
+        load_faces(tmp_path, Silence())
+    assert str(tmp_path / "zoe" / "1.png") in str(refused.value)

@@ -1,0 +1,152 @@
+"""Optimizer steps on a small model; what they change, what they leave, and going on as if never stopped.
+
+The layers behind the code are large whatever the sizes, so a step takes a few tenths of a second: few are taken.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from models.autoencoder import Encoder
+from models.checkpoint import Model
+from pipeline.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+RATE = 5e-4
+
+
+def new_model() -> Model:
+    torch.manual_seed(3)
+    model = Model(Encoder(8, 64))
+    for person in ("hopper", "collins"):
+        model.add_person(person)
+    return model
+
+
+def pictures(count: int, seed: int = 1) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return nn.functional.interpolate(coarse, size=64, mode="bilinear")
+
+
+def weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def take_steps(trainer: Trainer, people: Sequence[str], first: int = 0) -> list[float]:
+    return [
+        trainer.step(person, pictures(2, seed=number), pictures(2, seed=number).flip(3))
+        for number, person in enumerate(people, start=first)
+    ]
+
+
+def test_the_loss_falls() -> None:
+    model = new_model()
+    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    faces = pictures(4)
+    losses = [trainer.step("hopper", faces, faces) for _ in range(30)]
+    assert losses[-1] < 0.88 * losses[0]
+    assert (model.steps, model.trained["hopper"].samples) == (30, 120)
+
+
+def test_a_step_trains_the_encoder_and_one_decoder() -> None:
+    model = new_model()
+    inputs, targets = pictures(3), pictures(3, seed=2)
+    encoder, hopper, collins = map(weights, (model.encoder, model.decoders["hopper"], model.decoders["collins"]))
+    with torch.no_grad():
+        made = model.decoders["hopper"](model.encoder(inputs))
+    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    loss = trainer.step("hopper", inputs, targets)
+    assert loss == pytest.approx(float((made - targets).abs().mean()), rel=1e-5), "L1, before the step"
+    assert are_equal(weights(model.decoders["collins"]), collins)
+    for network, before in ((model.encoder, encoder), (model.decoders["hopper"], hopper)):
+        assert not any(torch.equal(parameter, before[name]) for name, parameter in network.named_parameters())
+        moved = max(float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters())
+        assert moved == pytest.approx(RATE, rel=0.01), "Adam's first step is the learning rate, whatever the loss"
+    trained = model.trained
+    assert (trained["hopper"].samples, trained["hopper"].loss) == (3, loss)
+    assert (trained["collins"].samples, trained["collins"].loss) == (0, None)
+
+
+def test_the_loss_shown_is_smoothed() -> None:
+    model = new_model()
+    first, second = take_steps(Trainer(model, 0.01, fix_encoder=True, device=CPU), ["hopper", "hopper"])
+    assert abs(first - second) > 0.01
+    assert model.trained["hopper"].loss == pytest.approx(0.98 * first + 0.02 * second)
+
+
+def test_a_fixed_encoder_stays_bit_for_bit() -> None:
+    model = new_model()
+    encoder, decoder = weights(model.encoder), weights(model.decoders["collins"])
+    trainer = Trainer(model, RATE, fix_encoder=True, device=CPU)
+    take_steps(trainer, ["collins"])
+    trainer.store_moments()
+    assert are_equal(weights(model.encoder), encoder)
+    assert not are_equal(weights(model.decoders["collins"]), decoder)
+    assert {name.split(".")[0] for name in model.moments["collins"]} == {"decoder"}
+
+
+def test_a_fixed_encoder_can_be_trained_later() -> None:
+    model = new_model()
+    Trainer(model, RATE, fix_encoder=True, device=CPU)
+    encoder = weights(model.encoder)
+    take_steps(Trainer(model, RATE, fix_encoder=False, device=CPU), ["hopper"])
+    assert not are_equal(weights(model.encoder), encoder)
+
+
+def test_training_decoders_alone_keeps_what_is_known_of_the_encoder() -> None:
+    """Else the encoder's next step, once it is trained again, starts from nothing and is far too large."""
+    model = new_model()
+    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    take_steps(trainer, ["hopper"])
+    trainer.store_moments()
+    encoder_moments = {name for name in model.moments["hopper"] if name.startswith("encoder.")}
+    fixed = Trainer(model, RATE, fix_encoder=True, device=CPU)
+    take_steps(fixed, ["hopper"])
+    fixed.store_moments()
+    assert encoder_moments <= model.moments["hopper"].keys()
+
+
+def test_moments_are_adams_by_parameter() -> None:
+    model = new_model()
+    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    take_steps(trainer, ["hopper"])
+    trainer.store_moments()
+    assert set(model.moments) == {"hopper"}, "who was not trained has none"
+    moments = model.moments["hopper"]
+    parts = {"encoder": model.encoder, "decoder": model.decoders["hopper"]}
+    parameters = {f"{part}.{name}": p for part, network in parts.items() for name, p in network.named_parameters()}
+    assert moments.keys() == {f"{name}.{key}" for name in parameters for key in ("step", "exp_avg", "exp_avg_sq")}
+    for name, parameter in parameters.items():
+        mean, square = moments[f"{name}.exp_avg"], moments[f"{name}.exp_avg_sq"]
+        assert float(moments[f"{name}.step"]) == 1
+        assert mean.shape == square.shape == parameter.shape
+        # After one step they are (1 - 0.5) g and (1 - 0.999) g².
+        large = mean.abs() > mean.abs().max() / 10
+        ratio = mean[large].double() ** 2 / square[large].double()
+        torch.testing.assert_close(ratio, torch.full_like(ratio, 0.5**2 / 0.001), rtol=1e-3, atol=0)
+
+
+def test_a_new_trainer_goes_on_as_if_there_had_been_one() -> None:
+    people = ["hopper", "collins", "hopper", "collins"]
+    whole = new_model()
+    losses = take_steps(Trainer(whole, RATE, fix_encoder=False, device=CPU), people)
+
+    begun = new_model()
+    trainer = Trainer(begun, RATE, fix_encoder=False, device=CPU)
+    first = take_steps(trainer, people[:2])
+    trainer.store_moments()
+    resumed = deepcopy(begun)
+    second = take_steps(Trainer(resumed, RATE, fix_encoder=False, device=CPU), people[2:], first=2)
+
+    assert first + second == losses
+    assert are_equal(weights(resumed.encoder), weights(whole.encoder))
+    for person in ("hopper", "collins"):
+        assert are_equal(weights(resumed.decoders[person]), weights(whole.decoders[person]))
+    assert (resumed.steps, resumed.trained) == (whole.steps, whole.trained)
