@@ -31,7 +31,7 @@ from pipeline.workspace import atomic_path
 FRAMES = 200  # of each clip: 8 seconds
 RESERVED_MINUTES = 0.8  # for saving, converting and the contact sheet
 SHORTEST_TRAINING_MINUTES = 0.3
-TRAINING = ["--inner-loop", "1", "-b", "16", "--lr", "2e-4", "--log-interval", "20"]  # suits a short run on a CPU
+TRAINING = ["--inner-loop", "1", "-b", "8", "--lr", "3e-4", "--log-interval", "20"]  # suits a short run on a CPU
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 

@@ -20,7 +20,7 @@ from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, StoredFace
 from pipeline.faces.videos import fingerprint, is_extracted, name_video
 from pipeline.media.reader import Frame, VideoReader
-from pipeline.media.writer import Encoding, VideoWriter, recoded_audio
+from pipeline.media.writer import Encoding, VideoWriter, not_copied
 from pipeline.options import ConvertOptions
 from pipeline.progress import Console
 from pipeline.report import in_words, some
@@ -149,7 +149,9 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             frames, swapped = frames + 1, swapped + len(patches)
             bar.advance()
     info = reader.info
-    notes = tuple(f"sound re-encoded from {codec} to AAC: MP4 cannot hold it" for codec in recoded_audio(final, info))
+    notes = tuple(not_copied(final, info))
+    if reader.damaged:
+        notes += (f"{reader.damaged} frames of the original were damaged or missing",)
     video_s = info.duration_s or frames / float(info.average_rate or 25)
     return Converted(final, frames, swapped, video_s, time.monotonic() - began, notes)
 

@@ -37,7 +37,8 @@ class Extracted:
     frames: int
     frames_with_faces: int
     faces: int
-    already_done: bool
+    before: str | None
+    """The options of the earlier run that did it; None where this one did."""
     lost: str | None
     """What could not be decoded, in words; None where all could."""
 
@@ -87,15 +88,16 @@ def extract_video(path: Path, options: ExtractOptions, detector: Detector, conso
         if options.again:
             forget_video(workspace, video)
         with FaceStore(workspace.store(video), create=True) as store:
-            already_done = _prepare(store, reader.info, options, person)
-            if not already_done:
+            if _begin(store, reader.info, options, person):
                 _fill(store, reader, _Writer(workspace, video, person, options), detector, console)
-            return _outcome(store, video, already_done, path)
+                return _outcome(store, video, path, before=None)
+            return _outcome(store, video, path, before=_in_words(store.fact("options")))
 
 
-def _prepare(store: FaceStore, info: VideoInfo, options: ExtractOptions, person: str) -> bool:
-    """Begin a store or check that it fits; say whether it is finished already."""
+def _begin(store: FaceStore, info: VideoInfo, options: ExtractOptions, person: str) -> bool:
+    """Begin a store, or check that going on with it fits; say whether there is anything left to do."""
     wanted = {name: getattr(options, name) for name in ("every", "size", "min_face", "min_confidence")}
+    wanted["person"] = person
     known = store.fact("options")
     if known is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
@@ -103,10 +105,15 @@ def _prepare(store: FaceStore, info: VideoInfo, options: ExtractOptions, person:
             fingerprint=fingerprint(info.path), options=wanted, person=person, finished=False, info=info.facts()
         )
     elif known != wanted and not store.fact("finished"):
-        was = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in known.items())
-        raise WorkspaceError(f"{info.path} was begun with {was}: go on with the same, or add --again to start over")
+        raise WorkspaceError(
+            f"{info.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
+        )
     store.record_facts(source=str(info.path.resolve()))
-    return bool(store.fact("finished"))
+    return not store.fact("finished")
+
+
+def _in_words(options: dict[str, object]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,13 @@ def _fill(store: FaceStore, reader: VideoReader, writer: _Writer, detector: Dete
 
 def _lost(reader: VideoReader, frames: int) -> str | None:
     if reader.damaged:
-        return f"{reader.damaged} packets could not be decoded"
+        return f"{reader.damaged} frames were damaged or missing"
     if frames < 0.9 * reader.info.frames_claimed:  # a header may count frames that an edit list hides
         return f"{frames} of the {reader.info.frames_claimed} frames its header names are there"
     return None
 
 
-def _outcome(store: FaceStore, video: str, already_done: bool, path: Path) -> Extracted:
+def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Extracted:
     faces, frames = store.face_count(), store.frame_count()
     if faces == 0:
         raise NothingToDoError(
@@ -167,7 +174,7 @@ def _outcome(store: FaceStore, video: str, already_done: bool, path: Path) -> Ex
             "try --min-confidence 0.8 or --min-face 16"
         )
     person = store.fact("person")
-    return Extracted(path, video, person, frames, store.frames_with_faces(), faces, already_done, store.fact("lost"))
+    return Extracted(path, video, person, frames, store.frames_with_faces(), faces, before, store.fact("lost"))
 
 
 def batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -187,7 +194,7 @@ def encode_crop(image: Image) -> bytes:
 
 
 def _line(extracted: Extracted, data: Path) -> str:
-    done = "extracted before" if extracted.already_done else "extracted"
+    done = f"extracted before ({extracted.before}; --again starts over)" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""
     return (
         f"{done} {extracted.video}: {extracted.faces} faces in {extracted.frames_with_faces} of {extracted.frames} "

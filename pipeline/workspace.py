@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +10,17 @@ from pipeline.errors import UsageError, WorkspaceError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
-LONGEST_NAME = 100  # characters; with "_<frame>_<track>.png" it stays below the 255 bytes of common file systems
+LONGEST_NAME = 100  # characters
+LONGEST_NAME_BYTES = 200  # in UTF-8; with "_<frame>_<track>.jpg" it stays below the 255 of common file systems
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _PUNCTUATION = frozenset(" ._-")
 
 
 def is_name(text: str) -> bool:
     """Say whether a text can name a person, model or video on every system's file system."""
-    if not 0 < len(text) <= LONGEST_NAME or text[0] in ". " or text[-1] in ". ":
+    if not text or text != _shortened(text) or text[0] in ". " or text[-1] in ". ":
         return False
-    if text.split(".", maxsplit=1)[0].lower() in _RESERVED:
+    if unicodedata.normalize("NFKC", text).split(".", maxsplit=1)[0].lower() in _RESERVED:
         return False
     return all(_may_stand_in_name(character) for character in text)
 
@@ -37,8 +38,12 @@ def checked_name(text: str, what: str) -> str:
 def name_from_file(path: Path) -> str:
     """Make a valid name from a file's own: what cannot stand in a name becomes ``_``."""
     stem = unicodedata.normalize("NFC", path.stem)
-    name = "".join(c if _may_stand_in_name(c) else "_" for c in stem)[:LONGEST_NAME].strip(". ")
-    return name if is_name(name) else f"video_{name}"[:LONGEST_NAME].strip(". ")
+    name = _shortened("".join(c if _may_stand_in_name(c) else "_" for c in stem)).strip(". ")
+    return name if is_name(name) else _shortened(f"video_{name}").strip(". ")
+
+
+def _shortened(text: str) -> str:
+    return text[:LONGEST_NAME].encode(errors="replace")[:LONGEST_NAME_BYTES].decode(errors="ignore")
 
 
 def _may_stand_in_name(character: str) -> bool:
@@ -98,7 +103,8 @@ def list_pictures(folder: Path) -> list[Path]:
     """Picture files directly in a folder, sorted by name; hidden files are left out."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    pictures = (p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in pictures if p.is_file())
 
 
 @contextmanager
@@ -121,7 +127,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
             f"cannot write {final}: {error.strerror or error}; check the disk and the folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(final: Path, content: bytes) -> None:

@@ -9,8 +9,8 @@ Tables (version 1; kept in ``user_version``):
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,15 +70,15 @@ class FaceStore:
         self.path = path
         if not create and not path.is_file():
             raise WorkspaceError(f"no faces recorded in {path}: run python cli.py extract on the video")
-        try:
+        with self._guarded():
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path)
-            self._prepare()
-        except (sqlite3.Error, OSError) as error:
-            raise WorkspaceError(
-                f"cannot use {path}: {error}; if it is damaged, delete it and extract again"
-            ) from error
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -103,52 +103,69 @@ class FaceStore:
 
     def fact(self, key: str) -> Any:
         """Return what was recorded under a key; None where nothing was."""
-        row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        rows = self._read("SELECT value FROM facts WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else None
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
-        with self._db:
-            self._db.executemany("REPLACE INTO facts VALUES (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
+        with self._transaction() as db:
+            db.executemany("REPLACE INTO facts VALUES (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
 
     def record(self, frames: Iterable[tuple[int, int]], faces: Iterable[StoredFace]) -> None:
         """Record frames, as (index, pts), and their faces: all of them or, after a crash, none."""
-        with self._db:
-            self._db.executemany("REPLACE INTO frames VALUES (?, ?)", frames)
-            self._db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, faces))
+        with self._transaction() as db:
+            db.executemany("REPLACE INTO frames VALUES (?, ?)", frames)
+            db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, faces))
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._db:
+        with self._transaction() as db:
             for statement in ("DELETE FROM facts", "DELETE FROM frames", "DELETE FROM faces"):
-                self._db.execute(statement)
+                db.execute(statement)
 
     def frame_count(self) -> int:
         """Number of frames looked at so far."""
-        return int(self._db.execute("SELECT count(*) FROM frames").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM frames")[0][0])
 
     def face_count(self) -> int:
         """Number of faces found so far."""
-        return int(self._db.execute("SELECT count(*) FROM faces").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM faces")[0][0])
 
     def frames_with_faces(self) -> int:
         """Number of frames that show at least one face."""
-        return int(self._db.execute("SELECT count(DISTINCT frame) FROM faces").fetchone()[0])
+        return int(self._read("SELECT count(DISTINCT frame) FROM faces")[0][0])
 
     def people(self) -> list[str]:
         """Names the faces were extracted under."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT person FROM faces ORDER BY person")]
+        return [row[0] for row in self._read("SELECT DISTINCT person FROM faces ORDER BY person")]
 
     def next_track(self) -> int:
         """Number of the first track not used yet."""
-        return int(self._db.execute("SELECT coalesce(max(track) + 1, 0) FROM faces").fetchone()[0])
+        return int(self._read("SELECT coalesce(max(track) + 1, 0) FROM faces")[0][0])
 
     def faces(self, first_frame: int = 0) -> list[StoredFace]:
         """Return all faces from a frame on, in order of frame, then track."""
-        with closing(
-            self._db.execute("SELECT * FROM faces WHERE frame >= ? ORDER BY frame, track", (first_frame,))
-        ) as rows:
-            return [_stored_face(row) for row in rows]
+        rows = self._read("SELECT * FROM faces WHERE frame >= ? ORDER BY frame, track", first_frame)
+        return [_stored_face(row) for row in rows]
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._guarded():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded(), self._db:
+            yield self._db
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise WorkspaceError(
+                f"cannot use {self.path}: {error}; is the disk full, is another run using it, or is it damaged? "
+                "A damaged one: delete it and extract again"
+            ) from error
 
 
 def _row(stored: StoredFace) -> tuple[object, ...]:

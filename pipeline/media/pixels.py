@@ -41,7 +41,7 @@ class PixelFormat:
         """Choose what keeps the source's colours and depth and plays everywhere: 4:2:0 in even sizes."""
         name = "yuv420p10le" if info.bit_depth > 8 else "yuv420p"
         is_rgb = av.VideoFormat(info.pixel_format).is_rgb or info.pixel_format == "pal8"
-        colour = BT709 if is_rgb else info.colour
+        colour = BT709 if is_rgb or info.colour.matrix == RGB_MATRIX else info.colour
         if info.pixel_format.startswith("yuvj"):
             colour = Colour(colour.matrix, colour.primaries, colour.transfer, FULL_RANGE)
         return cls(name, info.width + info.width % 2, info.height + info.height % 2, colour)

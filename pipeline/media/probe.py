@@ -31,7 +31,7 @@ class VideoInfo:
         pixel_format: of the decoded frames, ffmpeg's name.
         bit_depth: bits per colour component.
         colour: ffmpeg's numbers for matrix, primaries, transfer and range (2, 2, 2, 0: not said).
-        audio_codecs: of the audio streams, in order.
+        audio_codecs, subtitle_codecs: of the streams of that kind, in order.
     """
 
     path: Path
@@ -47,6 +47,7 @@ class VideoInfo:
     bit_depth: int
     colour: "Colour"
     audio_codecs: tuple[str, ...]
+    subtitle_codecs: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
         """The same as plain JSON values; fractions as text."""
@@ -109,7 +110,9 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     assert isinstance(stream, VideoStream)
-    stream.thread_type = "AUTO"
+    # Frame threads would be no faster where other stages keep the cores busy, and PyAV's flush at the end of a file
+    # gives up at the first damaged packet in them: frames would be lost, more of them on machines with more cores.
+    stream.thread_type = "SLICE"
     return stream
 
 
@@ -135,7 +138,7 @@ def first_frame(container: InputContainer, stream: VideoStream, path: Path) -> V
 def describe(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
     """Put the facts together from the container, its video stream and that stream's first frame."""
     upright = upright_filters(frame)
-    turned = any(name == "transpose" for name, _ in upright)
+    turned = is_turned(upright)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
     return VideoInfo(
@@ -152,6 +155,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, frame: 
         bit_depth=max(component.bits for component in frame.format.components),
         colour=Colour(frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range),
         audio_codecs=tuple(s.codec_context.name for s in container.streams.audio if s.codec_context),
+        subtitle_codecs=tuple(s.codec_context.name for s in container.streams.subtitles if s.codec_context),
     )
 
 
@@ -168,4 +172,15 @@ def upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:
     if abs(b) > abs(a):  # the axes change places
         direction = {(True, False): "clock", (False, True): "cclock", (True, True): "cclock_flip"}
         return (("transpose", direction.get((b > 0, c > 0), "clock_flip")),)
-    return (*((("hflip", ""),) if a < 0 else ()), *((("vflip", ""),) if d < 0 else ()))
+    # ffmpeg's vflip gives frames whose lines lie backwards in memory; two turns do the same with lines in order.
+    flips = {
+        (True, False): (("hflip", ""),),
+        (False, True): (("transpose", "cclock_flip"), ("transpose", "cclock")),
+        (True, True): (("transpose", "clock"), ("transpose", "clock")),
+    }
+    return flips.get((a < 0, d < 0), ())
+
+
+def is_turned(filters: tuple[tuple[str, str], ...]) -> bool:
+    """Say whether filters that turn a picture upright exchange its width and height."""
+    return sum(name == "transpose" for name, _ in filters) % 2 == 1

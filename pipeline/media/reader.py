@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.arrays import Image
 from pipeline.errors import MediaError
-from pipeline.media.probe import VideoInfo, describe, first_frame, open_container, video_stream
+from pipeline.media.probe import VideoInfo, describe, first_frame, is_turned, open_container, video_stream
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,15 @@ class Frame:
 class VideoReader:
     """Decodes a video from its first frame to its last.
 
-    Frames that cannot be decoded are left out and counted in ``damaged``; the rest of the file is still read.
+    Frames that cannot be decoded are left out, and the rest of the file is still read. A timestamp that is missing,
+    repeated or goes back becomes the one after the last: no encoder takes it otherwise.
 
     Args:
         path: a local video file.
 
     Attributes:
         info: facts of the video.
-        damaged: packets so far that could not be decoded.
+        damaged: packets so far that could not be decoded, and frames that came out with visible damage.
 
     Raises:
         MediaError: the file cannot be read as video.
@@ -75,10 +76,10 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        pts = -1
+        last: int | None = None
         for index, native in enumerate(self._decode()):
-            pts = pts + 1 if native.pts is None else native.pts
-            yield Frame(index, pts, self._upright(native))
+            last = _later(native.pts, last)
+            yield Frame(index, last, self._upright(native))
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
@@ -89,6 +90,7 @@ class VideoReader:
                     self.damaged += 1
                     continue
                 for frame in frames:
+                    self.damaged += frame.is_corrupt
                     yield self._as_first(frame)
         except av.error.FFmpegError:
             self.damaged += 1  # the container itself breaks off here
@@ -96,8 +98,7 @@ class VideoReader:
     def _as_first(self, frame: VideoFrame) -> VideoFrame:
         # A stream may change its size in the middle; everything after would have to be redone for the new one.
         first = self.info
-        turned = any(name == "transpose" for name, _ in first.upright_filters)
-        size = (first.height, first.width) if turned else (first.width, first.height)
+        size = (first.height, first.width) if is_turned(first.upright_filters) else (first.width, first.height)
         if (frame.width, frame.height, frame.format.name) == (*size, first.pixel_format):
             return frame
         scaled = frame.reformat(width=size[0], height=size[1], format=first.pixel_format)
@@ -111,6 +112,13 @@ class VideoReader:
             self._graph = _graph_of(self.info.upright_filters, frame)
         self._graph.vpush(frame)
         return self._graph.vpull()
+
+
+def _later(pts: int | None, last: int | None) -> int:
+    """Return a timestamp after the last one: the frame's own, unless it is missing, repeated or goes back."""
+    if last is None:
+        return 0 if pts is None else pts
+    return last + 1 if pts is None else max(pts, last + 1)
 
 
 def _graph_of(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Graph:

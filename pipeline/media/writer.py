@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,8 @@ from pipeline.media.reader import Frame
 
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
+FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
+TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})  # MP4 takes these, as mov_text
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})  # what MP4 takes as it is
 
 
@@ -65,16 +68,20 @@ def build_command(output: Path, like: VideoInfo, pixels: PixelFormat, encoding: 
     """
     frames = ffmpeg.input("pipe:0", format="nut")
     original = ffmpeg.input(f"file:{like.path}", protocol_whitelist="file")
-    mp4 = output.suffix.lower() in (".mp4", ".mov", ".m4v")
+    mp4 = is_mp4(output)
+    subtitles = [
+        original[f"s:{i}"] for i, codec in enumerate(like.subtitle_codecs) if not mp4 or codec in TEXT_SUBTITLES
+    ]
     options: dict[str, Any] = {
         "c:v": encoding.codec,
         "pix_fmt": pixels.name,
         "vf": _tag_filters(like, pixels),
         "fps_mode": "passthrough",
-        "enc_time_base": f"{like.time_base.numerator}:{like.time_base.denominator}",
+        "enc_time_base:v": f"{like.time_base.numerator}:{like.time_base.denominator}",
         "crf": encoding.crf,
         "preset": encoding.preset,
         "c:a": "copy",
+        "c:s": "copy",
         "map_metadata": "1",
         "map_chapters": "1",
         "max_interleave_delta": "0",
@@ -83,20 +90,27 @@ def build_command(output: Path, like: VideoInfo, pixels: PixelFormat, encoding: 
         options["movflags"] = "+faststart"
         if like.time_base.numerator == 1:
             options["video_track_timescale"] = like.time_base.denominator
-        for index, codec in enumerate(like.audio_codecs):
-            if codec not in BROWSER_AUDIO:
-                options[f"c:a:{index}"] = "aac"
+        options["c:s"] = "mov_text"
+        options.update({f"c:a:{i}": "aac" for i, codec in enumerate(like.audio_codecs) if codec not in BROWSER_AUDIO})
     if encoding.codec in ("libx265", "hevc_nvenc", "hevc_videotoolbox") and mp4:
         options["tag:v"] = "hvc1"
-    command = ffmpeg.output(frames["v:0"], original["a?"], f"file:{output}", **options)
+    command = ffmpeg.output(frames["v:0"], original["a?"], *subtitles, f"file:{output}", **options)
     quiet = command.global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y")
     return list(map(str, quiet.compile(cmd=find_ffmpeg())))
 
 
-def recoded_audio(output: Path, like: VideoInfo) -> list[str]:
-    """Names of the audio codecs of the original that the output's container cannot hold, and become AAC."""
-    mp4 = output.suffix.lower() in (".mp4", ".mov", ".m4v")
-    return [codec for codec in like.audio_codecs if mp4 and codec not in BROWSER_AUDIO]
+def is_mp4(output: Path) -> bool:
+    """Say whether a file's name asks for MP4 or its like."""
+    return output.suffix.lower() in (".mp4", ".mov", ".m4v")
+
+
+def not_copied(output: Path, like: VideoInfo) -> list[str]:
+    """What of the original's sound and subtitles the output's container cannot hold as it is, a line each."""
+    if not is_mp4(output):
+        return []
+    sound = [f"sound re-encoded from {codec} to AAC" for codec in like.audio_codecs if codec not in BROWSER_AUDIO]
+    pictures = [f"subtitles left out: {codec}" for codec in like.subtitle_codecs if codec not in TEXT_SUBTITLES]
+    return [f"{line}, which MP4 cannot hold" for line in [*sound, *pictures]]
 
 
 def _tag_filters(like: VideoInfo, pixels: PixelFormat) -> str:
@@ -194,11 +208,18 @@ class VideoWriter:
 
     def abandon(self) -> None:
         """Stop ffmpeg; what it wrote is not to be used."""
+        assert self._process.stdin is not None
         self._process.kill()
         self._process.wait()
         self._listener.join()
+        with suppress(OSError, ValueError):  # what is still on its way, nobody reads
+            self._pipe.close()
+        with suppress(OSError):
+            self._process.stdin.close()
 
     def _failure(self) -> MediaError | UsageError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(FAILING_TIMEOUT_S)
         self.abandon()
         words = " / ".join(self._words) or f"exit code {self._process.returncode}"
         if "Unknown encoder" in words:

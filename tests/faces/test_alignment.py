@@ -122,7 +122,7 @@ def test_a_crop_of_another_size_has_the_same_borders(crop_from_frame: Affine, si
     np.testing.assert_allclose(transform(in_frame, scale_crop(crop_from_frame, size)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [300, 128, 24])
+@pytest.mark.parametrize("size", [300, 128, 24, 12])
 def test_a_crop_shows_what_was_at_that_place(size: int) -> None:
     width, height = 97, 61
     crop_from_frame = scale_crop(invert(similarity(0.4, 0.17, (33.0, 6.0))), size)
@@ -135,6 +135,18 @@ def test_a_crop_shows_what_was_at_that_place(size: int) -> None:
     inside = (x > reach) & (x < width - 1 - reach) & (y > reach) & (y < height - 1 - reach)
     assert 0.5 < inside.mean() < 1
     np.testing.assert_allclose(crop.reshape(-1, 3)[inside], slanted(x, y)[inside], atol=1)
+
+
+@pytest.mark.parametrize("zoom", [1.4, 0.4, 0.15], ids=["enlarged", "shrunk", "shrunk far"])
+def test_a_wide_picture_is_resampled_in_its_place(zoom: float) -> None:
+    to_from = similarity(-0.2, zoom, (1.7, 4.2))
+    made = warp(slanted_picture(97, 61), to_from, (30, 11), cv2.BORDER_REPLICATE)
+    pixels = np.stack(np.meshgrid(np.arange(30), np.arange(11)), axis=-1).reshape(-1, 2).astype(np.float64)
+    x, y = transform(pixels, invert(to_from)).T
+    reach = 1 / zoom + 1
+    inside = (x > reach) & (x < 96 - reach) & (y > reach) & (y < 60 - reach)
+    assert inside.sum() > 30
+    np.testing.assert_allclose(made.reshape(-1, 3)[inside], slanted(x, y)[inside], atol=1)
 
 
 def test_outside_the_frame_its_edge_goes_on() -> None:

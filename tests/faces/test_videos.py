@@ -103,6 +103,11 @@ def test_a_fingerprint_tells_first_and_last_bytes_and_length(tmp_path: Path, siz
     assert len(marks) == len(others)
 
 
+def test_a_fingerprint_tells_the_length_alone(tmp_path: Path) -> None:
+    marks = [fingerprint(write_video(tmp_path / "a", bytes(times * FINGERPRINT_BYTES))) for times in (3, 4)]
+    assert marks[0] != marks[1], "their first and last bytes are the same"
+
+
 def test_forgetting_a_video_deletes_its_crops_wherever_they_lie(workspace: Workspace) -> None:
     for frame, crop in enumerate(["clip_000000_0.jpg", "clip_000001_0.jpg", None, "clip_000003_0.jpg"]):
         record_crop(workspace, "clip", frame, crop)

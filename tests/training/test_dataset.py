@@ -60,7 +60,7 @@ def test_a_picture_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_large_picture_is_averaged_down(tmp_path: Path) -> None:
     write_two_people(tmp_path)
-    rows, columns = np.mgrid[0:1024, 0:768]
+    rows, columns = np.mgrid[0:1000, 0:650]
     write(tmp_path / "ann" / "2.png", np.where((rows + columns) % 2, 255, 0).astype(np.uint8))
     crop = load_faces(tmp_path, Silence()).people["ann"][1].numpy().astype(int)
     assert np.abs(crop - 127.5).max() < 16
