@@ -101,7 +101,8 @@ def save(folder: Path, model: Model) -> Path:
     final = folder / f"state-{model.steps:09d}"
     part = folder / f".{final.name}.part"
     try:
-        shutil.rmtree(part, ignore_errors=True)
+        for left in folder.glob(".state-*"):  # of runs that were killed
+            shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)
         _write(part / "encoder.safetensors", model.encoder.state_dict())
         for person, decoder in model.decoders.items():
@@ -111,16 +112,29 @@ def save(folder: Path, model: Model) -> Path:
         (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
         for path in [*part.iterdir(), part]:
             _flush(path)
-        if final.exists():  # the same step, saved again at the end of a run: this one holds the later loop position
-            shutil.rmtree(final)
-        part.rename(final)
+        _put(part, final)
         _flush(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise WorkspaceError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
     for old in _states(folder)[:-STATES_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _put(part: Path, final: Path) -> None:
+    """Rename a finished state; one of the same step is moved aside first, and back if that fails."""
+    if not final.exists():
+        part.rename(final)
+        return
+    aside = final.with_name(f".{final.name}.replaced")
+    final.rename(aside)
+    try:
+        part.rename(final)
+    except OSError:
+        aside.rename(final)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(folder: Path, *, for_training: bool = False) -> Model:
@@ -142,7 +156,7 @@ def load(folder: Path, *, for_training: bool = False) -> Model:
         if facts["version"] > VERSION:
             raise WorkspaceError(f"{state} is of version {facts['version']}, this is {VERSION}: use the newer Recast")
         return _model(state, facts, for_training)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise WorkspaceError(
             f"the model state {state} is damaged ({type(error).__name__}: {str(error)[:200]}); "
             "delete that folder to go back to the state before it"
@@ -158,7 +172,7 @@ def load_reference(folder: Path) -> Model:
         WorkspaceError: files are missing, damaged, hold more than tensors, or do not fit the networks.
     """
     paths = {path.stem.removeprefix("decoder").strip("_"): path for path in sorted(folder.glob("decoder*.pth"))}
-    if not (folder / "encoder.pth").is_file() or not paths:
+    if not (folder / "encoder.pth").is_file() or not paths or "" in paths:
         raise WorkspaceError(f"{folder} holds no encoder.pth with a decoder<person>.pth: name the folder that does")
     encoder_tensors, epoch = _reference_tensors(folder / "encoder.pth")
     try:
@@ -170,7 +184,7 @@ def load_reference(folder: Path) -> Model:
             model.add_person(person)
             model.decoders[person].load_state_dict(_reference_tensors(path)[0])
             model.trained[person].samples = 1  # how many it were, the files do not say
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise WorkspaceError(f"the files in {folder} do not fit this model: {str(error)[:300]}") from error
     return model
 

@@ -42,6 +42,13 @@ def name_from_file(path: Path) -> str:
     return name if is_name(name) else _shortened(f"video_{name}").strip(". ")
 
 
+def numbered_name(name: str, number: int) -> str:
+    """Put a number behind a name, which is cut where it would become too long."""
+    while not is_name(f"{name}-{number}"):
+        name = name[:-1]
+    return f"{name}-{number}"
+
+
 def _shortened(text: str) -> str:
     return text[:LONGEST_NAME].encode(errors="replace")[:LONGEST_NAME_BYTES].decode(errors="ignore")
 

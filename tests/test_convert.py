@@ -179,7 +179,7 @@ def test_real_footage(name: str, real_data: Path, trained_once: Path, tmp_path: 
     """Timestamps are the source's, sizes are even and upright, sound is the same packets."""
     shutil.copytree(trained_once / "output", tmp_path / "output", copy_function=os.link)
     source, result = real_data / name, tmp_path / "result.mp4"
-    swap = ["--from", "someone", "--to", "collins", "--preset", "ultrafast", "-o", result]
+    swap: list[str | Path] = ["--from", "someone", "--to", "collins", "--preset", "ultrafast", "-o", result]
     assert run(tmp_path, source, *swap) == 0
     with VideoReader(source) as before, VideoReader(result) as after:
         moments = [frame.pts * before.info.time_base for frame in before]

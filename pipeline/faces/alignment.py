@@ -16,6 +16,7 @@ Picture = TypeVar("Picture", bound=npt.NDArray[Any])
 
 CROP_PX = 256  # the size all numbers of this module are given in; other sizes scale them
 SEEN_PX = 180  # side of the central square of a crop that the model sees
+TINY = 1e-24  # of the points' squared distance from 0: what rounding leaves of points in one place
 FINEST = 8  # times; beyond it a face fills a frame of 16k
 
 TEMPLATE = np.array([[101, 109], [155, 109], [128, 139], [106, 170], [150, 170]], dtype=np.float64)
@@ -46,7 +47,7 @@ def fit_similarity(from_points: Points, to_points: Points) -> Affine:
     a = (from_points - centre_from) @ np.array([1, 1j])
     b = (to_points - centre_to) @ np.array([1, 1j])
     spread = float((np.abs(a) ** 2).sum())
-    if spread == 0:
+    if spread <= TINY * float((np.abs(from_points) ** 2).sum()):
         raise ValueError("points that all lie in one place fix no transform")
     turn = complex((a.conj() * b).sum() / spread)
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
@@ -113,10 +114,12 @@ def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int)
     zoom = float(np.sqrt(abs(np.linalg.det(to_from[:, :2]))))
     finer = min(int(1 / zoom), FINEST) if zoom > 0 else 1
     if finer < 2:
-        return cast(Picture, cv2.warpAffine(image, to_from, size_wh, flags=cv2.INTER_LINEAR, borderMode=border))
-    larger = (size_wh[0] * finer, size_wh[1] * finer)
-    made = cv2.warpAffine(image, enlarge(to_from, finer), larger, flags=cv2.INTER_LINEAR, borderMode=border)
-    return cast(Picture, cv2.resize(made, size_wh, interpolation=cv2.INTER_AREA))
+        made = cv2.warpAffine(image, to_from, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)
+    else:
+        larger = (size_wh[0] * finer, size_wh[1] * finer)
+        made = cv2.warpAffine(image, enlarge(to_from, finer), larger, flags=cv2.INTER_LINEAR, borderMode=border)
+        made = cv2.resize(made, size_wh, interpolation=cv2.INTER_AREA)
+    return cast(Picture, made.reshape(size_wh[1], size_wh[0], *image.shape[2:]))  # OpenCV drops a third axis of 1
 
 
 def enlarge(matrix: Affine, factor: float) -> Affine:

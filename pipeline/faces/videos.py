@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import WorkspaceError
 from pipeline.faces.store import FaceStore
-from pipeline.workspace import Workspace, name_from_file
+from pipeline.workspace import Workspace, name_from_file, numbered_name
 
 FINGERPRINT_BYTES = 65536  # read from each end of a file; with its length that tells videos apart
 MOST_NAMESAKES = 10_000
@@ -19,7 +19,7 @@ def name_video(workspace: Workspace, path: Path) -> str:
     """
     base, mark = name_from_file(path), fingerprint(path)
     for number in range(1, MOST_NAMESAKES):
-        name = base if number == 1 else f"{base}-{number}"
+        name = base if number == 1 else numbered_name(base, number)
         if not workspace.store(name).is_file():
             return name
         with FaceStore(workspace.store(name)) as store:
@@ -43,7 +43,7 @@ def forget_video(workspace: Workspace, video: str) -> None:
         return
     with FaceStore(workspace.store(video)) as store:
         crops = {Path(stored.crop).name for stored in store.faces() if stored.crop}
-    for folder in workspace.data.glob("*"):
+    for folder in filter(Path.is_dir, workspace.data.glob("*")):
         for crop in crops:
             (folder / crop).unlink(missing_ok=True)
     shutil.rmtree(workspace.store(video).parent)

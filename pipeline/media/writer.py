@@ -31,8 +31,11 @@ from pipeline.media.reader import Frame
 
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
+BROKEN_PIPE = (OSError, ValueError, av.error.FFmpegError)  # what writing raises when ffmpeg has gone
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
-TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})  # MP4 takes these, as mov_text
+TEXT_SUBTITLES = frozenset(
+    {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+)  # MP4 takes these, as mov_text
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})  # what MP4 takes as it is
 
 
@@ -108,9 +111,12 @@ def not_copied(output: Path, like: VideoInfo) -> list[str]:
     """What of the original's sound and subtitles the output's container cannot hold as it is, a line each."""
     if not is_mp4(output):
         return []
-    sound = [f"sound re-encoded from {codec} to AAC" for codec in like.audio_codecs if codec not in BROWSER_AUDIO]
-    pictures = [f"subtitles left out: {codec}" for codec in like.subtitle_codecs if codec not in TEXT_SUBTITLES]
-    return [f"{line}, which MP4 cannot hold" for line in [*sound, *pictures]]
+    sound = [codec for codec in like.audio_codecs if codec not in BROWSER_AUDIO]
+    pictures = [codec for codec in like.subtitle_codecs if codec not in TEXT_SUBTITLES]
+    return [
+        *(f"sound re-encoded to AAC: MP4 cannot hold {codec}" for codec in sound),
+        *(f"subtitles left out: MP4 cannot hold {codec}" for codec in pictures),
+    ]
 
 
 def _tag_filters(like: VideoInfo, pixels: PixelFormat) -> str:
@@ -186,7 +192,7 @@ class VideoWriter:
     def _mux(self, native: VideoFrame | None) -> None:
         try:
             self._pipe.mux(self._stream.encode(native))
-        except (OSError, ValueError) as error:  # a broken pipe: ffmpeg is gone
+        except BROKEN_PIPE as error:
             raise self._failure() from error
 
     def close(self) -> None:
@@ -200,7 +206,7 @@ class VideoWriter:
             self._pipe.close()
             assert self._process.stdin is not None
             self._process.stdin.close()
-        except OSError as error:
+        except BROKEN_PIPE as error:
             raise self._failure() from error
         if self._process.wait(END_TIMEOUT_S) != 0:
             raise self._failure()
@@ -212,7 +218,7 @@ class VideoWriter:
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        with suppress(OSError, ValueError):  # what is still on its way, nobody reads
+        with suppress(*BROKEN_PIPE):  # what is still on its way, nobody reads
             self._pipe.close()
         with suppress(OSError):
             self._process.stdin.close()

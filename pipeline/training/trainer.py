@@ -57,9 +57,10 @@ class Trainer:
         for person, optimizer in self._optimizers.items():
             state = optimizer.state
             named = [(name, state[parameter]) for name, parameter in self._parameters(person) if parameter in state]
-            self.model.moments[person] = {
-                f"{name}.{key}": value for name, moments in named for key, value in moments.items()
-            }
+            # with --fix-enc the encoder's own are not here: what is known of them stays
+            self.model.moments.setdefault(person, {}).update(
+                {f"{name}.{key}": value for name, moments in named for key, value in moments.items()}
+            )
 
     def _optimizer(self, person: str) -> torch.optim.Adam:
         if person not in self._optimizers:

@@ -113,7 +113,7 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(store: FaceStore) -> None:
     with pytest.raises(KeyboardInterrupt):
         store.record([(1, 40), (2, 80)], faces_that_break_off())
     nobody = stored_face(2, person=None)  # type: ignore[arg-type]
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(WorkspaceError, match=r"faces\.person"):
         store.record([(1, 40), (2, 80)], [stored_face(1), nobody])
     assert (store.frame_count(), store.face_count()) == (1, 1)
     with FaceStore(store.path) as reopened:

@@ -17,7 +17,7 @@ from pipeline.arrays import Patch
 from pipeline.errors import MediaError, RecastError, UsageError
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
-from pipeline.media.writer import Encoding, VideoWriter, recoded_audio
+from pipeline.media.writer import Encoding, VideoWriter, not_copied
 from tests.clips import (
     FULL,
     LIMITED,
@@ -157,7 +157,7 @@ def test_sound_is_copied_byte_by_byte(tmp_path: Path, name: str) -> None:
     kind = Video(time_base=Fraction(1, 1000), sounds=(Sound(0.5), Sound(0.9, "ac3")))
     path = write_video(tmp_path / name, [scene(i) for i in range(8)], kind, [40 * i for i in range(8)])
     info = convert(path, tmp_path / "out.mp4")
-    assert recoded_audio(tmp_path / "out.mp4", info) == []
+    assert not_copied(tmp_path / "out.mp4", info) == []
     assert probe(tmp_path / "out.mp4").audio_codecs == ("aac", "ac3")
     for track in (0, 1):
         original, made = sound_packets(path, track), sound_packets(tmp_path / "out.mp4", track)
@@ -191,7 +191,7 @@ def test_sound_that_mp4_cannot_hold_becomes_aac(tmp_path: Path, name: str, time_
     kind = Video(codec, time_base=Fraction(1, time_base), sounds=(Sound(2.0, "pcm_s16le"),))
     path = write_video(tmp_path / name, [scene(i) for i in range(8)], kind, [i * time_base // 25 for i in range(8)])
     info = convert(path, tmp_path / "out.mp4")
-    assert recoded_audio(tmp_path / "out.mp4", info) == ["pcm_s16le"]
+    assert not_copied(tmp_path / "out.mp4", info) == ["sound re-encoded to AAC: MP4 cannot hold pcm_s16le"]
     assert probe(tmp_path / "out.mp4").audio_codecs == ("aac",)
     times = [time for time, _ in sound_packets(tmp_path / "out.mp4")]
     assert {later - earlier for earlier, later in pairwise(times)} == {Fraction(1024, SOUND_HZ)}
@@ -202,7 +202,7 @@ def test_only_the_track_that_needs_it_is_recoded(tmp_path: Path) -> None:
     kind = Video(sounds=(Sound(0.5), Sound(0.5, "pcm_s16le")))
     path = write_video(tmp_path / "a.mkv", [scene(i) for i in range(8)], kind, [40 * i for i in range(8)])
     info = convert(path, tmp_path / "out.mp4")
-    assert recoded_audio(tmp_path / "out.mp4", info) == ["pcm_s16le"]
+    assert not_copied(tmp_path / "out.mp4", info) == ["sound re-encoded to AAC: MP4 cannot hold pcm_s16le"]
     assert probe(tmp_path / "out.mp4").audio_codecs == ("aac", "aac")
     assert [content for _, content in sound_packets(tmp_path / "out.mp4")] == [
         content for _, content in sound_packets(path)
@@ -213,7 +213,7 @@ def test_matroska_holds_any_sound(tmp_path: Path) -> None:
     kind = Video(sounds=(Sound(0.5, "pcm_s16le"),))
     path = write_video(tmp_path / "a.mov", [scene(i) for i in range(8)], kind)
     info = convert(path, tmp_path / "out.mkv")
-    assert recoded_audio(tmp_path / "out.mkv", info) == []
+    assert not_copied(tmp_path / "out.mkv", info) == []
     assert b"".join(content for _, content in sound_packets(tmp_path / "out.mkv")) == b"".join(
         content for _, content in sound_packets(path)
     )
