@@ -143,6 +143,7 @@ def _fill(store: FaceStore, reader: VideoReader, writer: _Writer, detector: Dete
     previous = {stored.track: stored.face.box for stored in last_seen}
     next_track = store.next_track()
     frames_at_once = max(1, min(LARGEST_BATCH, BATCH_PIXELS // (reader.info.width * reader.info.height)))
+    found = store.face_count()
     with console.bar(f"extract {reader.path.name}", reader.info.frames_claimed or None, "frame") as bar:
         bar.advance(first)
         for batch in batches(islice(reader, first, None), frames_at_once):
@@ -154,7 +155,8 @@ def _fill(store: FaceStore, reader: VideoReader, writer: _Writer, detector: Dete
                 previous = {track: face.box for face, track in zip(faces, tracks, strict=True)}
             store.record([(frame.index, frame.pts) for frame in batch], stored)
             bar.advance(len(batch))
-            bar.status(f"{store.face_count()} faces")
+            found += len(stored)
+            bar.status(f"{found} faces")
     store.record_facts(finished=True, lost=_lost(reader, store.frame_count()))
 
 

@@ -110,8 +110,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     assert isinstance(stream, VideoStream)
-    # Frame threads would be no faster where other stages keep the cores busy, and PyAV's flush at the end of a file
-    # gives up at the first damaged packet in them: frames would be lost, more of them on machines with more cores.
+    # Frame threads decode faster (docs/log.md), but PyAV's flush at the end of a file gives up at the first damaged
+    # packet in them: frames would be lost, more of them on machines with more cores.
     stream.thread_type = "SLICE"
     return stream
 

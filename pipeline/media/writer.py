@@ -129,7 +129,9 @@ def _tag_filters(like: VideoInfo, pixels: PixelFormat) -> str:
         "color_trc": colour.transfer,
     }
     said = ":".join(f"{name}={value}" for name, value in names.items())
-    return f"setsar={aspect.numerator}/{aspect.denominator},setparams={said}"
+    # setsar rounds to terms of at most 100 if it is not told otherwise
+    exact = max(aspect.numerator, aspect.denominator)
+    return f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={exact},setparams={said}"
 
 
 class VideoWriter:

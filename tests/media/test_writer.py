@@ -342,3 +342,10 @@ def test_no_file_stays_open(tmp_path: Path, fails: bool) -> None:
         else:
             writer.close()
     assert not [file for file in Path("/dev/fd").iterdir() if file not in before and file.exists()]
+
+
+def test_a_pixel_shape_with_large_terms_is_kept(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(3)], Video(aspect=Fraction(128, 117)))
+    assert probe(path).sample_aspect_ratio == Fraction(128, 117)
+    convert(path, tmp_path / "out.mp4")
+    assert probe(tmp_path / "out.mp4").sample_aspect_ratio == Fraction(128, 117)
