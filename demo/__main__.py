@@ -60,15 +60,15 @@ def main() -> int:
     left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
     minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
     run("train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
-    result = root / "converted" / "hopper_to_collins.mp4"
-    swap = ["--from", "hopper", "--to", "collins", "-o", str(result)]
-    run("convert", str(clips["hopper"]), *swap, "--workspace", str(root))
+    result = root / "converted" / "collins_to_hopper.mp4"
+    swap = ["--from", "collins", "--to", "hopper", "-o", str(result)]
+    run("convert", str(clips["collins"]), *swap, "--workspace", str(root))
 
     both, sheet = root / "side_by_side.mp4", root / "contact_sheet.png"
-    show_side_by_side(clips["hopper"], result, both)
-    write_picture(sheet, contact_sheet([clips["hopper"], result, clips["collins"]]))
+    show_side_by_side(clips["collins"], result, both)
+    write_picture(sheet, contact_sheet([clips["collins"], result, clips["hopper"]]))
     print(f"\ndemo finished in {(time.monotonic() - began) / 60:.1f} minutes; look at")
-    print(f"  {sheet}   rows: Grace Hopper, the swap, Eileen Collins")
+    print(f"  {sheet}   rows: Eileen Collins, the swap, Grace Hopper")
     print(f"  {both}   before and after, with sound")
     print(f"  {result}   the finished video")
     return 0

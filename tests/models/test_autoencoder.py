@@ -174,3 +174,20 @@ def test_the_sizes_of_an_encoder_are_known() -> None:
     with META:
         encoder = Encoder(init_dim=24, code_dim=100)
     assert (encoder.init_dim, encoder.code_dim) == (24, 100)
+
+
+def test_what_tells_pictures_apart_reaches_the_other_end_from_the_start() -> None:
+    torch.manual_seed(3)
+    pictures = torch.rand(8, 3, 64, 64)
+    with torch.no_grad():
+        drawn = Decoder()(Encoder()(pictures))
+    assert drawn.std(dim=0).mean() > 0.05 * pictures.std(dim=0).mean()  # with PyTorch's own start: 0.00002
+
+
+def test_an_upscale_starts_without_a_checkerboard() -> None:
+    torch.manual_seed(3)
+    with torch.no_grad():
+        drawn = Decoder().upscale1(torch.rand(1, 512, 8, 8))
+    blocks = drawn.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    assert (blocks.amax(dim=4) - blocks.amin(dim=4)).max() < 1e-5
+    assert drawn.std() > 0.1
