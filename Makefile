@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO_MINUTES ?= 8
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all bench check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES)
@@ -15,6 +15,9 @@ test: $(READY)  ## all tests but the slow ones
 
 test-all: $(READY)  ## all tests
 	$(RUN) -m pytest
+
+bench: $(READY)  ## speed and quality beside the plain way; needs the clips of RECAST_TEST_DATA
+	$(RUN) -m benchmarks
 
 check: $(READY)  ## lint, format and types
 	$(RUN) -m ruff check .

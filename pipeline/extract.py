@@ -1,8 +1,9 @@
 """Stage 1: find the faces of videos, write aligned crops into a folder per person, remember everything found."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -13,17 +14,20 @@ from pipeline.errors import MediaError, NothingToDoError, RecastError, Workspace
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector, Face
 from pipeline.faces.people import crop_name
-from pipeline.faces.store import FaceStore, StoredFace
-from pipeline.faces.tracking import link
-from pipeline.faces.videos import fingerprint, forget_video, name_video
+from pipeline.faces.scanning import KEY_EVERY, Follower, Group, is_cut, look, thumbnail
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.faces.videos import delete_crops, fingerprint, forget_video, name_video
 from pipeline.media.probe import VideoInfo
-from pipeline.media.reader import Frame, VideoReader
+from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
+from pipeline.prefetch import prefetched
 from pipeline.progress import Console
 from pipeline.workspace import Workspace, write_bytes
 
-BATCH_PIXELS = 8_000_000  # frames detected at once: the detector's pyramid needs some 40 bytes per pixel
-LARGEST_BATCH = 16  # frames; also what a stop can lose
+GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
+SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
+READ_AHEAD = 4  # frames
+SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
@@ -117,6 +121,16 @@ def _in_words(options: dict[str, object]) -> str:
 
 
 @dataclass(frozen=True)
+class _Shown:
+    """One frame to look at, and whether it begins a new shot."""
+
+    index: int
+    pts: int
+    image: Image
+    cut: bool
+
+
+@dataclass(frozen=True)
 class _Writer:
     """Where the crops of one video go."""
 
@@ -125,7 +139,7 @@ class _Writer:
     person: str
     options: ExtractOptions
 
-    def write(self, frame: Frame, face: Face, track: int) -> StoredFace:
+    def write(self, frame: _Shown, face: Face, track: int) -> StoredFace:
         """Write the crop of a face, if its frame's turn it is, and return what the store should know."""
         crop_from_frame = align(face.landmarks)
         name = None
@@ -133,31 +147,76 @@ class _Writer:
             name = crop_name(self.video, frame.index, track)
             size = self.options.size
             crop = cut_crop(frame.image, scale_crop(crop_from_frame, size), size)
-            write_bytes(self.workspace.person(self.person) / name, encode_crop(crop))
+            write_bytes(self.path(name), encode_crop(crop))
         return StoredFace(frame.index, track, self.person, name, face, crop_from_frame)
+
+    def path(self, crop: str) -> Path:
+        """Where a crop lies."""
+        return self.workspace.person(self.person) / crop
 
 
 def _fill(store: FaceStore, reader: VideoReader, writer: _Writer, detector: Detector, console: Console) -> None:
-    first = store.frame_count()
-    last_seen = store.faces(first_frame=first - 1) if first else []
-    previous = {stored.track: stored.face.box for stored in last_seen}
-    next_track = store.next_track()
-    frames_at_once = max(1, min(LARGEST_BATCH, BATCH_PIXELS // (reader.info.width * reader.info.height)))
-    found = store.face_count()
-    with console.bar(f"extract {reader.path.name}", reader.info.frames_claimed or None, "frame") as bar:
+    """Do the frames not yet recorded: decoding, finding, following and writing overlap, a thread each."""
+    first, shot, found = store.frame_count(), store.last_shot(), store.face_count()
+    last_seen = {stored.track: stored.face for stored in store.faces(first_frame=first - 1)}
+    follower = Follower(detector, last_seen, store.next_track())
+    frames = _shown(reader, first)
+    beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted
+    with (
+        _shared_cores(),
+        console.bar(f"extract {reader.path.name}", reader.info.frames_claimed or None, "frame") as bar,
+        prefetched(chain(beginning, frames), READ_AHEAD) as decoded,
+        prefetched(_grouped(decoded, detector, _group_size(reader.info)), 1) as groups,
+        prefetched(((frames, follower.follow(group)) for frames, group in groups), 1) as followed,
+    ):
         bar.advance(first)
-        for batch in batches(islice(reader, first, None), frames_at_once):
-            stored = []
-            for frame, faces in zip(batch, detector.detect([frame.image for frame in batch]), strict=True):
-                tracks = link([face.box for face in faces], previous, next_track)
-                next_track = max([next_track, *(track + 1 for track in tracks)])
-                stored += [writer.write(frame, face, track) for face, track in zip(faces, tracks, strict=True)]
-                previous = {track: face.box for face, track in zip(faces, tracks, strict=True)}
-            store.record([(frame.index, frame.pts) for frame in batch], stored)
-            bar.advance(len(batch))
+        for some_frames, seen in followed:
+            recorded, stored = [], []
+            for frame, faces in zip(some_frames, seen, strict=True):
+                shot += frame.cut
+                recorded.append(StoredFrame(frame.index, frame.pts, shot))
+                stored += [writer.write(frame, face, track) for track, face in faces.items()]
+            store.record(recorded, stored)
+            bar.advance(len(some_frames))
             found += len(stored)
             bar.status(f"{found} faces")
+    brief = store.brief_faces(SHORTEST_TRACK)
+    delete_crops(writer.workspace, {stored.crop for stored in brief if stored.crop})
+    store.forget(brief)
     store.record_facts(finished=True, lost=_lost(reader, store.frame_count()))
+
+
+@contextmanager
+def _shared_cores() -> Iterator[None]:
+    """Two threads run networks at once: give each half of the cores."""
+    all_of_them = torch.get_num_threads()
+    torch.set_num_threads(max(1, all_of_them // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(all_of_them)
+
+
+def _shown(reader: VideoReader, first: int) -> Iterator[_Shown]:
+    """Decode the frames from ``first`` on."""
+    before = None
+    for frame in islice(reader, max(first - 1, 0), None):  # one more, to see whether it was cut
+        small = thumbnail(frame.image)
+        if frame.index >= first:
+            yield _Shown(frame.index, frame.pts, frame.image, before is None or is_cut(before, small))
+        before = small
+
+
+def _group_size(info: VideoInfo) -> int:
+    """How many frames are followed together: a whole number of key frames' distances where memory allows."""
+    size = min(GROUP_PIXELS // (info.width * info.height), LARGEST_GROUP)
+    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
+
+
+def _grouped(shown: Iterator[_Shown], detector: Detector, size: int) -> Iterator[tuple[list[_Shown], Group]]:
+    """Take frames in groups of ``size`` and find the faces of their key frames."""
+    while frames := list(islice(shown, size)):
+        yield frames, look(detector, [frame.image for frame in frames], [frame.cut for frame in frames])
 
 
 def _lost(reader: VideoReader, frames: int) -> str | None:
@@ -177,13 +236,6 @@ def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Ex
         )
     person = store.fact("person")
     return Extracted(path, video, person, frames, store.frames_with_faces(), faces, before, store.fact("lost"))
-
-
-def batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Cut a stream of frames into lists of ``size``; the last may be shorter."""
-    iterator = iter(frames)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def encode_crop(image: Image) -> bytes:

@@ -41,10 +41,10 @@ class ExtractOptions(WorkspaceOptions):
     """Write the crops of every N-th frame only; faces of all frames are recorded all the same."""
     size: int = 256
     """Width and height of a crop in px."""
-    min_face: int = 32
-    """Smallest face to look for, width and height in px of the frame."""
+    min_face: int = 40
+    """Smallest face to look for in key frames, width and height in px of the frame."""
     min_confidence: float = 0.95
-    """Smallest detector score that counts as a face, 0 to 1."""
+    """Smallest detector score that counts as a face in key frames, 0 to 1; between them less is enough."""
     again: bool = False
     """Forget what is known of these videos, delete their crops, and start over."""
 

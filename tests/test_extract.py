@@ -5,16 +5,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from cli import main
-from demo.clips import COLLINS, make_clip
+from demo.clips import COLLINS, HOPPER, make_clip, move, read_portrait
 from pipeline.faces.alignment import align, cut_crop, transform
+from pipeline.faces.detection import Detector
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
@@ -97,35 +100,142 @@ def test_again_starts_over(extracted: Path, clips: dict[str, Path]) -> None:
     ]
 
 
-def test_killed_and_begun_again_equals_an_uninterrupted_run(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    make_clip(COLLINS, clip, 70)
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    command = [sys.executable, "cli.py", "extract", str(clip), "--workspace", str(broken)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    store = broken / "videos" / "clip" / "faces.sqlite"
-    while not (store.exists() and list((broken / "data").glob("*/*.jpg"))):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
+def start(workspace: Path, clip: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "cli.py", "extract", str(clip), *arguments, "--workspace", str(workspace)]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+    return subprocess.Popen(command, cwd=ROOT, text=True, **silent)
+
+
+def wait_for_frame(process: "subprocess.Popen[str]", workspace: Path, frame: int) -> None:
+    """Wait for a crop of a frame; one of the second group means that the first is recorded."""
+    while not list(workspace.rglob(f"clip_{frame:06d}_*.jpg")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.02)
+
+
+def wait_for_store(process: "subprocess.Popen[str]", workspace: Path) -> None:
+    while not (workspace / "videos").exists():
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A clip with a cut, and a workspace it was extracted into without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    pictures = [move(read_portrait(who), who, index / 25) for who in (COLLINS, HOPPER) for index in range(75)]
+    clip = write_video(folder / "clip.mp4", pictures)
+    assert run(folder / "workspace", clip) == 0
+    return clip, folder / "workspace"
+
+
+def assert_same(workspace: Path, other: Path) -> None:
+    assert crops_of(workspace) == crops_of(other)
+    assert rows_of(workspace / "videos/clip/faces.sqlite") == rows_of(other / "videos/clip/faces.sqlite")
+    assert not [path for path in workspace.rglob(".*") if path.is_file()], "something half-written is left"
+
+
+def test_killed_and_begun_again_equals_an_uninterrupted_run(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, expected = whole
+    process = start(tmp_path, clip)
+    wait_for_frame(process, tmp_path, 70)
     process.kill()
     process.wait()
-    with FaceStore(store) as cut:
-        assert cut.frame_count() < 70, "it finished before it could be killed"
-    assert run(broken, clip) == 0
-    assert run(whole, clip) == 0
-    assert crops_of(broken) == crops_of(whole)
-    assert rows_of(store) == rows_of(whole / "videos" / "clip" / "faces.sqlite")
+    with FaceStore(tmp_path / "videos" / "clip" / "faces.sqlite") as cut:
+        assert 0 < cut.frame_count() < 150, "it was killed too early or too late"
+    assert run(tmp_path, clip) == 0
+    assert_same(tmp_path, expected)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, expected = whole
+    process = start(tmp_path / "timed", clip)
+    wait_for_store(process, tmp_path / "timed")
+    began = time.monotonic()
+    process.wait()
+    length_s = time.monotonic() - began
+    frames_at_kill = set()
+    for number, moment in enumerate(np.random.default_rng(5).uniform(0, length_s, 20)):
+        workspace = tmp_path / str(number)
+        process = start(workspace, clip)
+        wait_for_store(process, workspace)
+        time.sleep(moment)
+        process.kill()
+        process.wait()
+        store = workspace / "videos" / "clip" / "faces.sqlite"
+        if store.exists():
+            with FaceStore(store) as cut:
+                frames_at_kill.add(cut.frame_count())
+        assert run(workspace, clip) == 0
+        assert_same(workspace, expected)
+    assert len(frames_at_kill) > 2, "all kills came at one moment"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot limit the size of files")
+@pytest.mark.parametrize(("size", "limit", "what"), [("512", 100_000, "clip_0"), ("128", 70_000, "faces.sqlite")])
+def test_a_full_disk_ends_it_in_one_line_and_nothing_is_lost(
+    whole: tuple[Path, Path], tmp_path: Path, size: str, limit: int, what: str
+) -> None:
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    clip, _ = whole
+    process = start(
+        tmp_path / "broken",
+        clip,
+        "--size",
+        size,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in words
+    last = words.splitlines()[-1]
+    assert last.startswith("error: cannot ")
+    assert "disk" in last
+    assert what in last
+    assert run(tmp_path / "broken", clip, "--size", size) == 0
+    assert run(tmp_path / "whole", clip, "--size", size) == 0
+    assert_same(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_what_shows_for_two_frames_only_is_no_face(tmp_path: Path) -> None:
+    face = cv2.resize(read_portrait(COLLINS)[20:220, 120:320], (150, 150))
+    pictures = []
+    for index in range(30):
+        picture = scene(0, 640, 480)
+        if index in (8, 9) or index >= 20:  # 8 is a key frame
+            picture[300:450, 400:550] = face
+        pictures.append(picture)
+    clip = write_video(tmp_path / "clip.mp4", pictures)
+    assert run(tmp_path, clip) == 0
+    assert [crop.name for crop in sorted((tmp_path / "data" / "clip").iterdir())] == [
+        f"clip_{index:06d}_1.jpg" for index in range(20, 30)
+    ]
+    with FaceStore(tmp_path / "videos" / "clip" / "faces.sqlite") as store:
+        assert {face.frame for face in store.faces()} == set(range(20, 30))
+
+
+def test_an_error_in_a_thread_ends_all_of_them(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Detector, "detect", fail)
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(tmp_path, clips["hopper"])
+    assert not [t for t in set(threading.enumerate()) - before if type(t).__name__ != "TMonitor"]  # tqdm's own stays
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 def test_sigterm_ends_it_in_one_line(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
-    make_clip(COLLINS, clip, 70)
-    command = [sys.executable, "cli.py", "extract", str(clip), "--workspace", str(tmp_path / "w")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("w/data/*/*.jpg")):
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.05)
+    make_clip(COLLINS, clip, 250)
+    process = start(tmp_path / "w", clip, stderr=subprocess.PIPE)
+    wait_for_frame(process, tmp_path / "w", 3)
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -17,7 +17,6 @@ Picture = TypeVar("Picture", bound=npt.NDArray[Any])
 CROP_PX = 256  # the size all numbers of this module are given in; other sizes scale them
 SEEN_PX = 180  # side of the central square of a crop that the model sees
 TINY = 1e-24  # of the points' squared distance from 0: what rounding leaves of points in one place
-FINEST = 8  # times; beyond it a face fills a frame of 16k
 
 TEMPLATE = np.array([[101, 109], [155, 109], [128, 139], [106, 170], [150, 170]], dtype=np.float64)
 """(5, 2): where left eye, right eye, nose, left and right mouth corner (as seen in the picture) lie in a 256 px crop.
@@ -100,7 +99,7 @@ def cut_crop(frame: Image, crop_from_frame: Affine, size: int = CROP_PX) -> Imag
 def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int) -> Picture:
     """Resample a picture through a transform, without aliasing where it becomes smaller.
 
-    Where it shrinks by two or more, a picture that many times larger is made and averaged down.
+    Where it shrinks by n and more, n >= 2, the part that shows is first averaged down n times.
 
     Args:
         image: (H, W) or (H, W, C).
@@ -112,14 +111,28 @@ def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int)
         Of ``size_wh``, type and channels as ``image``.
     """
     zoom = float(np.sqrt(abs(np.linalg.det(to_from[:, :2]))))
-    finer = min(int(1 / zoom), FINEST) if zoom > 0 else 1
-    if finer < 2:
-        made = cv2.warpAffine(image, to_from, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)
-    else:
-        larger = (size_wh[0] * finer, size_wh[1] * finer)
-        made = cv2.warpAffine(image, enlarge(to_from, finer), larger, flags=cv2.INTER_LINEAR, borderMode=border)
-        made = cv2.resize(made, size_wh, interpolation=cv2.INTER_AREA)
+    shrink = min(int(1 / zoom), *image.shape[:2]) if zoom > 0 else 1
+    source, matrix = (image, to_from) if shrink < 2 else _averaged_down(image, to_from, size_wh, shrink)
+    made = cv2.warpAffine(source, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)
     return cast(Picture, made.reshape(size_wh[1], size_wh[0], *image.shape[2:]))  # OpenCV drops a third axis of 1
+
+
+def _averaged_down(image: Picture, to_from: Affine, size_wh: tuple[int, int], shrink: int) -> tuple[Picture, Affine]:
+    """Average the part of a picture that a warp shows over squares of ``shrink`` px; return it and the warp from it."""
+    width, height = size_wh
+    corners = transform(np.array([[0, 0], [width, 0], [0, height], [width, height]], float), invert(to_from))
+    low, high = corners.min(axis=0) - 2 * shrink, corners.max(axis=0) + 2 * shrink
+    limits = np.array(image.shape[1::-1])
+    first = np.clip(np.floor(low / shrink), 0, (limits - 1) // shrink).astype(int)
+    count = np.maximum(np.clip(np.ceil(high / shrink), 1, -(-limits // shrink)).astype(int) - first, 1)
+    (left, top), (right, bottom) = first * shrink, (first + count) * shrink
+    part = image[top:bottom, left:right]
+    missing = bottom - top - part.shape[0], right - left - part.shape[1]  # where the picture ends within a square
+    if any(missing):
+        part = cv2.copyMakeBorder(part, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    averaged = cv2.resize(part, (int(count[0]), int(count[1])), interpolation=cv2.INTER_AREA)
+    offset = to_from[:, :2] @ (first * shrink + (shrink - 1) / 2) + to_from[:, 2]
+    return cast(Picture, averaged), np.column_stack([to_from[:, :2] * shrink, offset])
 
 
 def enlarge(matrix: Affine, factor: float) -> Affine:

@@ -1,13 +1,36 @@
-"""Faces in pictures, found by MTCNN (Zhang et al. 2016, arXiv:1604.02878) as facenet-pytorch carries it."""
+"""Faces in pictures, found by MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the networks of facenet-pytorch.
+
+Three networks look ever closer: P-Net at every place of a pyramid of shrunken pictures, R-Net at 24 px cuts of what
+P-Net proposes, O-Net at 48 px cuts of what R-Net leaves. Thresholds, strides and box regressions are the original's.
+Ours is the work between the networks: pyramid and cuts are made from halved pictures, squares keep their shape at the
+edge, where facenet-pytorch squeezes what is left of them and takes shadows for faces, and O-Net looks twice.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from facenet_pytorch import MTCNN
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from torchvision.ops import batched_nms
 
 from pipeline.arrays import Boxes, Image, Points
+from pipeline.faces.levels import Levels, Square
+
+P_PX, R_PX, O_PX = 12, 24, 48  # sides of what the networks look at
+P_STRIDE = 2
+PYRAMID_STEP = 0.709  # from one picture of the pyramid to the next: half the area
+P_SCORE, R_SCORE = 0.6, 0.7
+LIKELY_SCORE, CONFIRMED_SCORE = 0.8, 0.4  # at the first and at the second look: profiles get no more, shadows 0.0
+SAME_SCALE_IOU, SAME_PROPOSAL_IOU, INSIDE = 0.5, 0.7, 0.7  # more in common is one: at one scale, over all, at the end
+STRAYED = 0.1  # by how much a second look may be less sure and still count more
+LARGEST_BATCH = 64  # cuts at once
+CPU_PIXELS = 2_000_000  # of pictures at once; more does not fit a CPU's caches
+DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -15,7 +38,7 @@ class Face:
     """One face in one picture.
 
     Attributes:
-        box: (4,) float64: left, top, right, bottom in px.
+        box: (4,) float64: left, top, right, bottom in px, the last ones included.
         score: the detector's confidence, 0 to 1.
         landmarks: (5, 2) float64, (x, y) in px: left eye, right eye, nose, left and right mouth corner as seen.
     """
@@ -30,8 +53,12 @@ class Face:
         return float(self.box[3] - self.box[1])
 
 
+Place = tuple[Levels, Boxes]
+"""A picture, and about where in it a face should be: (4,) left, top, right, bottom in px."""
+
+
 class Detector:
-    """Finds faces in batches of pictures.
+    """Finds faces in pictures, and finds them again where they are expected.
 
     Args:
         min_face: smallest face looked for, px.
@@ -40,34 +67,144 @@ class Detector:
     """
 
     def __init__(self, min_face: int, min_confidence: float, device: torch.device) -> None:
-        self.min_confidence = min_confidence
-        self._mtcnn = MTCNN(keep_all=True, min_face_size=min_face, device=device)
+        self.min_face, self.min_confidence = min_face, min_confidence
+        self._device = device
+        self._p_net, self._r_net, self._o_net = (net().to(device).eval() for net in (PNet, RNet, ONet))
 
-    def detect(self, images: Sequence[Image]) -> list[list[Face]]:
-        """Find the faces of pictures of one size.
-
-        Args:
-            images: each (H, W, 3) BGR uint8, all of one size.
+    def detect(self, pictures: Sequence[Levels]) -> list[list[Face]]:
+        """Find the faces of pictures of one size with all three networks, and look at each a second time.
 
         Returns:
             For each picture its faces, largest first.
         """
-        height, width = images[0].shape[:2]
-        if min(height, width) < self._mtcnn.min_face_size:
-            return [[] for _ in images]
-        rgb = np.stack([image[..., ::-1] for image in images])
-        with torch.inference_mode():
-            boxes, scores, landmarks = self._mtcnn.detect(rgb, landmarks=True)
-        return [self._faces(*found) for found in zip(boxes, scores, landmarks, strict=True)]
+        pixels = pictures[0].image.shape[0] * pictures[0].image.shape[1]
+        at_once = max(1, CPU_PIXELS // pixels) if self._device.type == "cpu" else len(pictures)
+        parts = [pictures[start : start + at_once] for start in range(0, len(pictures), at_once)]
+        return [faces for part in parts for faces in self._detect(part)]
 
-    def _faces(self, boxes: object, scores: object, landmarks: object) -> list[Face]:
-        if boxes is None:  # facenet-pytorch's "no face"
-            return []
-        found = zip(
-            np.asarray(boxes).astype(np.float64),
-            np.asarray(scores).astype(np.float64),
-            np.asarray(landmarks).astype(np.float64),
-            strict=True,
+    def _detect(self, pictures: Sequence[Levels]) -> list[list[Face]]:
+        faces: list[list[Face]] = [[] for _ in pictures]
+        owners, boxes = self._approve(pictures, *self._propose(pictures))
+        first = self._look([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
+        likely = [(owner, face) for owner, face in zip(owners, first, strict=True) if face.score >= LIKELY_SCORE]
+        second = self._look([(pictures[owner], face.box) for owner, face in likely])
+        for (owner, face), again in zip(likely, second, strict=True):
+            score = max(face.score, again.score)
+            if again.score >= CONFIRMED_SCORE and score >= self.min_confidence:
+                faces[owner].append(replace(_both(face, again), score=score))
+        return [without_doubles(some) for some in faces]
+
+    def refine(self, places: Sequence[Place], min_score: float) -> list[Face | None]:
+        """Look closely at places where faces are expected, twice, with the last network alone.
+
+        Args:
+            places: where to look.
+            min_score: smallest score that counts.
+
+        Returns:
+            For each place its face; None where there is none.
+        """
+        first = self._look(places)
+        second = self._look([(picture, face.box) for (picture, _), face in zip(places, first, strict=True)])
+        faces = [_both(*looks) for looks in zip(first, second, strict=True)]
+        return [face if face.score >= min_score else None for face in faces]
+
+    def _propose(self, pictures: Sequence[Levels]) -> tuple[npt.NDArray[np.int64], Floats]:
+        """P-Net: places of the pictures, by number, and (N, 4) boxes."""
+        height, width = pictures[0].image.shape[:2]
+        found = []
+        scale = P_PX / self.min_face
+        while min(height, width) * scale >= P_PX:
+            size_hw = (int(height * scale + 1), int(width * scale + 1))
+            shifts, scores = self._run(self._p_net, [picture.resized(size_hw) for picture in pictures])
+            owner, y, x = torch.nonzero(scores[:, 1] >= P_SCORE, as_tuple=True)
+            corner = torch.stack([x, y, x, y], dim=1) * P_STRIDE + torch.tensor([1, 1, P_PX, P_PX], device=x.device)
+            boxes = (corner / scale).floor() - 1  # the original counts px from 1
+            score = scores[owner, 1, y, x]
+            kept = batched_nms(boxes, score, owner, SAME_SCALE_IOU)
+            found.append((boxes[kept], shifts[owner, :, y, x][kept], score[kept], owner[kept]))
+            scale *= PYRAMID_STEP
+        if not found:
+            return np.zeros(0, np.int64), np.zeros((0, 4))
+        boxes, moves, score, owner = (torch.cat(parts) for parts in zip(*found, strict=True))
+        kept = batched_nms(boxes, score, owner, SAME_PROPOSAL_IOU)
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        return owner[kept].cpu().numpy(), (boxes + moves * sides)[kept].double().cpu().numpy()
+
+    def _approve(
+        self, pictures: Sequence[Levels], owners: npt.NDArray[np.int64], boxes: Floats
+    ) -> tuple[list[int], Floats]:
+        """R-Net: which of the proposals look like faces, and where exactly."""
+        if len(boxes) == 0:
+            return [], boxes
+        squares, (moves, scores) = self._look_through(
+            self._r_net, R_PX, [(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)]
         )
-        faces = [Face(box, float(score), points) for box, score, points in found if score >= self.min_confidence]
-        return sorted(faces, key=lambda face: face.height_px, reverse=True)
+        score = torch.from_numpy(scores[:, 1])
+        likely = torch.nonzero(score >= R_SCORE)[:, 0]
+        framed = torch.from_numpy(squares)[likely]
+        kept = likely[batched_nms(framed, score[likely], torch.from_numpy(owners)[likely], SAME_PROPOSAL_IOU)].numpy()
+        sides = squares[kept, 2] - squares[kept, 0] + 1
+        return owners[kept].tolist(), squares[kept] + moves[kept] * sides[:, None]
+
+    def _look(self, places: Sequence[Place]) -> list[Face]:
+        """O-Net: a face for each place, however low its score."""
+        if not places:
+            return []
+        squares, (moves, points, scores) = self._look_through(self._o_net, O_PX, places)
+        faces = []
+        for square, move, point, score in zip(squares, moves, points, scores[:, 1], strict=True):
+            side = square[2] - square[0] + 1
+            landmarks = square[:2] + side * point.reshape(2, 5).T
+            faces.append(Face((square + side * move).round(DECIMALS), float(score), landmarks.round(DECIMALS)))
+        return faces
+
+    def _look_through(self, network: Any, size_px: int, places: Sequence[Place]) -> tuple[Floats, list[Floats]]:
+        """Run a network on cuts; return (N, 4) the squares cut out, as boxes, and its (N, …) outputs."""
+        cuts = [picture.cut(box, size_px) for picture, box in places]
+        outputs = []
+        for start in range(0, len(cuts), LARGEST_BATCH):
+            made = self._run(network, [cut for cut, _ in cuts[start : start + LARGEST_BATCH]])
+            outputs.append([output.double().cpu().numpy() for output in made])
+        squares = np.array([_as_box(square) for _, square in cuts], np.float64)
+        return squares, [np.concatenate(o) for o in zip(*outputs, strict=True)]
+
+    def _run(self, network: Any, images: Sequence[Image]) -> tuple[torch.Tensor, ...]:
+        batch = torch.from_numpy(np.stack(images)).to(self._device)
+        with torch.inference_mode():
+            rgb = batch.flip(3).permute(0, 3, 1, 2).float()
+            outputs: tuple[torch.Tensor, ...] = network((rgb - 127.5) / 128)
+        return outputs
+
+
+def _both(first: Face, second: Face) -> Face:
+    """The mean of two looks, which err in different ways; where the second has strayed, as from profiles, the first."""
+    if first.score > second.score + STRAYED:
+        return first
+    box, landmarks = (first.box + second.box) / 2, (first.landmarks + second.landmarks) / 2
+    return Face(box.round(DECIMALS), second.score, landmarks.round(DECIMALS))
+
+
+def _as_box(square: Square) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a square, the last px included."""
+    left, top, side = square
+    return left, top, left + side - 1, top + side - 1
+
+
+def without_doubles(faces: Sequence[Face]) -> list[Face]:
+    """Of faces that lie in each other keep the surest; return them largest first.
+
+    A face lies in another when more than 0.7 of the smaller box is common to both.
+    """
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: face.score, reverse=True):
+        if all(_common(face.box, other.box) <= INSIDE for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: face.height_px, reverse=True)
+
+
+def _common(box: Boxes, other: Boxes) -> float:
+    """Area common to two boxes, of the smaller one's."""
+    low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
+    smaller = min(float(np.prod(b[2:] - b[:2])) for b in (box, other))
+    return float(np.prod(np.clip(high - low, 0, None))) / max(smaller, 1e-6)

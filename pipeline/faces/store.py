@@ -1,8 +1,8 @@
 """What extract learned of one video: an SQLite file, written in transactions, read by frame.
 
-Tables (version 1; kept in ``user_version``):
-    facts(key, value)                  JSON values: source, options, probe facts, finished, damaged
-    frames(frame, pts)                 every frame looked at
+Tables (version 2; kept in ``user_version``):
+    facts(key, value)                  JSON values: source, options, probe facts, finished, lost
+    frames(frame, pts, shot)           every frame looked at; ``shot`` counts the film's cuts before it
     faces(frame, track, person, crop, score, box, landmarks, crop_from_frame)
                                        ``crop``: file name or NULL where none was written; geometry as JSON lists
 """
@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,16 +22,33 @@ from pipeline.arrays import Affine
 from pipeline.errors import WorkspaceError
 from pipeline.faces.detection import Face
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL);
+CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL);
 CREATE TABLE faces (
     frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
     box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
 );
 """
+
+_FROM_1 = "ALTER TABLE frames ADD COLUMN shot INTEGER NOT NULL DEFAULT 0;"
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """A frame of a video as the store holds it.
+
+    Attributes:
+        index: place in the order of showing.
+        pts: timestamp in units of the video's time base.
+        shot: number of cuts before it.
+    """
+
+    index: int
+    pts: int
+    shot: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,9 @@ class FaceStore:
         if version == 0:
             with self._db:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version == 1:
+            with self._db:
+                self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
 
     def __enter__(self) -> Self:
         return self
@@ -111,11 +131,30 @@ class FaceStore:
         with self._transaction() as db:
             db.executemany("REPLACE INTO facts VALUES (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
 
-    def record(self, frames: Iterable[tuple[int, int]], faces: Iterable[StoredFace]) -> None:
-        """Record frames, as (index, pts), and their faces: all of them or, after a crash, none."""
+    def record(self, frames: Iterable[StoredFrame], faces: Iterable[StoredFace]) -> None:
+        """Record frames and their faces: all of them or, after a crash, none."""
         with self._transaction() as db:
-            db.executemany("REPLACE INTO frames VALUES (?, ?)", frames)
+            db.executemany("REPLACE INTO frames VALUES (?, ?, ?)", map(astuple, frames))
             db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, faces))
+
+    def brief_faces(self, frames: int) -> list[StoredFace]:
+        """Return the faces of tracks seen in fewer frames than these, in shots that are longer than the track."""
+        rows = self._read(
+            """
+            WITH lengths AS (SELECT shot, count(*) AS frames FROM frames GROUP BY shot)
+            SELECT * FROM faces WHERE track IN (
+                SELECT track FROM faces JOIN frames USING (frame) JOIN lengths USING (shot)
+                GROUP BY track HAVING count(*) < min(?, max(lengths.frames)))
+            ORDER BY frame, track
+            """,
+            frames,
+        )
+        return [_stored_face(row) for row in rows]
+
+    def forget(self, faces: Iterable[StoredFace]) -> None:
+        """Take faces out."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM faces WHERE frame = ? AND track = ?", [(f.frame, f.track) for f in faces])
 
     def clear(self) -> None:
         """Forget everything."""
@@ -126,6 +165,10 @@ class FaceStore:
     def frame_count(self) -> int:
         """Number of frames looked at so far."""
         return int(self._read("SELECT count(*) FROM frames")[0][0])
+
+    def last_shot(self) -> int:
+        """Number of the shot of the last frame looked at; -1 before the first."""
+        return int(self._read("SELECT coalesce(max(shot), -1) FROM frames")[0][0])
 
     def face_count(self) -> int:
         """Number of faces found so far."""

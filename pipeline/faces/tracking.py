@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipeline.arrays import Boxes
 
-SAME_FACE_IOU = 0.3  # a face moves less than half its width between two frames, or it is another one
+LINKED_IOU = 0.3  # from one key frame to the next, a third of a second, a face moves less than half its width
 
 
 def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
@@ -30,11 +30,11 @@ def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
 
 
 def link(boxes: Sequence[Boxes], previous: dict[int, Boxes], next_track: int) -> list[int]:
-    """Give each box of a frame the track of the box of the frame before that it overlaps most.
+    """Give each box of a frame the track of the box of an earlier frame that it overlaps most.
 
     Args:
         boxes: (4,) each: left, top, right, bottom, of one frame.
-        previous: the boxes of the frame before, by track.
+        previous: the boxes of the earlier frame, by track.
         next_track: number of the first track that is new here.
 
     Returns:
@@ -46,7 +46,7 @@ def link(boxes: Sequence[Boxes], previous: dict[int, Boxes], next_track: int) ->
         iou = overlaps(np.stack(list(boxes)), np.stack([previous[t] for t in known]))
         for _ in range(min(iou.shape)):
             i, j = (int(place) for place in np.unravel_index(int(iou.argmax()), iou.shape))
-            if iou[i, j] < SAME_FACE_IOU:
+            if iou[i, j] < LINKED_IOU:
                 break
             tracks[i] = known[j]
             iou[i, :], iou[:, j] = -1, -1

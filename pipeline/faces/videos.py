@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import WorkspaceError
@@ -43,10 +44,23 @@ def forget_video(workspace: Workspace, video: str) -> None:
         return
     with FaceStore(workspace.store(video)) as store:
         crops = {Path(stored.crop).name for stored in store.faces() if stored.crop}
-    for folder in filter(Path.is_dir, workspace.data.glob("*")):
-        for crop in crops:
-            (folder / crop).unlink(missing_ok=True)
+    delete_crops(workspace, crops)
     shutil.rmtree(workspace.store(video).parent)
+
+
+def delete_crops(workspace: Workspace, crops: Iterable[str]) -> None:
+    """Delete crops by file name, in whichever person's folder they lie.
+
+    Raises:
+        WorkspaceError: one cannot be deleted.
+    """
+    folders = [folder for folder in workspace.data.glob("*") if folder.is_dir()]
+    for crop in crops:
+        for folder in folders:
+            try:
+                (folder / crop).unlink(missing_ok=True)
+            except OSError as error:
+                raise WorkspaceError(f"cannot delete {folder / crop}: {error.strerror}; close what uses it") from error
 
 
 def is_extracted(workspace: Workspace, video: str) -> bool:

@@ -146,7 +146,7 @@ def test_a_wide_picture_is_resampled_in_its_place(zoom: float) -> None:
     reach = 1 / zoom + 1
     inside = (x > reach) & (x < 96 - reach) & (y > reach) & (y < 60 - reach)
     assert inside.sum() > 30
-    np.testing.assert_allclose(made.reshape(-1, 3)[inside], slanted(x, y)[inside], atol=1)
+    np.testing.assert_allclose(made.reshape(-1, 3)[inside], slanted(x, y)[inside], atol=1.2)  # rounded twice
 
 
 def test_outside_the_frame_its_edge_goes_on() -> None:

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from pipeline.errors import WorkspaceError
 from pipeline.faces.detection import Face
-from pipeline.faces.store import VERSION, FaceStore, StoredFace
+from pipeline.faces.store import VERSION, FaceStore, StoredFace, StoredFrame
+
+
+def frames(*facts: tuple[int, int], shot: int = 0) -> list[StoredFrame]:
+    return [StoredFrame(index, pts, shot) for index, pts in facts]
 
 
 def stored_face(frame: int, track: int = 0, *, person: str = "hopper", crop: str | None = None) -> StoredFace:
@@ -69,9 +73,9 @@ def test_frames_and_faces_come_back_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "faces.sqlite"
     faces = [stored_face(0, 1, crop="a_000000_1.jpg"), stored_face(0, 4, person="collins"), stored_face(2, 1)]
     with FaceStore(path, create=True) as store:
-        store.record([(0, -512), (1, 0)], faces[:2])
+        store.record(frames((0, -512), (1, 0)), faces[:2])
     with FaceStore(path, create=True) as store:
-        store.record([(2, 90_000_000_000)], faces[2:])
+        store.record(frames((2, 90_000_000_000)), faces[2:])
     with FaceStore(path) as store:
         assert_equal_faces(store.faces(), faces)
     with closing(sqlite3.connect(path)) as db:
@@ -89,7 +93,7 @@ def test_what_a_store_holds_is_counted(store: FaceStore) -> None:
     assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (0, 0, 0)
     assert (store.people(), store.next_track()) == ([], 0)
     store.record(
-        [(index, 40 * index) for index in range(7)],
+        frames(*((index, 40 * index) for index in range(7))),
         [stored_face(1, 0), stored_face(3, 0, person="collins"), stored_face(3, 6), stored_face(5, 2)],
     )
     assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (7, 4, 3)
@@ -97,24 +101,24 @@ def test_what_a_store_holds_is_counted(store: FaceStore) -> None:
 
 
 def test_a_frame_recorded_again_is_not_counted_twice(store: FaceStore) -> None:
-    store.record([(0, 0)], [stored_face(0, 0)])
-    store.record([(0, 0), (1, 40)], [stored_face(0, 0, crop="new.jpg")])
+    store.record(frames((0, 0)), [stored_face(0, 0)])
+    store.record(frames((0, 0), (1, 40)), [stored_face(0, 0, crop="new.jpg")])
     assert (store.frame_count(), store.face_count()) == (2, 1)
     assert store.faces()[0].crop == "new.jpg"
 
 
 def test_a_batch_is_recorded_as_a_whole_or_not_at_all(store: FaceStore) -> None:
-    store.record([(0, 0)], [stored_face(0)])
+    store.record(frames((0, 0)), [stored_face(0)])
 
     def faces_that_break_off() -> Iterator[StoredFace]:
         yield stored_face(1)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.record([(1, 40), (2, 80)], faces_that_break_off())
+        store.record(frames((1, 40), (2, 80)), faces_that_break_off())
     nobody = stored_face(2, person=None)  # type: ignore[arg-type]
     with pytest.raises(WorkspaceError, match=r"faces\.person"):
-        store.record([(1, 40), (2, 80)], [stored_face(1), nobody])
+        store.record(frames((1, 40), (2, 80)), [stored_face(1), nobody])
     assert (store.frame_count(), store.face_count()) == (1, 1)
     with FaceStore(store.path) as reopened:
         assert (reopened.frame_count(), reopened.face_count()) == (1, 1)
@@ -122,10 +126,10 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(store: FaceStore) -> None:
 
 def test_clear_forgets_everything(store: FaceStore) -> None:
     store.record_facts(finished=True)
-    store.record([(0, 0)], [stored_face(0)])
+    store.record(frames((0, 0)), [stored_face(0)])
     store.clear()
     assert (store.fact("finished"), store.frame_count(), store.face_count()) == (None, 0, 0)
-    store.record([(0, 0)], [stored_face(0)])
+    store.record(frames((0, 0)), [stored_face(0)])
     assert store.face_count() == 1
 
 
@@ -187,3 +191,40 @@ def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.Mo
         FaceStore(tmp_path / "faces.sqlite")
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connections[0].execute("SELECT 1")
+
+
+def test_brief_tracks_are_those_much_shorter_than_their_shot(store: FaceStore) -> None:
+    shots = {0: range(10), 1: range(10, 12), 2: range(12, 20)}
+    for shot, indices in shots.items():
+        store.record(frames(*((i, i) for i in indices), shot=shot), [])
+    seen = {0: (0, 1, 2, 3), 1: (4, 6), 2: (9,), 3: (10, 11), 4: (10,), 5: (15, 16, 19)}
+    store.record([], [stored_face(frame, track) for track, indices in seen.items() for frame in indices])
+    brief = store.brief_faces(3)
+    assert [(face.frame, face.track) for face in brief] == [(4, 1), (6, 1), (9, 2), (10, 4)]
+    store.forget(brief)
+    assert {face.track for face in store.faces()} == {0, 3, 5}
+    assert store.brief_faces(3) == []
+    assert store.last_shot() == 2
+
+
+def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            """
+            CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+            CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL);
+            CREATE TABLE faces (
+                frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
+                box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
+            );
+            INSERT INTO frames VALUES (0, 7), (1, 9);
+            PRAGMA user_version = 1;
+            """
+        )
+    for _ in range(2):
+        with FaceStore(path) as store:
+            assert (store.frame_count(), store.last_shot()) == (2, 0)
+    with FaceStore(path) as store:
+        store.record(frames((2, 11), shot=3), [stored_face(2)])
+        assert (store.frame_count(), store.last_shot(), store.face_count()) == (3, 3, 1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arrays import Boxes
-from pipeline.faces.tracking import SAME_FACE_IOU, link, overlaps
+from pipeline.faces.tracking import LINKED_IOU, link, overlaps
 
 
 def box(left: float, top: float, width: float, height: float) -> Boxes:
@@ -78,7 +78,7 @@ def test_a_track_goes_on_once_and_new_ones_are_counted_on(now: list[Boxes], befo
     assert len(set(known)) == len(known)
     for place, track in enumerate(tracks):
         if track < 100:
-            assert overlap_of_two(now[place], previous[track]) >= SAME_FACE_IOU - 1e-9
+            assert overlap_of_two(now[place], previous[track]) >= LINKED_IOU - 1e-9
         else:
             free = [earlier for number, earlier in previous.items() if number not in known]
-            assert all(overlap_of_two(now[place], earlier) < SAME_FACE_IOU + 1e-9 for earlier in free)
+            assert all(overlap_of_two(now[place], earlier) < LINKED_IOU + 1e-9 for earlier in free)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.faces.detection import Face
-from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.faces.videos import FINGERPRINT_BYTES, fingerprint, forget_video, is_extracted, name_video
 from pipeline.workspace import Workspace, is_name
 
@@ -39,7 +39,7 @@ def write_crop(workspace: Workspace, person: str, name: str) -> Path:
 def record_crop(workspace: Workspace, video: str, frame: int, crop: str | None) -> None:
     face = Face(np.zeros(4), 1.0, np.zeros((5, 2)))
     with FaceStore(workspace.store(video), create=True) as store:
-        store.record([(frame, frame)], [StoredFace(frame, 0, "hopper", crop, face, np.zeros((2, 3)))])
+        store.record([StoredFrame(frame, frame, 0)], [StoredFace(frame, 0, "hopper", crop, face, np.zeros((2, 3)))])
 
 
 def test_a_file_keeps_its_name_wherever_it_lies(workspace: Workspace, tmp_path: Path) -> None:
