@@ -146,9 +146,11 @@ def test_a_close_look_at_no_face_finds_none(detector: Detector, found: Found) ->
     assert detector.refine([], 0.8) == []
 
 
+@pytest.mark.parametrize("min_face", [20, 36, 40, 48])
 def test_a_shadow_at_the_edge_is_no_face_and_a_face_that_the_edge_cuts_off_is_one(
-    detector: Detector, real_data: Path
+    min_face: int, real_data: Path
 ) -> None:
+    detector = Detector(min_face, 0.95, CPU)
     shadow = read_picture(real_data / "photos" / "hat_shadow.jpg")
     assert len(MTCNN(keep_all=True, device=CPU).detect(shadow[..., ::-1].copy())[0]) == 2, "facenet-pytorch sees two"
     assert [face.box[0] > 100 for face in detector.detect([Levels(shadow)])[0]] == [True]
