@@ -25,6 +25,9 @@ Boxes = npt.NDArray[np.float64]
 Affine = npt.NDArray[np.float64]
 """(2, 3)."""
 
+Embedding = npt.NDArray[np.float64]
+"""(128,): who a face is; near ones are one person."""
+
 Samples = npt.NDArray[Any]
 """(H, W) samples of one plane of a frame, 8 or 16 bits."""
 

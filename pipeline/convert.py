@@ -73,11 +73,13 @@ class Plan:
         model: loaded.
         known: files whose faces are recorded.
         unknown: files to extract first.
+        from_person_is_known: there are faces of the from-person, so that extract can tell who it is.
     """
 
     model: Model
     known: tuple[Path, ...]
     unknown: tuple[Path, ...]
+    from_person_is_known: bool
 
 
 def plan(options: ConvertOptions) -> Plan:
@@ -101,7 +103,8 @@ def plan(options: ConvertOptions) -> Plan:
         if not path.is_file():
             raise MediaError(f"no such file: {path}")
     known = tuple(path for path in videos if is_extracted(workspace, name_video(workspace, path)))
-    return Plan(model, known, tuple(path for path in videos if path not in known))
+    unknown = tuple(path for path in videos if path not in known)
+    return Plan(model, known, unknown, bool(crops_in(workspace.person(options.from_person))))
 
 
 def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], console: Console) -> ConvertReport:
@@ -208,7 +211,7 @@ def _videos_of(workspace: Workspace, person: str) -> tuple[Path, ...]:
     found = []
     for path in workspace.stores():
         with FaceStore(path) as store:
-            if faces_of_person(store.faces(), crops):
+            if store.fact("pictures") is None and faces_of_person(store.faces(), crops):
                 found.append(Path(store.fact("source")))
                 if not found[-1].is_file() or fingerprint(found[-1]) != store.fact("fingerprint"):
                     raise WorkspaceError(
@@ -223,7 +226,7 @@ def _videos_of(workspace: Workspace, person: str) -> tuple[Path, ...]:
 def _faces_by_frame(workspace: Workspace, video: str, person: str) -> dict[int, list[StoredFace]]:
     with FaceStore(workspace.store(video)) as store:
         faces = faces_of_person(store.faces(), crops_in(workspace.person(person)))
-        people = some(store.people())
+        people = some(list(store.people()))
     if not faces:
         raise NothingToDoError(f"{person!r} is not in the video {video!r}; it shows {people or 'no face'}")
     by_frame: dict[int, list[StoredFace]] = {}

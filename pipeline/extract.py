@@ -1,6 +1,6 @@
 """Stage 1: find the faces of videos, write aligned crops into a folder per person, remember everything found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -9,23 +9,25 @@ from pathlib import Path
 import cv2
 import torch
 
-from pipeline.arrays import Image
+from pipeline.arrays import Embedding, Image
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector, Face
-from pipeline.faces.people import crop_name
-from pipeline.faces.scanning import KEY_EVERY, Follower, Group, is_cut, look, thumbnail
+from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
+from pipeline.faces.identity import embed
+from pipeline.faces.levels import Levels
+from pipeline.faces.people import Wish, crop_name
+from pipeline.faces.scanning import Follower, Group, look
+from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
-from pipeline.faces.videos import delete_crops, fingerprint, forget_video, name_video
-from pipeline.media.probe import VideoInfo
+from pipeline.faces.videos import forget_video, name_video
+from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Console
-from pipeline.workspace import Workspace, write_bytes
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, write_bytes
 
-GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
-SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
 READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -37,10 +39,10 @@ class Extracted:
 
     path: Path
     video: str
-    person: str
+    people: dict[str, int]
+    """Faces by the person they were taken for, the most first."""
     frames: int
     frames_with_faces: int
-    faces: int
     before: str | None
     """The options of the earlier run that did it; None where this one did."""
     lost: str | None
@@ -65,54 +67,100 @@ class ExtractReport:
 
 
 def extract(options: ExtractOptions, console: Console) -> ExtractReport:
-    """Extract every video named; one that cannot be read is reported and does not stop the others."""
+    """Extract all that is named; what cannot be read is reported and does not stop the others.
+
+    Raises:
+        MediaError: a reference cannot be read.
+        NothingToDoError: a reference shows no face.
+    """
     report = ExtractReport(Workspace(options.workspace).data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector = Detector(options.min_face, options.min_confidence, device)
-    for path in options.videos:
+    run = Run(options, detector, tuple(_reference(path, detector) for path in options.reference), console)
+    for path, pictures in _sort_out(options.videos):
         try:
-            report.done.append(extract_video(path, options, detector, console))
+            if pictures is not None:
+                report.done.append(extract_footage(PictureFootage(path, pictures), run))
+            else:
+                with VideoReader(path) as reader:
+                    report.done.append(extract_footage(VideoFootage(reader), run))
         except (MediaError, NothingToDoError) as error:
             report.failed.append(error)
     return report
 
 
-def extract_video(path: Path, options: ExtractOptions, detector: Detector, console: Console) -> Extracted:
-    """Find the faces of one video and write its crops; goes on where an interrupted run stopped.
+def _sort_out(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
+    """Tell videos (None) from folders of pictures; pictures named one by one are one set, named after their folder."""
+    pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    sets: list[tuple[Path, list[Path] | None]] = [(pictures[0].resolve().parent, pictures)] if pictures else []
+    others = [path for path in paths if path not in pictures]
+    return [*sets, *((path, list_pictures(path) if path.is_dir() else None) for path in others)]
+
+
+def _reference(path: Path, detector: Detector) -> Embedding:
+    """Say who the largest face of a picture is."""
+    image = read_picture(path)
+    faces = detector.detect([Levels(image)])[0]
+    if not faces:
+        raise NothingToDoError(f"no face found in the reference {path}: take a larger or a frontal picture")
+    return embed(cut_crop(image, align(faces[0].landmarks)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all footage of one extract command shares.
+
+    Attributes:
+        options: of the command.
+        detector: finds faces.
+        references: embeddings of pictures of the main person.
+        console: shows how far it is.
+    """
+
+    options: ExtractOptions
+    detector: Detector
+    references: tuple[Embedding, ...]
+    console: Console
+
+
+def extract_footage(footage: Footage, run: Run) -> Extracted:
+    """Find the faces of a video or a set of pictures, tell people apart, and put the crops into their folders.
+
+    Goes on where an interrupted run stopped.
 
     Raises:
-        MediaError: the video cannot be read.
-        NothingToDoError: it shows no face.
-        WorkspaceError: the workspace cannot be written, or the video was extracted with other options.
+        MediaError: it cannot be read.
+        NothingToDoError: it shows no face, or nobody who looks like the references.
+        WorkspaceError: the workspace cannot be written, or it was begun with other options.
     """
-    workspace = Workspace(options.workspace)
-    with VideoReader(path) as reader:
-        video = name_video(workspace, path)
-        person = options.person or video
-        if options.again:
-            forget_video(workspace, video)
-        with FaceStore(workspace.store(video), create=True) as store:
-            if _begin(store, reader.info, options, person):
-                _fill(store, reader, _Writer(workspace, video, person, options), detector, console)
-                return _outcome(store, video, path, before=None)
-            return _outcome(store, video, path, before=_in_words(store.fact("options")))
+    workspace = Workspace(run.options.workspace)
+    video = name_video(workspace, footage.path, footage.fingerprint)
+    if run.options.again:
+        forget_video(workspace, video)
+    with FaceStore(workspace.store(video), create=True) as store:
+        if not _begin(store, footage, run.options):
+            return _outcome(store, video, footage.path, before=_in_words(store.fact("options")))
+        if not store.fact("read"):
+            _fill(store, footage, _Writer(workspace.unsorted(video), video, run.options), run)
+        if not store.fact("named"):
+            store.name_tracks(_names(store, workspace, video, run))
+        hand_over(store, workspace, video)
+        store.record_facts(finished=True)
+        return _outcome(store, video, footage.path, before=None)
 
 
-def _begin(store: FaceStore, info: VideoInfo, options: ExtractOptions, person: str) -> bool:
+def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
     """Begin a store, or check that going on with it fits; say whether there is anything left to do."""
     wanted = {name: getattr(options, name) for name in ("every", "size", "min_face", "min_confidence")}
-    wanted["person"] = person
     known = store.fact("options")
     if known is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
-        store.record_facts(
-            fingerprint=fingerprint(info.path), options=wanted, person=person, finished=False, info=info.facts()
-        )
+        store.record_facts(fingerprint=footage.fingerprint, options=wanted, finished=False, **footage.facts)
     elif known != wanted and not store.fact("finished"):
         raise WorkspaceError(
-            f"{info.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
+            f"{footage.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
         )
-    store.record_facts(source=str(info.path.resolve()))
+    store.record_facts(source=str(footage.path.resolve()))
     return not store.fact("finished")
 
 
@@ -121,25 +169,14 @@ def _in_words(options: dict[str, object]) -> str:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """One frame to look at, and whether it begins a new shot."""
-
-    index: int
-    pts: int
-    image: Image
-    cut: bool
-
-
-@dataclass(frozen=True)
 class _Writer:
-    """Where the crops of one video go."""
+    """Writes the crops of one video into a folder where they wait until it is known whose they are."""
 
-    workspace: Workspace
+    folder: Path
     video: str
-    person: str
     options: ExtractOptions
 
-    def write(self, frame: _Shown, face: Face, track: int) -> StoredFace:
+    def write(self, frame: Shown, face: Face, track: int) -> StoredFace:
         """Write the crop of a face, if its frame's turn it is, and return what the store should know."""
         crop_from_frame = align(face.landmarks)
         name = None
@@ -147,43 +184,36 @@ class _Writer:
             name = crop_name(self.video, frame.index, track)
             size = self.options.size
             crop = cut_crop(frame.image, scale_crop(crop_from_frame, size), size)
-            write_bytes(self.path(name), encode_crop(crop))
-        return StoredFace(frame.index, track, self.person, name, face, crop_from_frame)
-
-    def path(self, crop: str) -> Path:
-        """Where a crop lies."""
-        return self.workspace.person(self.person) / crop
+            write_bytes(self.folder / name, encode_crop(crop))
+        return StoredFace(frame.index, track, "", name, face, crop_from_frame)
 
 
-def _fill(store: FaceStore, reader: VideoReader, writer: _Writer, detector: Detector, console: Console) -> None:
+def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None:
     """Do the frames not yet recorded: decoding, finding, following and writing overlap, a thread each."""
-    first, shot, found = store.frame_count(), store.last_shot(), store.face_count()
+    first, shot, found = store.next_frame(), store.last_shot(), store.face_count()
     last_seen = {stored.track: stored.face for stored in store.faces(first_frame=first - 1)}
-    follower = Follower(detector, last_seen, store.next_track())
-    frames = _shown(reader, first)
+    follower = Follower(run.detector, last_seen, store.next_track())
+    frames = footage.frames(first)
     beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted
     with (
         _shared_cores(),
-        console.bar(f"extract {reader.path.name}", reader.info.frames_claimed or None, "frame") as bar,
+        run.console.bar(f"extract {footage.path.name}", footage.frames_claimed or None, "frame") as bar,
         prefetched(chain(beginning, frames), READ_AHEAD) as decoded,
-        prefetched(_grouped(decoded, detector, _group_size(reader.info)), 1) as groups,
-        prefetched(((frames, follower.follow(group)) for frames, group in groups), 1) as followed,
+        prefetched(_grouped(decoded, run.detector, footage.group), 1) as groups,
+        prefetched(((shown, follower.follow(group)) for shown, group in groups), 1) as followed,
     ):
         bar.advance(first)
-        for some_frames, seen in followed:
+        for shown, seen in followed:
             recorded, stored = [], []
-            for frame, faces in zip(some_frames, seen, strict=True):
+            for frame, faces in zip(shown, seen, strict=True):
                 shot += frame.cut
                 recorded.append(StoredFrame(frame.index, frame.pts, shot))
                 stored += [writer.write(frame, face, track) for track, face in faces.items()]
             store.record(recorded, stored)
-            bar.advance(len(some_frames))
+            bar.advance(len(shown))
             found += len(stored)
             bar.status(f"{found} faces")
-    brief = store.brief_faces(SHORTEST_TRACK)
-    delete_crops(writer.workspace, {stored.crop for stored in brief if stored.crop})
-    store.forget(brief)
-    store.record_facts(finished=True, lost=_lost(reader, store.frame_count()))
+    store.record_facts(read=True, lost=footage.lost(store.frame_count()))
 
 
 @contextmanager
@@ -197,45 +227,31 @@ def _shared_cores() -> Iterator[None]:
         torch.set_num_threads(all_of_them)
 
 
-def _shown(reader: VideoReader, first: int) -> Iterator[_Shown]:
-    """Decode the frames from ``first`` on."""
-    before = None
-    for frame in islice(reader, max(first - 1, 0), None):  # one more, to see whether it was cut
-        small = thumbnail(frame.image)
-        if frame.index >= first:
-            yield _Shown(frame.index, frame.pts, frame.image, before is None or is_cut(before, small))
-        before = small
-
-
-def _group_size(info: VideoInfo) -> int:
-    """How many frames are followed together: a whole number of key frames' distances where memory allows."""
-    size = min(GROUP_PIXELS // (info.width * info.height), LARGEST_GROUP)
-    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
-
-
-def _grouped(shown: Iterator[_Shown], detector: Detector, size: int) -> Iterator[tuple[list[_Shown], Group]]:
+def _grouped(shown: Iterator[Shown], detector: Detector, size: int) -> Iterator[tuple[list[Shown], Group]]:
     """Take frames in groups of ``size`` and find the faces of their key frames."""
     while frames := list(islice(shown, size)):
         yield frames, look(detector, [frame.image for frame in frames], [frame.cut for frame in frames])
 
 
-def _lost(reader: VideoReader, frames: int) -> str | None:
-    if reader.damaged:
-        return f"{reader.damaged} frames were damaged or missing"
-    if frames < 0.9 * reader.info.frames_claimed:  # a header may count frames that an edit list hides
-        return f"{frames} of the {reader.info.frames_claimed} frames its header names are there"
-    return None
+def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict[int, str]:
+    """Leave out what was seen too briefly, and say whose face each track is."""
+    store.forget(store.brief_faces(SHORTEST_TRACK))
+    if run.options.everyone:
+        return dict.fromkeys((stored.track for stored in store.faces()), run.options.everyone)
+    identify(store, workspace.unsorted(video), run.console)
+    wish = Wish(run.options.person or video, run.options.person is not None, run.references)
+    return name_by_likeness(store, workspace, video, wish)
 
 
 def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Extracted:
-    faces, frames = store.face_count(), store.frame_count()
-    if faces == 0:
+    frames = store.frame_count()
+    people = store.people()
+    if not people:
         raise NothingToDoError(
             f"no face found in the {frames} frames of {path}: is someone's face to be seen? "
             "try --min-confidence 0.8 or --min-face 16"
         )
-    person = store.fact("person")
-    return Extracted(path, video, person, frames, store.frames_with_faces(), faces, before, store.fact("lost"))
+    return Extracted(path, video, people, frames, store.frames_with_faces(), before, store.fact("lost"))
 
 
 def encode_crop(image: Image) -> bytes:
@@ -250,7 +266,13 @@ def encode_crop(image: Image) -> bytes:
 def _line(extracted: Extracted, data: Path) -> str:
     done = f"extracted before ({extracted.before}; --again starts over)" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""
+    people = extracted.people
+    where = f"crops in {data / next(iter(people))}" if len(people) == 1 else f"in {data}: {_each(people)}"
     return (
-        f"{done} {extracted.video}: {extracted.faces} faces in {extracted.frames_with_faces} of {extracted.frames} "
-        f"frames{lost}; crops in {data / extracted.person}"
+        f"{done} {extracted.video}: {sum(people.values())} faces in {extracted.frames_with_faces} of "
+        f"{extracted.frames} frames{lost}; {where}"
     )
+
+
+def _each(people: dict[str, int]) -> str:
+    return ", ".join(f"{count} {person}" for person, count in people.items())

@@ -31,12 +31,16 @@ class WorkspaceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(WorkspaceOptions):
-    """Find the faces of videos and write aligned crops into a folder per person."""
+    """Find the faces of videos and pictures and write aligned crops into a folder per person."""
 
     videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional]
-    """Videos to look through."""
+    """Videos, pictures and folders of pictures to look through."""
     person: str | None = None
-    """Who is in the videos (default: named after each video file)."""
+    """Name of the person seen longest (default: whom earlier videos showed, else named after the video)."""
+    reference: tuple[Path, ...] = ()
+    """Pictures of the person that --person names, instead of who is seen longest."""
+    everyone: str | None = None
+    """Put all faces into this one folder, without telling people apart."""
     every: int = 1
     """Write the crops of every N-th frame only; faces of all frames are recorded all the same."""
     size: int = 256
@@ -50,8 +54,10 @@ class ExtractOptions(WorkspaceOptions):
 
     def __post_init__(self) -> None:
         _require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
-        if self.person is not None:
-            checked_name(self.person, "person")
+        for name in filter(None, (self.person, self.everyone)):
+            checked_name(name, "person")
+        alone = self.everyone is None or (self.person is None and not self.reference)
+        _require(alone, "--everyone goes without --person and --reference: it does not tell people apart")
         _require(self.every >= 1, f"--every {self.every}: must be 1 or more")
         _require(64 <= self.size <= 1024, f"--size {self.size}: must be 64 to 1024 px")
         _require(self.min_face >= 12, f"--min-face {self.min_face}: the detector sees nothing below 12 px")

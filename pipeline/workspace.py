@@ -44,9 +44,14 @@ def name_from_file(path: Path) -> str:
 
 def numbered_name(name: str, number: int) -> str:
     """Put a number behind a name, which is cut where it would become too long."""
-    while not is_name(f"{name}-{number}"):
+    return lengthened_name(name, f"-{number}")
+
+
+def lengthened_name(name: str, ending: str) -> str:
+    """Put an ending behind a name, which is cut where it would become too long."""
+    while not is_name(f"{name}{ending}"):
         name = name[:-1]
-    return f"{name}-{number}"
+    return f"{name}{ending}"
 
 
 def _shortened(text: str) -> str:
@@ -93,6 +98,10 @@ class Workspace:
     def store(self, video: str) -> Path:
         """File of what extract learned of a video."""
         return self.videos / video / "faces.sqlite"
+
+    def unsorted(self, video: str) -> Path:
+        """Folder where the crops of a video wait until it is known whose they are."""
+        return self.videos / video / "crops"
 
     def stores(self) -> list[Path]:
         """The store files of all videos, by name."""

@@ -1,6 +1,8 @@
 """Stage 1 on small clips: what it writes, that it goes on after a blow, and what it says of bad input."""
 
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +21,7 @@ from demo.clips import COLLINS, HOPPER, make_clip, move, read_portrait
 from pipeline.faces.alignment import align, cut_crop, transform
 from pipeline.faces.detection import Detector
 from pipeline.faces.store import FaceStore
-from pipeline.media.pictures import read_picture
+from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from tests.clips import scene, write_video
 from tests.conftest import FRAMES, ROOT
@@ -287,10 +289,111 @@ def test_a_workspace_that_cannot_be_written_ends_in_one_line(
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
+def counts(workspace: Path) -> dict[str, int]:
+    return {folder.name: len(list(folder.iterdir())) for folder in sorted((workspace / "data").iterdir())}
+
+
+def test_two_people_get_a_folder_each_and_are_known_again(
+    whole: tuple[Path, Path], clips: dict[str, Path], tmp_path: Path
+) -> None:
+    _, sorted_out = whole
+    assert counts(sorted_out) == {"clip": 75, "clip-2": 75}
+    workspace = tmp_path / "w"
+    shutil.copytree(sorted_out, workspace)
+    (workspace / "data" / "clip-2").rename(workspace / "data" / "grace")
+    assert run(workspace, clips["hopper"]) == 0
+    assert counts(workspace) == {"clip": 75, "grace": 75 + FRAMES}
+    assert run(workspace, clips["collins"], "--person", "eileen") == 0
+    assert counts(workspace) == {"clip": 75, "grace": 75 + FRAMES, "eileen": FRAMES}, "a given name counts"
+
+
+def test_a_reference_says_who_is_meant(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, _ = whole
+    picture = tmp_path / "photo.png"
+    write_picture(picture, read_portrait(HOPPER))
+    assert run(tmp_path / "w", clip, "--person", "grace", "--reference", picture, "--every", "5") == 0
+    assert counts(tmp_path / "w") == {"grace": 15, "grace-2": 15}
+    with FaceStore(tmp_path / "w" / "videos" / "clip" / "faces.sqlite") as store:
+        assert {face.person for face in store.faces() if face.frame >= 75} == {"grace"}
+
+
+def test_a_reference_that_fits_nobody_is_said_and_nothing_is_lost(
+    clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "photo.png"
+    write_picture(picture, read_portrait(COLLINS))
+    assert run(tmp_path / "w", clips["hopper"], "--reference", picture) == 1
+    assert "nobody in it looks like the --reference" in capsys.readouterr().err
+    assert run(tmp_path / "w", clips["hopper"], "--person", "grace") == 0
+    assert counts(tmp_path / "w") == {"grace": FRAMES}
+    write_picture(picture, scene(0))
+    assert run(tmp_path / "w", clips["hopper"], "--reference", picture) == 1
+    assert "no face found in the reference" in capsys.readouterr().err
+
+
+def test_everyone_goes_into_one_folder(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, _ = whole
+    assert run(tmp_path, clip, "--everyone", "crowd", "--every", "5") == 0
+    assert counts(tmp_path) == {"crowd": 30}
+    assert run(tmp_path, clip, "--everyone", "crowd", "--person", "x") == 2
+
+
+def test_pictures_and_folders_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, who, moment in (("1.png", HOPPER, 0.0), ("2.jpg", COLLINS, 1.0), ("3.jpg", HOPPER, 2.0)):
+        write_picture(folder / name, move(read_portrait(who), who, moment)[: 400 if who is HOPPER else 390])
+    (folder / "4.jpg").write_text("no picture")
+    assert run(tmp_path / "w", folder) == 0
+    assert "3 faces in 3 of 3 frames; 1 of 4 could not be read: 4.jpg" in capsys.readouterr().out
+    assert counts(tmp_path / "w") == {"album": 2, "album-2": 1}
+    assert run(tmp_path / "w2", folder / "2.jpg", "--person", "eileen") == 0
+    assert counts(tmp_path / "w2") == {"eileen": 1}
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "w", tmp_path / "empty") == 1
+    assert "no picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["made_interview_cuts", "made_two_in_frame_swap_sides"])
+def test_faces_go_to_the_right_person(real_data: Path, tmp_path: Path, name: str) -> None:
+    assert run(tmp_path, real_data / "multi" / f"{name}.mp4") == 0
+    truth = json.loads((real_data / "multi" / f"{name}.truth.json").read_text(encoding="utf-8"))
+    with FaceStore(tmp_path / "videos" / name / "faces.sqlite") as store:
+        faces = store.faces()
+    people: dict[str, list[str]] = {}
+    for stored in faces:
+        (shot,) = [t for t in truth["timeline"] if t["first_frame"] <= stored.frame <= t["last_frame"]]
+        middle = (stored.face.box[0] + stored.face.box[2]) / 2
+        who = shot["on_screen"][0] if "on_screen" in shot else shot["left" if middle < 480 else "right"]
+        people.setdefault(who, []).append(stored.person)
+    assert len(faces) == truth["frames"] * (2 if "swap" in name else 1)
+    assert {who: set(names) for who, names in people.items()} == {who: {names[0]} for who, names in people.items()}, (
+        "someone is split in two, or two are in one folder"
+    )
+    assert len({names[0] for names in people.values()}) == 2
+
+
+def test_photos_are_grouped_by_person(real_data: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, real_data / "photos") == 0
+    labels = json.loads((real_data / "photos" / "labels.json").read_text(encoding="utf-8"))
+    with FaceStore(tmp_path / "videos" / "photos" / "faces.sqlite") as store:
+        names, faces = store.fact("pictures"), store.faces()
+    of_one = {stored.frame: stored.person for stored in faces if labels[names[stored.frame]]["faces"] == 1}
+    by_name: dict[str, set[str]] = {}
+    for frame, person in of_one.items():
+        by_name.setdefault(labels[names[frame]]["identities"][0], set()).add(person)
+    named = {who: people for who, people in by_name.items() if who not in ("unknown", "painting")}
+    assert set(named) >= {"obama", "biden", "lin-manuel-miranda", "alex-lacamoire", "grace-hopper", "eileen-collins"}
+    assert all(len(people) == 1 for people in named.values()), named
+    assert len({next(iter(people)) for people in named.values()}) == len(named), "two people are in one folder"
+    both = [stored.person for stored in faces if names[stored.frame] == "obama_left_biden_right.jpg"]
+    assert set(both) == named["obama"] | named["biden"]
+
+
 def test_real_footage(real_data: Path, tmp_path: Path) -> None:
     assert (
         run(tmp_path, real_data / "hard" / "20_single_frame.mp4", real_data / "hard" / "03_rotation_metadata.mp4") == 0
     )
     with FaceStore(tmp_path / "videos" / "03_rotation_metadata" / "faces.sqlite") as store:
         assert store.frames_with_faces() == store.frame_count() == 150
-    assert len(list((tmp_path / "data" / "20_single_frame").iterdir())) == 1
+    assert counts(tmp_path) == {"20_single_frame": 151}, "both show one man: the second is known from the first"

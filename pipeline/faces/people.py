@@ -1,10 +1,20 @@
-"""Which faces of a video are a person's: the folder a crop lies in is the label."""
+"""Who is who: the folder a crop lies in is the label, and new faces are named by likeness to those that have one."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.faces.store import StoredFace
-from pipeline.workspace import list_pictures
+import numpy as np
+
+from pipeline.arrays import Embedding
+from pipeline.errors import NothingToDoError
+from pipeline.faces.identity import SAME_PERSON, Track, distance, mean_of
+from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.workspace import Workspace, lengthened_name, list_people, list_pictures, numbered_name
+
+UNSURE = "-unsure"
+SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little further off than the mean of several
 
 
 def crop_name(video: str, frame: int, track: int) -> str:
@@ -45,3 +55,124 @@ def _labelled(stored: StoredFace, candidates: Iterable[StoredFace]) -> StoredFac
 
 def _is_in(crops: Set[str], stored: StoredFace) -> bool:
     return stored.crop is not None and Path(stored.crop).stem in crops
+
+
+def known_people(workspace: Workspace, but_video: str) -> dict[str, Embedding]:
+    """Say how the people look whom earlier videos showed, going by the folders their crops lie in now.
+
+    Args:
+        workspace: whose.
+        but_video: name of a video that does not count.
+
+    Returns:
+        Mean embedding by name; people without a recorded embedding are not in it.
+    """
+    folder_of = {
+        crop: person
+        for person in list_people(workspace.data)
+        if not is_unsure(person)
+        for crop in crops_in(workspace.person(person))
+    }
+    seen: dict[str, list[tuple[Embedding, int]]] = {}
+    for path in workspace.stores():
+        if path.parent.name == but_video:
+            continue
+        with FaceStore(path) as store:
+            embeddings, crops = store.embeddings(), _crops_by_track(store.faces())
+        for track, embedding in embeddings.items():
+            if embedding is None:
+                continue
+            folders = Counter(folder_of[crop] for crop in crops.get(track, []) if crop in folder_of)
+            for person, count in folders.most_common(1):
+                seen.setdefault(person, []).append((embedding, count))
+    return {
+        person: np.average([e for e, _ in found], axis=0, weights=[count for _, count in found])
+        for person, found in seen.items()
+    }
+
+
+def _crops_by_track(faces: Iterable[StoredFace]) -> dict[int, list[str]]:
+    crops: dict[int, list[str]] = {}
+    for stored in faces:
+        if stored.crop is not None:
+            crops.setdefault(stored.track, []).append(Path(stored.crop).stem)
+    return crops
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Who is in a video, as far as someone said.
+
+    Attributes:
+        name: of the main person.
+        is_given: someone chose the name; else it is the video's.
+        references: embeddings of pictures of the main person; empty where there are none.
+    """
+
+    name: str
+    is_given: bool = False
+    references: tuple[Embedding, ...] = ()
+
+
+def name_groups(
+    groups: Sequence[Sequence[Track]], known: Mapping[str, Embedding], wish: Wish, taken: Set[str]
+) -> list[str]:
+    """Name the people of a video.
+
+    The main person is the one most like the references, or, with a name given, the one seen longest. Of the others,
+    who is like a known person has that person's name; who is not is named after the wish, numbered from 2 on where the
+    name itself is taken.
+
+    Args:
+        groups: tracks of each, the one seen longest first.
+        known: how people of earlier videos look.
+        wish: who the main person is.
+        taken: names that new people cannot have.
+
+    Returns:
+        A name for each group.
+
+    Raises:
+        NothingToDoError: nobody looks like the references.
+    """
+    names: dict[int, str] = {}
+    looks = [mean_of(tracks) for tracks in groups]
+    if wish.references:
+        names[_most_like(looks, wish.references)] = wish.name
+    elif wish.is_given and groups:
+        names[0] = wish.name
+    near = sorted(
+        (distance(look, embedding), place, person)
+        for place, look in enumerate(looks)
+        for person, embedding in known.items()
+    )
+    for apart, place, person in near:
+        if apart < SAME_PERSON and place not in names and person not in names.values():
+            names[place] = person
+    number = 1
+    for place in range(len(groups)):
+        while place not in names:
+            name = wish.name if number == 1 else numbered_name(wish.name, number)
+            is_free = name not in names.values() and name not in known and (number == 1 or name not in taken)
+            if is_free:
+                names[place] = name
+            number += 1
+    return [names[place] for place in range(len(groups))]
+
+
+def _most_like(looks: Sequence[Embedding], references: Sequence[Embedding]) -> int:
+    reference = np.mean(references, axis=0)
+    near = min(range(len(looks)), key=lambda place: distance(looks[place], reference), default=None)
+    if near is None or distance(looks[near], reference) >= SAME_PERSON_AS_REFERENCE:
+        raise NothingToDoError("nobody in it looks like the --reference; try other pictures, or leave it out")
+    return near
+
+
+def unsure_name(video: str) -> str:
+    """Name of the folder for faces of a video that are too small or too poor to say whose they are."""
+    return lengthened_name(video, UNSURE)
+
+
+def is_unsure(person: str) -> bool:
+    """Say whether a folder holds faces of whoever."""
+    return person.endswith(UNSURE)

@@ -4,12 +4,14 @@ Tables (version 2; kept in ``user_version``):
     facts(key, value)                  JSON values: source, options, probe facts, finished, lost
     frames(frame, pts, shot)           every frame looked at; ``shot`` counts the film's cuts before it
     faces(frame, track, person, crop, score, box, landmarks, crop_from_frame)
-                                       ``crop``: file name or NULL where none was written; geometry as JSON lists
+                                       ``crop``: file name or NULL where none was written; geometry as JSON lists;
+                                       ``person``: empty until the tracks are named
+    tracks(track, embedding)           who a track is, as a JSON list; NULL where that cannot be said
 """
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.arrays import Affine
+from pipeline.arrays import Affine, Embedding
 from pipeline.errors import WorkspaceError
 from pipeline.faces.detection import Face
 
@@ -33,6 +35,7 @@ CREATE TABLE faces (
 );
 """
 
+_TRACKS = "CREATE TABLE IF NOT EXISTS tracks (track INTEGER PRIMARY KEY, embedding TEXT);"
 _FROM_1 = "ALTER TABLE frames ADD COLUMN shot INTEGER NOT NULL DEFAULT 0;"
 
 
@@ -108,6 +111,7 @@ class FaceStore:
         elif version == 1:
             with self._db:
                 self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
+        self._db.execute(_TRACKS)
 
     def __enter__(self) -> Self:
         return self
@@ -156,10 +160,27 @@ class FaceStore:
         with self._transaction() as db:
             db.executemany("DELETE FROM faces WHERE frame = ? AND track = ?", [(f.frame, f.track) for f in faces])
 
+    def embeddings(self) -> dict[int, Embedding | None]:
+        """Return who the tracks are that were looked at for it, by track; None where that cannot be said."""
+        rows = self._read("SELECT track, embedding FROM tracks ORDER BY track")
+        return {track: None if text is None else np.array(json.loads(text)) for track, text in rows}
+
+    def record_embedding(self, track: int, embedding: Embedding | None) -> None:
+        """Record who a track is."""
+        with self._transaction() as db:
+            text = None if embedding is None else json.dumps(embedding.tolist())
+            db.execute("REPLACE INTO tracks VALUES (?, ?)", (track, text))
+
+    def name_tracks(self, names: Mapping[int, str]) -> None:
+        """Record whose face each track is, and that all are named."""
+        with self._transaction() as db:
+            db.executemany("UPDATE faces SET person = ? WHERE track = ?", [(n, t) for t, n in names.items()])
+            db.execute("REPLACE INTO facts VALUES ('named', 'true')")
+
     def clear(self) -> None:
         """Forget everything."""
         with self._transaction() as db:
-            for statement in ("DELETE FROM facts", "DELETE FROM frames", "DELETE FROM faces"):
+            for statement in ("DELETE FROM facts", "DELETE FROM frames", "DELETE FROM faces", "DELETE FROM tracks"):
                 db.execute(statement)
 
     def frame_count(self) -> int:
@@ -178,9 +199,14 @@ class FaceStore:
         """Number of frames that show at least one face."""
         return int(self._read("SELECT count(DISTINCT frame) FROM faces")[0][0])
 
-    def people(self) -> list[str]:
-        """Names the faces were extracted under."""
-        return [row[0] for row in self._read("SELECT DISTINCT person FROM faces ORDER BY person")]
+    def people(self) -> dict[str, int]:
+        """Number of faces by the name they were extracted under, the most first."""
+        rows = self._read("SELECT person, count(*) FROM faces GROUP BY person ORDER BY count(*) DESC, person")
+        return dict(rows)
+
+    def next_frame(self) -> int:
+        """Index of the first frame after all that were looked at."""
+        return int(self._read("SELECT coalesce(max(frame) + 1, 0) FROM frames")[0][0])
 
     def next_track(self) -> int:
         """Number of the first track not used yet."""

@@ -13,12 +13,17 @@ FINGERPRINT_BYTES = 65536  # read from each end of a file; with its length that 
 MOST_NAMESAKES = 10_000
 
 
-def name_video(workspace: Workspace, path: Path) -> str:
+def name_video(workspace: Workspace, path: Path, mark: str | None = None) -> str:
     """Return the name a video has in the workspace, or a free one made from its file name.
 
     The same file under another path keeps its name; another file of the same name gets ``<name>-2``, ``-3`` ….
+
+    Args:
+        workspace: whose.
+        path: a video, or a folder of pictures.
+        mark: its fingerprint; needed for what is no single file.
     """
-    base, mark = name_from_file(path), fingerprint(path)
+    base, mark = name_from_file(path), mark or fingerprint(path)
     for number in range(1, MOST_NAMESAKES):
         name = base if number == 1 else numbered_name(base, number)
         if not workspace.store(name).is_file():

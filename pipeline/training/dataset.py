@@ -12,6 +12,7 @@ import torch
 from pipeline.arrays import Image
 from pipeline.errors import MediaError, NothingToDoError
 from pipeline.faces.alignment import CROP_PX
+from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
 from pipeline.workspace import list_people, list_pictures
@@ -35,10 +36,13 @@ class Faces:
 def load_faces(data_dir: Path, console: Console) -> Faces:
     """Read every picture of a folder of per-person folders; pictures of any size are brought to 256 x 256 px.
 
+    Folders of faces that extract could not tell whose they are (``<video>-unsure``) are left out.
+
     Raises:
         NothingToDoError: there are fewer than two people with a readable picture.
     """
-    paths = {person: list_pictures(data_dir / person) for person in list_people(data_dir)}
+    people = [person for person in list_people(data_dir) if not is_unsure(person)]
+    paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces()
     with ThreadPoolExecutor(DECODERS) as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
         for person, pictures in paths.items():

@@ -91,13 +91,13 @@ def test_faces_come_in_order_of_frame_then_track_from_the_frame_asked_for(store:
 
 def test_what_a_store_holds_is_counted(store: FaceStore) -> None:
     assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (0, 0, 0)
-    assert (store.people(), store.next_track()) == ([], 0)
+    assert (store.people(), store.next_track(), store.next_frame()) == ({}, 0, 0)
     store.record(
         frames(*((index, 40 * index) for index in range(7))),
         [stored_face(1, 0), stored_face(3, 0, person="collins"), stored_face(3, 6), stored_face(5, 2)],
     )
     assert (store.frame_count(), store.face_count(), store.frames_with_faces()) == (7, 4, 3)
-    assert (store.people(), store.next_track()) == (["collins", "hopper"], 7)
+    assert (store.people(), store.next_track(), store.next_frame()) == ({"hopper": 3, "collins": 1}, 7, 7)
 
 
 def test_a_frame_recorded_again_is_not_counted_twice(store: FaceStore) -> None:

@@ -1,0 +1,131 @@
+"""What extract looks through: a video, or a set of still pictures, as frames in order with the film's cuts."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.arrays import Image
+from pipeline.errors import MediaError
+from pipeline.faces.scanning import KEY_EVERY, is_cut, thumbnail
+from pipeline.faces.videos import fingerprint
+from pipeline.media.pictures import read_picture
+from pipeline.media.reader import VideoReader
+from pipeline.report import some
+
+GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
+SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One frame.
+
+    Attributes:
+        index: place in the order of showing.
+        pts: timestamp in units of the video's time base; of a still picture its index.
+        image: (H, W, 3) BGR.
+        cut: whether it begins a new shot.
+    """
+
+    index: int
+    pts: int
+    image: Image
+    cut: bool
+
+
+class Footage(Protocol):
+    """Frames to look through.
+
+    Attributes:
+        path: file or folder, for the person.
+        fingerprint: tells it from other footage.
+        facts: what is recorded of it, plain JSON values.
+        frames_claimed: how many there should be; 0 where that is not known.
+        group: how many frames, of one size, are followed together.
+    """
+
+    path: Path
+    fingerprint: str
+    facts: dict[str, Any]
+    frames_claimed: int
+    group: int
+
+    def frames(self, first: int) -> Iterator[Shown]:
+        """Give the frames from one on."""
+
+    def lost(self, frames: int) -> str | None:
+        """Say in words what could not be read, all ``frames`` there are having been read; None where nothing."""
+
+
+class VideoFootage:
+    """A video, from an open reader."""
+
+    def __init__(self, reader: VideoReader) -> None:
+        info = reader.info
+        self._reader = reader
+        self.path, self.fingerprint, self.frames_claimed = reader.path, fingerprint(reader.path), info.frames_claimed
+        self.facts: dict[str, Any] = {"info": info.facts()}
+        self.group = group_size(info.width * info.height)
+
+    def frames(self, first: int) -> Iterator[Shown]:
+        """Decode the frames from one on."""
+        before = None
+        for frame in islice(self._reader, max(first - 1, 0), None):  # one more, to see whether it was cut
+            small = thumbnail(frame.image)
+            if frame.index >= first:
+                yield Shown(frame.index, frame.pts, frame.image, before is None or is_cut(before, small))
+            before = small
+
+    def lost(self, frames: int) -> str | None:
+        """Say what could not be decoded."""
+        if self._reader.damaged:
+            return f"{self._reader.damaged} frames were damaged or missing"
+        if frames < 0.9 * self.frames_claimed:  # a header may count frames that an edit list hides
+            return f"{frames} of the {self.frames_claimed} frames its header names are there"
+        return None
+
+
+def group_size(pixels: int) -> int:
+    """How many frames are followed together: a whole number of key frames' distances where memory allows."""
+    size = min(GROUP_PIXELS // pixels, LARGEST_GROUP)
+    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
+
+
+class PictureFootage:
+    """Still pictures, each a shot of its own.
+
+    Args:
+        path: the folder they are in, for the person.
+        pictures: the files, in order.
+
+    Raises:
+        MediaError: there are none.
+    """
+
+    group = 1  # each has its own size
+
+    def __init__(self, path: Path, pictures: Sequence[Path]) -> None:
+        if not pictures:
+            raise MediaError(f"no picture in {path}: name a folder that holds some, or a video")
+        self.path, self._pictures, self.frames_claimed = path, pictures, len(pictures)
+        self.facts: dict[str, Any] = {"pictures": [picture.name for picture in pictures]}
+        listed = "\n".join(f"{picture.name} {fingerprint(picture)}" for picture in pictures)
+        self.fingerprint = f"pictures-{hashlib.sha256(listed.encode()).hexdigest()[:32]}"
+        self._unreadable: list[str] = []
+
+    def frames(self, first: int) -> Iterator[Shown]:
+        """Read the pictures from one on; what cannot be read is left out."""
+        for index, path in enumerate(self._pictures[first:], first):
+            try:
+                yield Shown(index, index, read_picture(path), cut=True)
+            except MediaError:
+                self._unreadable.append(path.name)
+
+    def lost(self, frames: int) -> str | None:
+        """Say which pictures could not be read."""
+        if self._unreadable:
+            return f"{len(self._unreadable)} of {self.frames_claimed} could not be read: {some(self._unreadable)}"
+        return None

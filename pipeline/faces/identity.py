@@ -1,0 +1,151 @@
+"""Who a face is: dlib's face embedding (King, "High Quality Face Recognition with Deep Metric Learning", 2017).
+
+The networks' weights (CC0) come inside the package ``face-recognition-models``. It is not imported, only its files are
+used: importing it needs a module that new versions of setuptools lack.
+
+Convention: an embedding is (128,) float64; Euclidean distances below ``SAME_PERSON`` mean one person.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from pipeline.arrays import Embedding, Image
+from pipeline.errors import WorkspaceError
+from pipeline.faces.alignment import CROP_PX, transform
+from pipeline.faces.store import StoredFace
+
+SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several
+LOOKED_AT = 3  # faces of a track that are embedded; each costs a tenth of a second
+SMALLEST_EYES_PX = 18.0  # between the eyes, in the frame; below it embeddings say little
+DETAIL_PX, LEAST_DETAIL = 36, 6.0  # size at which detail is looked for, and its least Laplacian, of 255 grey levels
+TURNED = 0.45  # nose beside the middle of the eyes, of the eye distance; beyond it a face is a profile
+FACE_IN_CROP = (76, 84, 180, 188)  # left, top, right, bottom: what dlib's own detector would frame in a 256 px crop
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face through consecutive frames.
+
+    Attributes:
+        number: of the track.
+        frames: where it is seen.
+        embedding: who it is; None where it is too small, too turned or too blurred to say.
+    """
+
+    number: int
+    frames: frozenset[int]
+    embedding: Embedding | None
+
+
+def embed(crop: Image) -> Embedding:
+    """Say who a crop shows.
+
+    Args:
+        crop: (S, S, 3) BGR, aligned as extract does.
+    """
+    dlib, predictor, network = _networks()
+    if crop.shape[:2] != (CROP_PX, CROP_PX):
+        crop = cast(Image, cv2.resize(crop, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA))
+    rgb = np.ascontiguousarray(crop[..., ::-1])
+    return np.array(network.compute_face_descriptor(rgb, predictor(rgb, dlib.rectangle(*FACE_IN_CROP))))
+
+
+def is_clear(crop: Image) -> bool:
+    """Say whether a crop shows enough detail to tell whose face it is: not if it is very blurred or dark.
+
+    Args:
+        crop: (S, S, 3) BGR, aligned as extract does.
+    """
+    left, top, right, bottom = (side * crop.shape[0] // CROP_PX for side in FACE_IN_CROP)
+    grey = cv2.cvtColor(crop[top:bottom, left:right], cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, (DETAIL_PX, DETAIL_PX), interpolation=cv2.INTER_AREA).astype(np.float64)
+    return float(cv2.Laplacian(small, cv2.CV_64F).std()) >= LEAST_DETAIL
+
+
+@cache
+def _networks() -> tuple[Any, Any, Any]:
+    import dlib  # noqa: PLC0415 - slow to load, and only needed where there is someone to tell apart
+
+    spec = find_spec("face_recognition_models")
+    if spec is None or not spec.submodule_search_locations:
+        raise WorkspaceError("the package face-recognition-models is missing; run: pip install -r requirements.txt")
+    models = Path(spec.submodule_search_locations[0]) / "models"
+    predictor = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+    network = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+    return dlib, predictor, network
+
+
+def best_faces(faces: Sequence[StoredFace]) -> list[StoredFace]:
+    """Pick the faces of a track that say most about who it is: large, frontal, sure, and spread over its length.
+
+    Args:
+        faces: of one track, in order of frame.
+
+    Returns:
+        At most three that have a crop; none where all are too small or too turned.
+    """
+    good = [face for face in faces if face.crop is not None and _clarity(face) > 0]
+    parts = np.array_split(np.arange(len(good)), min(LOOKED_AT, len(good))) if good else []
+    return [max((good[i] for i in part), key=_clarity) for part in parts]
+
+
+def _clarity(stored: StoredFace) -> float:
+    """0 where a face says nothing about who it is, up to 1."""
+    eyes_px = float(np.linalg.norm(stored.face.landmarks[1] - stored.face.landmarks[0]))
+    in_crop = transform(stored.face.landmarks, stored.crop_from_frame)
+    turned = abs(in_crop[2, 0] - (in_crop[0, 0] + in_crop[1, 0]) / 2) / max(1e-6, abs(in_crop[1, 0] - in_crop[0, 0]))
+    if eyes_px < SMALLEST_EYES_PX or turned > TURNED:
+        return 0.0
+    return float(stored.face.score * (1 - turned / TURNED) * min(1.0, eyes_px / 60))
+
+
+def combine(embeddings: Sequence[Embedding]) -> Embedding | None:
+    """Make one embedding of several of one track; None where there is none, or they contradict each other."""
+    if not embeddings:
+        return None
+    mean = np.mean(embeddings, axis=0)
+    apart = max(float(np.linalg.norm(one - mean)) for one in embeddings)
+    return mean if apart < SAME_PERSON else None
+
+
+def group(tracks: Sequence[Track]) -> list[list[Track]]:
+    """Put the tracks of one person together.
+
+    From the longest track on, each joins the nearest group that is near enough and never in one frame with it, or
+    begins a group of its own.
+
+    Args:
+        tracks: those that have an embedding.
+
+    Returns:
+        The groups, the one seen in most frames first.
+    """
+    groups: list[list[Track]] = []
+    for track in sorted(tracks, key=lambda track: (-len(track.frames), track.number)):
+        assert track.embedding is not None
+        free = [other for other in groups if not any(track.frames & member.frames for member in other)]
+        near = min(free, key=lambda other: distance(mean_of(other), track.embedding), default=None)
+        if near is not None and distance(mean_of(near), track.embedding) < SAME_PERSON:
+            near.append(track)
+        else:
+            groups.append([track])
+    return sorted(groups, key=lambda members: -sum(len(track.frames) for track in members))
+
+
+def mean_of(tracks: Sequence[Track]) -> Embedding:
+    """Mean embedding of tracks, each weighted by its length."""
+    known = [(track.embedding, len(track.frames)) for track in tracks if track.embedding is not None]
+    embeddings, weights = zip(*known, strict=True)
+    return np.average(np.stack(embeddings), axis=0, weights=weights)
+
+
+def distance(one: Embedding, other: Embedding | None) -> float:
+    """How unlike two faces are; infinite where one is not known."""
+    return float("inf") if other is None else float(np.linalg.norm(one - other))

@@ -1,0 +1,67 @@
+"""From tracks to people: who each track is, what they are called, and their crops into the right folders."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.arrays import Embedding
+from pipeline.faces.identity import Track, best_faces, combine, embed, group, is_clear
+from pipeline.faces.people import Wish, known_people, name_groups, unsure_name
+from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.media.pictures import read_picture
+from pipeline.progress import Console
+from pipeline.workspace import Workspace, list_people
+
+
+def identify(store: FaceStore, crops: Path, console: Console) -> None:
+    """Record who each track is, from its best crops; tracks that are recorded already are left as they are.
+
+    Args:
+        store: of the video.
+        crops: folder its crops wait in.
+        console: shows how far it is.
+    """
+    done = store.embeddings()
+    tracks = {number: faces for number, faces in by_track(store.faces()).items() if number not in done}
+    with console.bar("tell people apart", len(tracks), "track") as bar:
+        for number, faces in tracks.items():
+            paths = [crops / face.crop for face in best_faces(faces) if face.crop]
+            pictures = [read_picture(path) for path in paths if path.is_file()]
+            store.record_embedding(number, combine([embed(picture) for picture in pictures if is_clear(picture)]))
+            bar.advance()
+
+
+def by_track(faces: list[StoredFace]) -> dict[int, list[StoredFace]]:
+    """Sort faces by track, each in order of frame."""
+    tracks: dict[int, list[StoredFace]] = {}
+    for stored in faces:
+        tracks.setdefault(stored.track, []).append(stored)
+    return tracks
+
+
+def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: Wish) -> dict[int, str]:
+    """Name the tracks of a video; tracks that cannot be identified go to ``<video>-unsure``.
+
+    Raises:
+        NothingToDoError: nobody looks like the references.
+    """
+    frames = {number: frozenset(f.frame for f in faces) for number, faces in by_track(store.faces()).items()}
+    embeddings: Mapping[int, Embedding | None] = store.embeddings()
+    tracks = [Track(number, seen, embeddings.get(number)) for number, seen in frames.items()]
+    groups = group([track for track in tracks if track.embedding is not None])
+    names = name_groups(groups, known_people(workspace, but_video=video), wish, set(list_people(workspace.data)))
+    named = {track.number: name for members, name in zip(groups, names, strict=True) for track in members}
+    return {track.number: named.get(track.number, unsure_name(video)) for track in tracks}
+
+
+def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
+    """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
+    waiting = workspace.unsorted(video)
+    for stored in store.faces():
+        if stored.crop and (waiting / stored.crop).is_file():
+            folder = workspace.person(stored.person)
+            folder.mkdir(parents=True, exist_ok=True)
+            (waiting / stored.crop).replace(folder / stored.crop)
+    if waiting.is_dir():
+        for left in waiting.iterdir():
+            left.unlink()
+        waiting.rmdir()

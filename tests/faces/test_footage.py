@@ -1,0 +1,53 @@
+"""Videos and sets of pictures as frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.faces.footage import PictureFootage, VideoFootage, group_size
+from pipeline.media.pictures import write_picture
+from pipeline.media.reader import VideoReader
+from tests.clips import scene, write_video
+
+
+@pytest.mark.parametrize(
+    ("size", "group"),
+    [((320, 240), 64), ((480, 480), 64), ((1280, 720), 16), ((1920, 1080), 8), ((3840, 2160), 4), ((7680, 4320), 4)],
+)
+def test_groups_are_whole_eights_where_memory_allows(size: tuple[int, int], group: int) -> None:
+    assert group_size(size[0] * size[1]) == group
+
+
+def test_a_video_goes_on_at_a_frame_and_knows_its_cuts(tmp_path: Path) -> None:
+    pictures = [scene(i) for i in range(3)] + [255 - scene(i) for i in range(3)]
+    clip = write_video(tmp_path / "clip.mp4", pictures)
+    for first in range(6):
+        with VideoReader(clip) as reader:
+            frames = list(VideoFootage(reader).frames(first))
+        assert [frame.index for frame in frames] == list(range(first, 6))
+        assert [frame.index for frame in frames if frame.cut] == [i for i in (0, 3) if i >= first]
+
+
+def test_pictures_are_shots_of_their_own_and_unreadable_ones_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "c.jpg"):
+        write_picture(tmp_path / name, scene(1, 80 if name == "a.png" else 60, 50))
+    (tmp_path / "b.jpg").write_text("no picture")
+    footage = PictureFootage(tmp_path, sorted(tmp_path.iterdir()))
+    frames = list(footage.frames(0))
+    assert [(frame.index, frame.pts, frame.cut, frame.image.shape) for frame in frames] == [
+        (0, 0, True, (50, 80, 3)),
+        (2, 2, True, (50, 60, 3)),
+    ]
+    assert footage.lost(2) == "1 of 3 could not be read: b.jpg"
+    assert footage.facts == {"pictures": ["a.png", "b.jpg", "c.jpg"]}
+    assert [frame.index for frame in PictureFootage(tmp_path, sorted(tmp_path.iterdir())).frames(1)] == [2]
+    np.testing.assert_array_equal(frames[0].image, scene(1, 80, 50))
+
+
+def test_a_set_of_pictures_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", scene(1))
+    before = PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint
+    assert PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint == before
+    write_picture(tmp_path / "a.png", scene(2))
+    assert PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint != before
