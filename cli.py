@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 import tyro
 
 from pipeline.errors import RecastError
-from pipeline.options import ConvertOptions, ExtractOptions, ImportOptions, Options, TrainOptions
+from pipeline.options import ConvertOptions, ExtractOptions, ImportOptions, Options, PeopleOptions, TrainOptions
 from pipeline.progress import Bar
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
     from pipeline.report import Report
 
-COMMANDS = {"extract": ExtractOptions, "train": TrainOptions, "convert": ConvertOptions, "import": ImportOptions}
+COMMANDS = {
+    "extract": ExtractOptions,
+    "people": PeopleOptions,
+    "train": TrainOptions,
+    "convert": ConvertOptions,
+    "import": ImportOptions,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,6 +93,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             report = convert(options, planned.model, videos, console)
             report.failed = [*failed, *report.failed]
             return report
+        case PeopleOptions():
+            from pipeline.curate import curate
+
+            return curate(options)
         case ImportOptions():
             from pipeline.import_model import import_model
 

@@ -1,6 +1,8 @@
 """Stage 1: find the faces of videos, write aligned crops into a folder per person, remember everything found."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -28,6 +30,7 @@ from pipeline.prefetch import prefetched
 from pipeline.progress import Console
 from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, write_bytes
 
+LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -228,9 +231,17 @@ def _shared_cores() -> Iterator[None]:
 
 
 def _grouped(shown: Iterator[Shown], detector: Detector, size: int) -> Iterator[tuple[list[Shown], Group]]:
-    """Take frames in groups of ``size`` and find the faces of their key frames."""
-    while frames := list(islice(shown, size)):
-        yield frames, look(detector, [frame.image for frame in frames], [frame.cut for frame in frames])
+    """Take frames in groups of ``size`` and find the faces of their key frames, in several groups at once."""
+    waiting: deque[tuple[list[Shown], Future[Group]]] = deque()
+    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+        while frames := list(islice(shown, size)):
+            images, cuts = [frame.image for frame in frames], [frame.cut for frame in frames]
+            waiting.append((frames, pool.submit(look, detector, images, cuts)))
+            if len(waiting) == LOOKED_AT_ONCE:
+                done, group = waiting.popleft()
+                yield done, group.result()
+        for done, group in waiting:
+            yield done, group.result()
 
 
 def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict[int, str]:

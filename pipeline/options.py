@@ -6,7 +6,7 @@ This module must stay quick to import: ``cli.py --help`` loads it and little els
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -152,4 +152,24 @@ class ImportOptions(WorkspaceOptions):
         checked_name(self.model_name, "model")
 
 
-Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions
+NAMES_TAKEN = {"list": (), "rename": ("OLD", "NEW"), "merge": ("WHO", "INTO"), "remove": ("WHO",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleOptions(WorkspaceOptions):
+    """List the people of the workspace, or: rename OLD NEW, merge WHO INTO, remove WHO."""
+
+    action: Annotated[Literal["list", "rename", "merge", "remove"], tyro.conf.Positional] = "list"
+    """What to do."""
+    names: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME"), tyro.conf.Positional] = ()
+    """To whom."""
+
+    def __post_init__(self) -> None:
+        taken = NAMES_TAKEN[self.action]
+        _require(len(self.names) == len(taken), f"type: python cli.py people {' '.join((self.action, *taken))}")
+        for name in self.names:
+            checked_name(name, "person")
+        _require(len(set(self.names)) == len(self.names), f"{self.names[:1]} twice: nothing to {self.action}")
+
+
+Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions | PeopleOptions

@@ -17,7 +17,7 @@ LAYERS = [
     ["pipeline.media"],
     ["pipeline.faces"],
     ["pipeline.training", "pipeline.blending"],
-    ["pipeline.extract", "pipeline.train", "pipeline.convert", "pipeline.import_model"],
+    ["pipeline.extract", "pipeline.train", "pipeline.convert", "pipeline.import_model", "pipeline.curate"],
     ["cli"],
 ]
 STAGES = LAYERS[-2]

@@ -25,6 +25,7 @@ P_STRIDE = 2
 PYRAMID_STEP = 0.709  # from one picture of the pyramid to the next: half the area
 P_SCORE, R_SCORE = 0.6, 0.7
 LIKELY_SCORE, CONFIRMED_SCORE = 0.8, 0.4  # at the first and at the second look: profiles get no more
+SURE_SCORE = 0.99  # at the first look: other squares about the same face need no second one
 MIRRORED_SCORE = 0.5  # seen in a mirror a shadow that looks like a face gets up to 0.37, faces 0.97 and profiles less
 SAME_SCALE_IOU, SAME_PROPOSAL_IOU, INSIDE = 0.5, 0.7, 0.7  # more in common is one: at one scale, over all, at the end
 STRAYED = 0.1  # by how much a second look may be less sure and still count more
@@ -88,7 +89,11 @@ class Detector:
         faces: list[list[Face]] = [[] for _ in pictures]
         owners, boxes = self._approve(pictures, *self._propose(pictures))
         first = self._look([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
-        likely = [(owner, face) for owner, face in zip(owners, first, strict=True) if face.score >= LIKELY_SCORE]
+        for owner, face in zip(owners, first, strict=True):
+            if face.score >= LIKELY_SCORE:
+                faces[owner].append(face)
+        likely = [(owner, face) for owner, some in enumerate(faces) for face in without_doubles(some, SURE_SCORE)]
+        faces = [[] for _ in pictures]
         second = self._look([(pictures[owner], face.box) for owner, face in likely])
         for (owner, face), again in zip(likely, second, strict=True):
             score = max(face.score, again.score)
@@ -204,14 +209,18 @@ def _as_box(square: Square) -> tuple[int, int, int, int]:
     return left, top, left + side - 1, top + side - 1
 
 
-def without_doubles(faces: Sequence[Face]) -> list[Face]:
+def without_doubles(faces: Sequence[Face], sure: float = 0.0) -> list[Face]:
     """Of faces that lie in each other keep the surest; return them largest first.
 
     A face lies in another when more than 0.7 of the smaller box is common to both.
+
+    Args:
+        faces: of one picture.
+        sure: score from which on a face makes those of less that lie in it go.
     """
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(_common(face.box, other.box) <= INSIDE for other in kept):
+        if all(other.score < sure or _common(face.box, other.box) <= INSIDE for other in kept):
             kept.append(face)
     return sorted(kept, key=lambda face: face.height_px, reverse=True)
 

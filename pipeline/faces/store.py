@@ -177,6 +177,11 @@ class FaceStore:
             db.executemany("UPDATE faces SET person = ? WHERE track = ?", [(n, t) for t, n in names.items()])
             db.execute("REPLACE INTO facts VALUES ('named', 'true')")
 
+    def rename_person(self, old: str, new: str) -> None:
+        """Record that a person has another name now."""
+        with self._transaction() as db:
+            db.execute("UPDATE faces SET person = ? WHERE person = ?", (new, old))
+
     def clear(self) -> None:
         """Forget everything."""
         with self._transaction() as db:

@@ -1,0 +1,89 @@
+"""Looking after the people of a workspace."""
+
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from pipeline.faces.store import FaceStore
+from pipeline.workspace import Workspace
+from tests.conftest import FRAMES
+
+
+def people(workspace: Path, *arguments: str) -> int:
+    return main(["people", *arguments, "--workspace", str(workspace)])
+
+
+def crops(workspace: Path) -> dict[str, int]:
+    return {folder.name: len(list(folder.iterdir())) for folder in sorted((workspace / "data").iterdir())}
+
+
+def recorded(workspace: Path, video: str) -> set[str]:
+    with FaceStore(Workspace(workspace).store(video)) as store:
+        return set(store.people())
+
+
+def test_the_list_says_crops_videos_and_seconds(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (extracted / "data" / "own").mkdir()
+    source = next((extracted / "data" / "hopper").iterdir())
+    (extracted / "data" / "own" / "photo.jpg").write_bytes(source.read_bytes())
+    source.unlink()
+    assert people(extracted) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"collins: {FRAMES} crops, 1 videos (collins), 0 seconds on screen",
+        f"hopper: {FRAMES - 1} crops, 1 videos (hopper), 0 seconds on screen",
+        "own: 1 crops, own pictures",
+    ]
+
+
+def test_rename_moves_the_folder_and_tells_the_stores(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert people(extracted, "rename", "hopper", "grace") == 0
+    assert crops(extracted) == {"collins": FRAMES, "grace": FRAMES}
+    assert (recorded(extracted, "hopper"), recorded(extracted, "collins")) == ({"grace"}, {"collins"})
+    assert people(extracted, "rename", "grace", "collins") == 1
+    assert "people merge grace collins" in capsys.readouterr().err
+    assert crops(extracted) == {"collins": FRAMES, "grace": FRAMES}
+
+
+def test_merge_keeps_every_crop(extracted: Path) -> None:
+    twin = extracted / "data" / "collins" / "hopper_000003_0.jpg"
+    twin.write_bytes(b"another of the same name")
+    assert people(extracted, "merge", "hopper", "collins") == 0
+    assert crops(extracted) == {"collins": 2 * FRAMES + 1}
+    assert twin.read_bytes() == b"another of the same name"
+    assert recorded(extracted, "hopper") == {"collins"}
+
+
+def test_remove_sets_aside_and_can_be_undone(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert people(extracted, "remove", "hopper") == 0
+    assert crops(extracted) == {"collins": FRAMES}
+    assert len(list((extracted / "removed" / "hopper").iterdir())) == FRAMES
+    assert str(extracted / "removed" / "hopper") in capsys.readouterr().out
+    (extracted / "removed" / "hopper").rename(extracted / "data" / "hopper")
+    assert people(extracted) == 0
+    assert f"hopper: {FRAMES} crops, 1 videos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("rename", "hopper"), 2, "people rename OLD NEW"),
+        (("remove",), 2, "people remove WHO"),
+        (("list", "hopper"), 2, "people list"),
+        (("rename", "hopper", "a/b"), 2, "cannot name a person"),
+        (("merge", "hopper", "hopper"), 2, "nothing to merge"),
+        (("remove", "nixon"), 1, "nobody called 'nixon'"),
+        (("merge", "hopper", "nixon"), 1, "nobody called 'nixon'"),
+    ],
+)
+def test_bad_input(
+    extracted: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    assert people(extracted, *arguments) == code
+    assert words in capsys.readouterr().err
+    assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES}
+
+
+def test_an_empty_workspace_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert people(tmp_path) == 1
+    assert "nobody in" in capsys.readouterr().err
