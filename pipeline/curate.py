@@ -60,7 +60,8 @@ def _line(workspace: Workspace, person: str) -> str:
         if frames:
             videos.append(path.parent.name)
             seconds += float(len(frames) / rate) if rate else 0
-    shown = f"{len(videos)} videos ({some(videos)}), {in_words(seconds)} on screen" if videos else "own pictures"
+    time = f", {in_words(seconds)} on screen" if seconds else ""
+    shown = f"in {some(videos)}{time}" if videos else "own pictures"
     return f"{person}: {len(crops)} crops, {shown}"
 
 

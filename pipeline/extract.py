@@ -22,7 +22,7 @@ from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
-from pipeline.faces.videos import forget_video, name_video
+from pipeline.faces.videos import forget_video, name_video, only_run
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
@@ -93,9 +93,10 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
 
 
 def _sort_out(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
-    """Tell videos (None) from folders of pictures; pictures named one by one are one set, named after their folder."""
+    """Tell videos (None) from folders of pictures; pictures named one by one are one set, of their folder's name."""
     pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
-    sets: list[tuple[Path, list[Path] | None]] = [(pictures[0].resolve().parent, pictures)] if pictures else []
+    together = pictures[0] if len(pictures) == 1 else pictures[0].resolve().parent if pictures else Path()
+    sets: list[tuple[Path, list[Path] | None]] = [(together, pictures)] if pictures else []
     others = [path for path in paths if path not in pictures]
     return [*sets, *((path, list_pictures(path) if path.is_dir() else None) for path in others)]
 
@@ -138,6 +139,11 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
     """
     workspace = Workspace(run.options.workspace)
     video = name_video(workspace, footage.path, footage.fingerprint)
+    with only_run(workspace, video):
+        return _extract(footage, workspace, video, run)
+
+
+def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
     if run.options.again:
         forget_video(workspace, video)
     with FaceStore(workspace.store(video), create=True) as store:
@@ -275,7 +281,8 @@ def encode_crop(image: Image) -> bytes:
 
 
 def _line(extracted: Extracted, data: Path) -> str:
-    done = f"extracted before ({extracted.before}; --again starts over)" if extracted.before else "extracted"
+    again = "--again starts over, people rename changes a name"
+    done = f"extracted before ({extracted.before}; {again})" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""
     people = extracted.people
     where = f"crops in {data / next(iter(people))}" if len(people) == 1 else f"in {data}: {_each(people)}"

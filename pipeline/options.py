@@ -169,7 +169,7 @@ class PeopleOptions(WorkspaceOptions):
         _require(len(self.names) == len(taken), f"type: python cli.py people {' '.join((self.action, *taken))}")
         for name in self.names:
             checked_name(name, "person")
-        _require(len(set(self.names)) == len(self.names), f"{self.names[:1]} twice: nothing to {self.action}")
+        _require(len(set(self.names)) == len(self.names), f"{' and '.join(self.names)}: nothing to {self.action}")
 
 
 Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions | PeopleOptions

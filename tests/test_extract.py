@@ -149,6 +149,20 @@ def test_killed_and_begun_again_equals_an_uninterrupted_run(whole: tuple[Path, P
     assert_same(tmp_path, expected)
 
 
+def test_a_second_run_on_the_same_video_is_refused_while_the_first_works(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, expected = whole
+    process = start(tmp_path, clip)
+    wait_for_frame(process, tmp_path, 3)
+    assert run(tmp_path, clip) == 1
+    assert "another run is extracting 'clip'" in capsys.readouterr().err
+    assert run(tmp_path, clip, "--again") == 1
+    process.wait()
+    assert process.returncode == 0
+    assert_same(tmp_path, expected)
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole: tuple[Path, Path], tmp_path: Path) -> None:
     clip, expected = whole

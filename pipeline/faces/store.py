@@ -235,7 +235,11 @@ class FaceStore:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
+            raise WorkspaceError(
+                f"cannot write {self.path.parent}: {error.strerror}; choose another --workspace"
+            ) from error
+        except sqlite3.Error as error:
             raise WorkspaceError(
                 f"cannot use {self.path}: {error}; is the disk full, is another run using it, or is it damaged? "
                 "A damaged one: delete it and extract again"
