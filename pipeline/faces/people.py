@@ -78,25 +78,19 @@ def known_people(workspace: Workspace, but_video: str) -> dict[str, Embedding]:
         if path.parent.name == but_video:
             continue
         with FaceStore(path) as store:
-            embeddings, crops = store.embeddings(), _crops_by_track(store.faces())
+            embeddings, crops = store.embeddings(), store.crops()
         for track, embedding in embeddings.items():
             if embedding is None:
                 continue
-            folders = Counter(folder_of[crop] for crop in crops.get(track, []) if crop in folder_of)
+            folders = Counter(
+                folder_of[stem] for crop in crops.get(track, []) if (stem := Path(crop).stem) in folder_of
+            )
             for person, count in folders.most_common(1):
                 seen.setdefault(person, []).append((embedding, count))
     return {
         person: np.average([e for e, _ in found], axis=0, weights=[count for _, count in found])
         for person, found in seen.items()
     }
-
-
-def _crops_by_track(faces: Iterable[StoredFace]) -> dict[int, list[str]]:
-    crops: dict[int, list[str]] = {}
-    for stored in faces:
-        if stored.crop is not None:
-            crops.setdefault(stored.track, []).append(Path(stored.crop).stem)
-    return crops
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,13 @@ class FaceStore:
         with self._transaction() as db:
             db.executemany("DELETE FROM faces WHERE frame = ? AND track = ?", [(f.frame, f.track) for f in faces])
 
+    def crops(self) -> dict[int, list[str]]:
+        """Return the file names of the crops, by track."""
+        crops: dict[int, list[str]] = {}
+        for track, crop in self._read("SELECT track, crop FROM faces WHERE crop IS NOT NULL ORDER BY frame"):
+            crops.setdefault(track, []).append(crop)
+        return crops
+
     def embeddings(self) -> dict[int, Embedding | None]:
         """Return who the tracks are that were looked at for it, by track; None where that cannot be said."""
         rows = self._read("SELECT track, embedding FROM tracks ORDER BY track")
