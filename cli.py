@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 import tyro
 
 from pipeline.errors import RecastError
-from pipeline.options import ConvertOptions, ExtractOptions, ImportOptions, Options, PeopleOptions, TrainOptions
+from pipeline.options import (
+    ConvertOptions,
+    ExtractOptions,
+    ImportOptions,
+    Options,
+    PeopleOptions,
+    ReviewOptions,
+    TrainOptions,
+)
 from pipeline.progress import Bar
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "extract": ExtractOptions,
     "people": PeopleOptions,
+    "review": ReviewOptions,
     "train": TrainOptions,
     "convert": ConvertOptions,
     "import": ImportOptions,
@@ -97,6 +106,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.curate import curate
 
             return curate(options)
+        case ReviewOptions():
+            from pipeline.review import review
+
+            return review(options, console)
         case ImportOptions():
             from pipeline.import_model import import_model
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.errors import NothingToDoError, WorkspaceError
-from pipeline.faces.people import crops_in, faces_of_person
+from pipeline.faces.people import crops_in, faces_of_person, require_person
 from pipeline.faces.store import FaceStore
 from pipeline.options import PeopleOptions
 from pipeline.report import in_words, some
@@ -18,51 +18,60 @@ class CurateReport:
     """What a people command did."""
 
     done: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """What was done, or who is there."""
         return self.done
 
     def problems(self) -> list[str]:
-        """Nothing: what cannot be done is raised."""
-        return []
+        """Crops that a list names and that are nowhere."""
+        return [f"{len(self.missing)} crops of the list are not there: {some(self.missing)}"] if self.missing else []
 
 
 def curate(options: PeopleOptions) -> CurateReport:
-    """List the people of a workspace, or rename, merge or remove one.
+    """List the people of a workspace, rename, merge or remove one, or set some crops of one aside.
 
     Raises:
         NothingToDoError: there is nobody, or not the one named.
         WorkspaceError: the new name is taken, or a folder cannot be changed.
     """
     workspace = Workspace(options.workspace)
-    people = list_people(workspace.data)
-    missing = [name for name in options.names[: 2 if options.action == "merge" else 1] if name not in people]
-    if missing or not people:
-        who = f"nobody called {missing[0]!r}" if missing else "nobody"
-        raise NothingToDoError(f"{who} in {workspace.data}; there: {some(people) or 'no faces yet'}")
+    for name in options.names[: 2 if options.action == "merge" else 1]:
+        require_person(workspace, name)
     actions: dict[str, Callable[..., str]] = {"rename": _rename, "merge": _merge, "remove": _remove}
-    if options.action == "list":
-        return CurateReport([_line(workspace, person) for person in people])
     try:
+        if options.action == "list":
+            return CurateReport(_list(workspace))
+        if options.list_file is not None:
+            return _discard(workspace, options.names[0], options.list_file)
         return CurateReport([actions[options.action](workspace, *options.names)])
     except OSError as error:
         raise WorkspaceError(f"cannot change {workspace.data}: {error}; check the disk and the folder") from error
 
 
-def _line(workspace: Workspace, person: str) -> str:
-    """Say how many crops there are of a person, and in which videos for how long they are on screen."""
-    crops, videos, seconds = crops_in(workspace.person(person)), [], 0.0
+def _list(workspace: Workspace) -> list[str]:
+    """Say of each person how many crops there are, and in which videos for how long they are on screen."""
+    crops = {person: crops_in(workspace.data / person) for person in list_people(workspace.data)}
+    if not crops:
+        raise NothingToDoError(f"nobody in {workspace.data}; run: python cli.py extract VIDEO")
+    videos: dict[str, list[str]] = {person: [] for person in crops}
+    seconds = dict.fromkeys(crops, 0.0)
     for path in workspace.stores():
         with FaceStore(path) as store:
-            frames = {stored.frame for stored in faces_of_person(store.faces(), crops)}
-            rate = Fraction((store.fact("info") or {}).get("average_rate") or 0)
-        if frames:
-            videos.append(path.parent.name)
-            seconds += float(len(frames) / rate) if rate else 0
+            faces, rate = store.faces(), Fraction((store.fact("info") or {}).get("average_rate") or 0)
+        for person, names in crops.items():
+            frames = {stored.frame for stored in faces_of_person(faces, names)}
+            if frames:
+                videos[person].append(path.parent.name)
+                seconds[person] += float(len(frames) / rate) if rate else 0
+    return [_line(person, len(crops[person]), videos[person], seconds[person]) for person in crops]
+
+
+def _line(person: str, crops: int, videos: list[str], seconds: float) -> str:
     time = f", {in_words(seconds)} on screen" if seconds else ""
     shown = f"in {some(videos)}{time}" if videos else "own pictures"
-    return f"{person}: {len(crops)} crops, {shown}"
+    return f"{person}: {crops} crops, {shown}"
 
 
 def _rename(workspace: Workspace, old: str, new: str) -> str:
@@ -85,10 +94,34 @@ def _merge(workspace: Workspace, source: str, target: str) -> str:
 
 
 def _remove(workspace: Workspace, person: str) -> str:
-    folder = _free(workspace.root / "removed" / person)
+    folder = _free(workspace.removed(person))
     folder.parent.mkdir(parents=True, exist_ok=True)
     workspace.person(person).rename(folder)
     return f"{person} is neither trained on nor swapped any more; the crops are in {folder}: move them back to undo it"
+
+
+def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport:
+    """Set the crops aside that a file names; one that was set aside before needs nothing more."""
+    try:
+        listed = list_file.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkspaceError(
+            f"cannot read {list_file} as a list of crops: {error}; name the file that the page of review saved"
+        ) from error
+    wanted = list(dict.fromkeys(line.strip() for line in listed if line.strip()))
+    there = {picture.name: picture for picture in list_pictures(workspace.person(person))}
+    aside = workspace.removed(person)
+    moved = [there[name] for name in wanted if name in there]
+    aside.mkdir(parents=True, exist_ok=True)
+    before = {picture.name for picture in list_pictures(aside)}
+    for picture in moved:
+        picture.rename(_free(aside / picture.name))
+    again = sum(name in before and name not in there for name in wanted)
+    already = f" ({again} were before)" if again else ""
+    return CurateReport(
+        [f"{len(moved)} crops of {person} set aside{already}; they are in {aside}: move them back to undo it"],
+        [name for name in wanted if name not in there and name not in before],
+    )
 
 
 def _free(path: Path) -> Path:

@@ -152,24 +152,45 @@ class ImportOptions(WorkspaceOptions):
         checked_name(self.model_name, "model")
 
 
-NAMES_TAKEN = {"list": (), "rename": ("OLD", "NEW"), "merge": ("WHO", "INTO"), "remove": ("WHO",)}
+TAKEN = {
+    "list": (),
+    "rename": ("OLD", "NEW"),
+    "merge": ("WHO", "INTO"),
+    "remove": ("WHO",),
+    "discard": ("WHO", "--list FILE"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeopleOptions(WorkspaceOptions):
-    """List the people of the workspace, or: rename OLD NEW, merge WHO INTO, remove WHO."""
+    """List the people of the workspace, or: rename OLD NEW, merge WHO INTO, remove WHO, discard WHO --list FILE."""
 
-    action: Annotated[Literal["list", "rename", "merge", "remove"], tyro.conf.Positional] = "list"
+    action: Annotated[Literal["list", "rename", "merge", "remove", "discard"], tyro.conf.Positional] = "list"
     """What to do."""
     names: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME"), tyro.conf.Positional] = ()
     """To whom."""
+    list_file: Annotated[Path | None, tyro.conf.arg(name="list")] = None
+    """File that names the crops to set aside, one a line, as the page of review saves it."""
 
     def __post_init__(self) -> None:
-        taken = NAMES_TAKEN[self.action]
-        _require(len(self.names) == len(taken), f"type: python cli.py people {' '.join((self.action, *taken))}")
+        taken = TAKEN[self.action]
+        given = len(self.names) + (self.list_file is not None)
+        fits = given == len(taken) and (self.list_file is not None) == (self.action == "discard")
+        _require(fits, f"type: python cli.py people {' '.join((self.action, *taken))}")
         for name in self.names:
             checked_name(name, "person")
         _require(len(set(self.names)) == len(self.names), f"{' and '.join(self.names)}: nothing to {self.action}")
 
 
-Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions | PeopleOptions
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions(WorkspaceOptions):
+    """Show a person's crops on a page to sort and clean them by, and say what the set lacks."""
+
+    person: Annotated[str, tyro.conf.arg(metavar="NAME"), tyro.conf.Positional]
+    """Whose crops."""
+
+    def __post_init__(self) -> None:
+        checked_name(self.person, "person")
+
+
+Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions | PeopleOptions | ReviewOptions

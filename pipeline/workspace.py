@@ -95,6 +95,14 @@ class Workspace:
         """Folder of a model."""
         return self.root / "output" / checked_name(name, "model")
 
+    def removed(self, person: str) -> Path:
+        """Folder of crops of a person that were set aside."""
+        return self.root / "removed" / checked_name(person, "person")
+
+    def review(self, person: str) -> Path:
+        """Page that shows a person's crops; the summary picture lies beside it."""
+        return self.root / "review" / f"{checked_name(person, 'person')}.html"
+
     def store(self, video: str) -> Path:
         """File of what extract learned of a video."""
         return self.videos / video / "faces.sqlite"

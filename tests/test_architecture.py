@@ -16,8 +16,8 @@ LAYERS = [
     ["models"],
     ["pipeline.media"],
     ["pipeline.faces"],
-    ["pipeline.training", "pipeline.blending"],
-    ["pipeline.extract", "pipeline.train", "pipeline.convert", "pipeline.import_model", "pipeline.curate"],
+    ["pipeline.training", "pipeline.blending", "pipeline.reviewing"],
+    [f"pipeline.{stage}" for stage in ("extract", "train", "convert", "import_model", "curate", "review")],
     ["cli"],
 ]
 STAGES = LAYERS[-2]

@@ -87,3 +87,71 @@ def test_bad_input(
 def test_an_empty_workspace_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert people(tmp_path) == 1
     assert "nobody in" in capsys.readouterr().err
+
+
+class TestDiscard:
+    def write_list(self, folder: Path, *names: str) -> Path:
+        path = folder / "list.txt"
+        path.write_text("\n".join(["", *names, ""]), encoding="utf-8")
+        return path
+
+    def test_listed_crops_are_set_aside_and_nothing_is_lost(
+        self, extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = sorted(path.name for path in (extracted / "data" / "hopper").iterdir())[:3]
+        content = (extracted / "data" / "hopper" / names[0]).read_bytes()
+        listed = self.write_list(tmp_path, *names, names[0])
+        assert people(extracted, "discard", "hopper", "--list", str(listed)) == 0
+        assert "3 crops of hopper set aside" in capsys.readouterr().out
+        assert sorted(path.name for path in (extracted / "removed" / "hopper").iterdir()) == names
+        assert (extracted / "removed" / "hopper" / names[0]).read_bytes() == content
+        assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES - 3}
+        assert people(extracted, "discard", "hopper", "--list", str(listed)) == 0, "the same again needs nothing"
+        assert "0 crops of hopper set aside (3 were before)" in capsys.readouterr().out
+
+    def test_one_of_the_same_name_is_not_written_over(self, extracted: Path, tmp_path: Path) -> None:
+        name = min(path.name for path in (extracted / "data" / "hopper").iterdir())
+        (extracted / "removed" / "hopper").mkdir(parents=True)
+        (extracted / "removed" / "hopper" / name).write_bytes(b"an older one")
+        assert people(extracted, "discard", "hopper", "--list", str(self.write_list(tmp_path, name))) == 0
+        assert len(list((extracted / "removed" / "hopper").iterdir())) == 2
+        assert (extracted / "removed" / "hopper" / name).read_bytes() == b"an older one"
+
+    def test_what_is_not_there_is_said_and_nothing_outside_moves(
+        self, extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = min(path.name for path in (extracted / "data" / "hopper").iterdir())
+        outside = "../collins/" + min(path.name for path in (extracted / "data" / "collins").iterdir())
+        listed = self.write_list(tmp_path, name, "gone.jpg", outside)
+        assert people(extracted, "discard", "hopper", "--list", str(listed)) == 1
+        words = capsys.readouterr()
+        assert "1 crops of hopper set aside" in words.out
+        assert f"2 crops of the list are not there: gone.jpg, {outside}" in words.err
+        assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES - 1}
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (("discard", "hopper"), 2, "people discard WHO --list FILE"),
+            (("remove", "hopper", "--list", "x"), 2, "people remove WHO"),
+            (("discard", "hopper", "--list", "nowhere.txt"), 1, "cannot read nowhere.txt"),
+            (("discard", "nixon", "--list", "nowhere.txt"), 1, "nobody called 'nixon'"),
+        ],
+    )
+    def test_bad_input(
+        self, extracted: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+    ) -> None:
+        assert people(extracted, *arguments) == code
+        assert words in capsys.readouterr().err
+        assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES}
+
+    def test_a_list_that_is_no_text(self, extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        picture = min((extracted / "data" / "hopper").iterdir())
+        assert people(extracted, "discard", "hopper", "--list", str(picture)) == 1
+        assert "as a list of crops" in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_could_not_be_given_is_listed(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (extracted / "data" / "hopper").rename(extracted / "data" / "hopper (old)")
+    assert people(extracted) == 0
+    assert "hopper (old): 12 crops" in capsys.readouterr().out

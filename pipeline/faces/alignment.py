@@ -82,6 +82,19 @@ def transform(points: Points, matrix: Affine) -> Points:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
+def scale_of(matrix: Affine) -> float:
+    """How much a (2, 3) similarity enlarges."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def as_crop(picture: Image) -> Image:
+    """Bring a face picture of any size to that of a crop."""
+    if picture.shape[:2] == (CROP_PX, CROP_PX):
+        return picture
+    how = cv2.INTER_AREA if max(picture.shape[:2]) > CROP_PX else cv2.INTER_CUBIC
+    return cast(Image, cv2.resize(picture, (CROP_PX, CROP_PX), interpolation=how))
+
+
 def cut_crop(frame: Image, crop_from_frame: Affine, size: int = CROP_PX) -> Image:
     """Resample the part of a frame that a crop shows; what lies outside the frame repeats its edge.
 
@@ -110,7 +123,7 @@ def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int)
     Returns:
         Of ``size_wh``, type and channels as ``image``.
     """
-    zoom = float(np.sqrt(abs(np.linalg.det(to_from[:, :2]))))
+    zoom = scale_of(to_from)
     shrink = min(int(1 / zoom), *image.shape[:2]) if zoom > 0 else 1
     source, matrix = (image, to_from) if shrink < 2 else _averaged_down(image, to_from, size_wh, shrink)
     made = cv2.warpAffine(source, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)

@@ -6,25 +6,32 @@ used: importing it needs a module that new versions of setuptools lack.
 Convention: an embedding is (128,) float64; Euclidean distances below ``SAME_PERSON`` mean one person.
 """
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
 
 from pipeline.arrays import Embedding, Image
 from pipeline.errors import WorkspaceError
-from pipeline.faces.alignment import CROP_PX, transform
+from pipeline.faces.alignment import CROP_PX, as_crop
+from pipeline.faces.measures import nose_offset
 from pipeline.faces.store import StoredFace
+from pipeline.media.pictures import read_picture
 
 SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several
 LOOKED_AT = 3  # faces of a track that are embedded; each costs a tenth of a second
 SMALLEST_EYES_PX = 18.0  # between the eyes, in the frame; below it embeddings say little
 DETAIL_PX, LEAST_DETAIL = 36, 6.0  # size at which detail is looked for, and its least Laplacian, of 255 grey levels
+EACH_PROCESS = 40  # pictures at least that make another process worth its start of some seconds
 TURNED = 0.45  # nose beside the middle of the eyes, of the eye distance; beyond it a face is a profile
 FACE_IN_CROP = (76, 84, 180, 188)  # left, top, right, bottom: what dlib's own detector would frame in a 256 px crop
 
@@ -51,10 +58,30 @@ def embed(crop: Image) -> Embedding:
         crop: (S, S, 3) BGR, aligned as extract does.
     """
     dlib, predictor, network = _networks()
-    if crop.shape[:2] != (CROP_PX, CROP_PX):
-        crop = cast(Image, cv2.resize(crop, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA))
-    rgb = np.ascontiguousarray(crop[..., ::-1])
+    rgb = np.ascontiguousarray(as_crop(crop)[..., ::-1])
     return np.array(network.compute_face_descriptor(rgb, predictor(rgb, dlib.rectangle(*FACE_IN_CROP))))
+
+
+def embed_files(paths: Sequence[Path]) -> Iterator[Embedding]:
+    """Say whom crops on disk show, one after the other, on all processors: dlib uses one, and keeps Python's lock.
+
+    Raises:
+        MediaError: one cannot be read.
+    """
+    processes = min(os.cpu_count() or 1, len(paths) // EACH_PROCESS)
+    if processes < 2:
+        yield from map(_embed_file, paths)
+        return
+    fresh = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, fresh, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield from pool.map(_embed_file, paths, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _embed_file(path: Path) -> Embedding:
+    return embed(read_picture(path))
 
 
 def is_clear(crop: Image) -> bool:
@@ -99,8 +126,7 @@ def best_faces(faces: Sequence[StoredFace]) -> list[StoredFace]:
 def _clarity(stored: StoredFace) -> float:
     """0 where a face says nothing about who it is, up to 1."""
     eyes_px = float(np.linalg.norm(stored.face.landmarks[1] - stored.face.landmarks[0]))
-    in_crop = transform(stored.face.landmarks, stored.crop_from_frame)
-    turned = abs(in_crop[2, 0] - (in_crop[0, 0] + in_crop[1, 0]) / 2) / max(1e-6, abs(in_crop[1, 0] - in_crop[0, 0]))
+    turned = abs(nose_offset(stored.face.landmarks))
     if eyes_px < SMALLEST_EYES_PX or turned > TURNED:
         return 0.0
     return float(stored.face.score * (1 - turned / TURNED) * min(1.0, eyes_px / 60))

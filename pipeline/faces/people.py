@@ -11,6 +11,7 @@ from pipeline.arrays import Embedding
 from pipeline.errors import NothingToDoError
 from pipeline.faces.identity import SAME_PERSON, Track, distance, mean_of
 from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.report import some
 from pipeline.workspace import Workspace, lengthened_name, list_people, list_pictures, numbered_name
 
 UNSURE = "-unsure"
@@ -20,6 +21,17 @@ SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little further off than 
 def crop_name(video: str, frame: int, track: int) -> str:
     """File name of a crop; says where it came from."""
     return f"{video}_{frame:06d}_{track}.jpg"
+
+
+def require_person(workspace: Workspace, name: str) -> None:
+    """Make sure that there are faces of someone.
+
+    Raises:
+        NothingToDoError: there are none.
+    """
+    people = list_people(workspace.data)
+    if name not in people:
+        raise NothingToDoError(f"nobody called {name!r} in {workspace.data}; there: {some(people) or 'no faces yet'}")
 
 
 def crops_in(folder: Path) -> frozenset[str]:

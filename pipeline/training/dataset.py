@@ -3,15 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-import cv2
 import numpy as np
 import torch
 
 from pipeline.arrays import Image
 from pipeline.errors import MediaError, NothingToDoError
-from pipeline.faces.alignment import CROP_PX
+from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
@@ -64,14 +62,9 @@ def load_faces(data_dir: Path, console: Console) -> Faces:
 
 def _read_crop(path: Path) -> Image | str:
     try:
-        image = read_picture(path)
+        return as_crop(read_picture(path)).transpose(2, 0, 1)
     except MediaError as error:
         return str(error)
-    if image.shape[:2] != (CROP_PX, CROP_PX):
-        smaller = max(image.shape[:2]) > CROP_PX
-        how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        image = cast(Image, cv2.resize(image, (CROP_PX, CROP_PX), interpolation=how))
-    return image.transpose(2, 0, 1)
 
 
 def _too_few(data_dir: Path, people: list[str], unreadable: list[str]) -> str:

@@ -1,0 +1,157 @@
+"""Review: a page to clean a person's crops by, tried in a real browser, and the command it ends in."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from cli import main
+from pipeline.faces.identity import embed, embed_files
+from pipeline.media.pictures import read_picture, write_picture
+from tests.conftest import FRAMES
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = "<!--<script><img src=x onerror=alert(1)>.jpg"
+FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def review(workspace: Path, person: str) -> int:
+    return main(["review", person, "--workspace", str(workspace)])
+
+
+@pytest.fixture
+def odd_set(extracted: Path) -> Path:
+    """Hopper's crops with one that is blurred, one of Collins, one that is no picture, and a photo of one's own."""
+    folder = extracted / "data" / "hopper"
+    first, second = sorted(folder.iterdir())[:2]
+    write_picture(first, np.asarray(cv2.GaussianBlur(read_picture(first), (0, 0), 4), np.uint8))
+    shutil.copy(min((extracted / "data" / "collins").iterdir()), folder / HOSTILE)
+    write_picture(folder / "own.png", np.asarray(cv2.resize(read_picture(second), (100, 100)), np.uint8))
+    write_picture(folder / "wall.png", np.full((200, 300, 3), 128, np.uint8))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return extracted
+
+
+def facts_of(page: Path) -> dict[str, dict[str, object]]:
+    text = page.read_text(encoding="utf-8")
+    start = text.index('type="application/json">') + len('type="application/json">')
+    return {item["name"]: item for item in json.loads(text[start : text.index("</script>", start)])["items"]}
+
+
+def test_what_it_says_of_each_crop(odd_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert review(odd_set, "hopper") == 0
+    words = capsys.readouterr().out
+    assert f"{FRAMES + 4} crops" in words
+    assert "too few to train on" in words
+    assert "unreadable: broken.jpg" in words
+    items = facts_of(odd_set / "review" / "hopper.html")
+    assert items["hopper_000000_0.jpg"]["doubts"] == ["blurred"]
+    assert items[HOSTILE]["doubts"] == ["another person?"]
+    assert items["broken.jpg"]["doubts"] == ["unreadable"]
+    assert "no face?" in items["wall.png"]["doubts"]  # type: ignore[operator]
+    assert items["hopper_000005_0.jpg"]["doubts"] == []
+    assert items["hopper_000005_0.jpg"]["video"] == "hopper"
+    assert items["own.png"]["size"] == round(100 * 180 / 256)
+    assert items["own.png"]["yaw"] == pytest.approx(items["hopper_000001_0.jpg"]["yaw"], abs=6)
+    assert read_picture(odd_set / "review" / "hopper.png").shape[1] == 1120
+
+
+@pytest.fixture
+def browser_page(tmp_path: Path) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH; on Debian: apt-get install chromium")
+    flags = [*FLAGS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else FLAGS  # root has no sandbox
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
+        page.on("dialog", lambda dialog: pytest.fail(f"a name became script: {dialog.message}"))
+        yield page
+        browser.close()
+
+
+def shown(page: Page) -> list[str]:
+    return [str(name) for name in page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.dataset.name)")]
+
+
+def test_the_page_in_a_browser(odd_set: Path, browser_page: Page, tmp_path: Path) -> None:
+    assert review(odd_set, "hopper") == 0
+    asked: list[str] = []
+    browser_page.on("request", lambda request: asked.append(request.url))
+    browser_page.goto((odd_set / "review" / "hopper.html").as_uri())
+    items = facts_of(odd_set / "review" / "hopper.html")
+
+    assert {name for name in shown(browser_page) if items[name]["doubts"]} == set(shown(browser_page)[:4])
+    browser_page.uncheck("#grouped")
+    assert len(shown(browser_page)) == FRAMES + 4
+    browser_page.click("button[data-order=sharpness]")
+    by_sharpness = sorted(items, key=lambda name: (items[name]["sharpness"], list(items).index(name)))
+    assert shown(browser_page) == by_sharpness
+    browser_page.click("button[data-order=sharpness]")
+    assert shown(browser_page)[0] == by_sharpness[-1], "a second click turns the order round"
+    browser_page.click("button[data-order=time]")
+    assert shown(browser_page) == list(items)
+    assert shown(browser_page)[:2] == ["hopper_000000_0.jpg", "hopper_000001_0.jpg"]
+
+    browser_page.click("button[data-order=likeness]")
+    strange = next(name for name in shown(browser_page) if items[name]["unlike"] is not None)
+    tile = browser_page.locator(".tile", has=browser_page.locator(f'img[alt="{strange}"]'))
+    tile.click()
+    assert tile.get_attribute("aria-pressed") == "true"
+    assert browser_page.inner_text("#count") == "1 marked"
+    browser_page.reload()
+    assert browser_page.inner_text("#count") == "1 marked", "marks outlive the page"
+    with browser_page.expect_download() as waiting:
+        browser_page.click("#save")
+    saved = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(saved)
+    assert saved.read_text(encoding="utf-8") == strange + "\n"
+    command = browser_page.inner_text("#command")
+    assert command.startswith(f'python cli.py people discard "hopper" --workspace "{odd_set}" --list')
+    assert saved.name in command
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked), "it needs no network"
+
+    assert main(["people", "discard", "hopper", "--workspace", str(odd_set), "--list", str(saved)]) == 0
+    assert (odd_set / "removed" / "hopper" / strange).is_file()
+    assert strange not in {path.name for path in (odd_set / "data" / "hopper").iterdir()}
+
+
+def test_a_click_on_a_group_marks_all_of_it(extracted: Path, browser_page: Page) -> None:
+    folder = extracted / "data" / "hopper"
+    first = min(folder.iterdir())
+    for twin in ("z1.jpg", "z2.jpg"):
+        shutil.copy(first, folder / twin)
+    assert review(extracted, "hopper") == 0
+    browser_page.goto((extracted / "review" / "hopper.html").as_uri())
+    groups = [item["group"] for item in facts_of(extracted / "review" / "hopper.html").values()]
+    assert len(shown(browser_page)) == len(set(groups)) <= FRAMES
+    browser_page.click("button[data-order=time]")
+    browser_page.locator(".tile").first.click()
+    assert browser_page.inner_text("#count") == f"{groups.count(groups[0])} marked"
+    assert groups.count(groups[0]) >= 3
+    browser_page.locator(".tile").last.click(modifiers=["Shift"])
+    assert browser_page.inner_text("#count") == f"{FRAMES + 2} marked", "Shift marks all between"
+    browser_page.click("#clear")
+    assert browser_page.inner_text("#count") == "0 marked"
+
+
+def test_nobody_of_that_name(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert review(extracted, "nixon") == 1
+    assert "nobody called 'nixon'" in capsys.readouterr().err
+    assert not (extracted / "review").exists()
+
+
+def test_many_crops_are_embedded_in_several_processes_with_the_same_result(trained_once: Path) -> None:
+    crops = sorted((trained_once / "data" / "hopper").iterdir())
+    paths = [*crops, *sorted((trained_once / "data" / "collins").iterdir())] * 4
+    assert len(paths) >= 80, "enough for two processes"
+    embeddings = list(embed_files(paths))
+    assert len(embeddings) == len(paths)
+    for place in (0, FRAMES, 95):
+        assert np.array_equal(embeddings[place], embed(read_picture(paths[place])))
