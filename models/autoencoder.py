@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 PICTURE_PX = 64  # width and height of what goes in and comes out
 LEAK = 0.1  # slope of the leaky ReLUs below zero
@@ -20,13 +21,13 @@ def _downscale(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.LeakyReLU(LEAK))
 
 
-def _upscale(channels_in: int, channels_out: int) -> nn.Sequential:
+def _upscale(channels_in: int, channels_out: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
     """Double width and height by sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158).
 
     The four px that come from one start with the same weights, so that there is no checkerboard (Aitken et al. 2017,
     arXiv:1707.02937).
     """
-    layer = _started(nn.Conv2d(channels_in, 4 * channels_out, 3, padding=1), LEAK)
+    layer = _started(convolution(channels_in, 4 * channels_out, 3, padding=1), LEAK)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
     return nn.Sequential(layer, nn.LeakyReLU(LEAK), nn.PixelShuffle(2))
@@ -47,6 +48,42 @@ def _started(layer: Layer, slope: float) -> Layer:
     return layer
 
 
+class _SmallConv2d(nn.Conv2d):
+    """A 3 x 3 convolution for pictures of a few px: on the CPU one matrix product, which is faster."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map (N, C, H, W) to (N, out channels, H, W)."""
+        if pictures.device.type != "cpu":
+            return super().forward(pictures)
+        count, _, height, width = pictures.shape
+        weight = self.weight.flatten(1)
+        patches = functional.unfold(pictures, 3, padding=1).transpose(1, 2).reshape(-1, weight.shape[1])
+        product = functional.linear(patches, weight, self.bias).view(count, height * width, -1)
+        return product.transpose(1, 2).reshape(count, -1, height, width)
+
+
+class _ConvAfterShuffle(nn.Conv2d):
+    """A 5 x 5 convolution over what a pixel shuffle would make, computed before it.
+
+    Four times the channels at half the width and height: the library is built for many channels, and slow where the
+    result has three. The same sums in another order.
+    """
+
+    def forward(self, unshuffled: torch.Tensor) -> torch.Tensor:
+        """Map (N, 4C, H, W), not yet shuffled, to (N, 3, 2H, 2W).
+
+        Row 2i + a of the result reads rows 2i + a - 2 … 2i + a + 2 of the shuffled picture, which lie in the
+        unshuffled one's rows i - 1 … i + 1: with one more row of zeros, before or behind by a, the 5 x 5 weights become
+        6 x 6, which are 3 x 3 of 2 x 2 (own derivation).
+        """
+        out, channels = self.weight.shape[:2]
+        shifted = [functional.pad(self.weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)]
+        folded = torch.stack(shifted, dim=1).view(out, 4, channels, 3, 2, 3, 2).permute(0, 1, 2, 4, 6, 3, 5)
+        weight = folded.reshape(4 * out, 4 * channels, 3, 3)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return functional.pixel_shuffle(functional.conv2d(unshuffled, weight, bias, padding=1), 2)
+
+
 class Encoder(nn.Module):
     """From a face to a code that every decoder understands.
 
@@ -64,7 +101,7 @@ class Encoder(nn.Module):
         self.conv4 = _downscale(4 * init_dim, 8 * init_dim)
         self.linear1 = _started(nn.Linear(8 * init_dim * 4 * 4, code_dim), 1)
         self.linear2 = _started(nn.Linear(code_dim, 1024 * 4 * 4), 1)
-        self.upscale = _upscale(1024, 512)
+        self.upscale = _upscale(1024, 512, _SmallConv2d)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map (N, 3, 64, 64) pictures to (N, 512, 8, 8)."""
@@ -82,8 +119,9 @@ class Decoder(nn.Module):
         self.upscale1 = _upscale(512, 256)
         self.upscale2 = _upscale(256, 128)
         self.upscale3 = _upscale(128, 64)
-        self.conv = _started(nn.Conv2d(64, 3, 5, padding=2), 1)
+        self.conv = _started(_ConvAfterShuffle(64, 3, 5, padding=2), 1)
 
     def forward(self, encoded: torch.Tensor) -> torch.Tensor:
         """Map (N, 512, 8, 8) to (N, 3, 64, 64) pictures."""
-        return torch.sigmoid(self.conv(self.upscale3(self.upscale2(self.upscale1(encoded)))))
+        convolve, activate, _ = self.upscale3  # its pixel shuffle comes after the last convolution, to the same effect
+        return torch.sigmoid(self.conv(activate(convolve(self.upscale2(self.upscale1(encoded))))))

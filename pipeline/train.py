@@ -12,6 +12,7 @@ from models.checkpoint import Model, Training
 from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
 from pipeline.media.pictures import write_picture
+from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
 from pipeline.progress import Bar, Console
 from pipeline.report import in_words, some
@@ -71,6 +72,7 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
     device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
+    keep_freed_memory()
     with StopRequest() as stop:
         model = open_model(folder, options)
         faces = load_faces(options.data_dir or workspace.data, console)

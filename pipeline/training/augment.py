@@ -48,10 +48,9 @@ def draw_pairs(
     """
     turn, grid = draw_transforms(len(crops), augmentation, generator)
     turn, grid = turn.to(crops.device, non_blocking=True), grid.to(crops.device, non_blocking=True)
-    pictures = crops.float().div_(255)
     inputs = apply(turn, spread_grid(grid))
     targets = apply(turn, fit_grid(grid))
-    both = sample(pictures, torch.cat([inputs, targets], dim=1))
+    both = sample(crops.float(), torch.cat([inputs, targets], dim=1)).div_(255)
     return both[:, :, :PICTURE_PX], both[:, :, PICTURE_PX:]
 
 

@@ -95,7 +95,6 @@ def test_every_decoder_layer_doubles_the_picture() -> None:
     assert shapes == {
         "upscale1": (3, 256, 16, 16),
         "upscale2": (3, 128, 32, 32),
-        "upscale3": (3, 64, 64, 64),
         "conv": (3, 3, 64, 64),
         "all": (3, 3, 64, 64),
     }
@@ -159,6 +158,24 @@ def test_the_decoder_computes_what_is_written_out_here() -> None:
     assert made.std() > 0.05
     assert (made[0] - made[1]).std() > 0.05
     torch.testing.assert_close(made, decode_plainly(decoder.state_dict(), encoded), rtol=0, atol=1e-4)
+
+
+def test_networks_learn_as_those_written_out_here_would() -> None:
+    """Two of the convolutions are computed in other ways than they are defined: their gradients must be the same."""
+    torch.manual_seed(8)
+    encoder, decoder = Encoder(8, 64), Decoder()
+    pictures, wanted = torch.rand(2, 2, 3, 64, 64)
+    named = {f"{id(network)}.{name}": p for network in (encoder, decoder) for name, p in network.named_parameters()}
+    plain = [
+        {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
+        for network in (encoder, decoder)
+    ]
+    ours = functional.l1_loss(decoder(encoder(pictures)), wanted)
+    theirs = functional.l1_loss(decode_plainly(plain[1], encode_plainly(plain[0], pictures)), wanted)
+    found = torch.autograd.grad(ours, list(named.values()))
+    expected = torch.autograd.grad(theirs, [p for tensors in plain for p in tensors.values()])
+    for name, ours_of, theirs_of in zip(named, found, expected, strict=True):
+        torch.testing.assert_close(ours_of, theirs_of, rtol=1e-3, atol=1e-3 * float(theirs_of.abs().max()), msg=name)
 
 
 @torch.inference_mode()
