@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing is lost, type the same command again", file=sys.stderr)
         return 130
-    print("\n".join(report.lines()))
+    for line in report.lines():
+        print(line)
     for problem in report.problems():
         print(f"error: {problem}", file=sys.stderr)
     return 1 if report.problems() else 0

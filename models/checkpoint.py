@@ -6,7 +6,7 @@
                           adam_<person>.safetensors    optimizer moments, by parameter name
 
 A state is written under a temporary name, flushed to the disk and renamed, so a state that is there is whole. The
-newest counts; the one before it is kept. Nothing is ever unpickled but tensors.
+newest counts; those before it are kept, one unless asked for more. Nothing is ever unpickled but tensors.
 """
 
 import json
@@ -85,12 +85,13 @@ def exists(folder: Path) -> bool:
     return bool(_states(folder))
 
 
-def save(folder: Path, model: Model) -> Path:
-    """Write a model's state beside the earlier ones, and drop all but the last two.
+def save(folder: Path, model: Model, keep: int = STATES_KEPT) -> Path:
+    """Write a model's state beside the earlier ones, and drop all but the last.
 
     Args:
         folder: of the model; made when missing.
         model: what to write; stays as it is.
+        keep: number of states that stay, the new one included.
 
     Returns:
         Folder of the new state.
@@ -117,7 +118,7 @@ def save(folder: Path, model: Model) -> Path:
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise WorkspaceError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
-    for old in _states(folder)[:-STATES_KEPT]:
+    for old in _states(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

@@ -90,6 +90,12 @@ class TrainOptions(WorkspaceOptions):
     """Train on the CPU even where there is a CUDA device."""
     seed: int = 1
     """Seed of everything random."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers the networks compute in (auto: what is fastest on the device without hurting the result)."""
+    compile: bool = False
+    """Compile the networks first: minutes at the start, perhaps faster then (GPU; on CPUs it was slower)."""
+    keep: int = 2
+    """Number of saved states to keep."""
     fix_enc: bool = False
     """Keep the encoder as it is and train the decoders alone."""
     max_minutes: float | None = None
@@ -99,7 +105,7 @@ class TrainOptions(WorkspaceOptions):
 
     def __post_init__(self) -> None:
         checked_name(self.model_name, "model")
-        for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop"):
+        for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop", "keep"):
             value = getattr(self, name)
             _require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")
         _require(0 < self.lr < 1, f"--lr {self.lr}: must be above 0 and below 1")

@@ -1,7 +1,8 @@
 """Stage 2: train one shared encoder and one decoder per person on folders of faces."""
 
 import time
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,20 +12,28 @@ from models.autoencoder import Encoder
 from models.checkpoint import Model, Training
 from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
+from pipeline.locks import locked
 from pipeline.media.pictures import write_picture
 from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
-from pipeline.progress import Bar, Console
+from pipeline.prefetch import prefetched
+from pipeline.progress import Bar, Console, Silence
 from pipeline.report import in_words, some
-from pipeline.training.augment import Augmentation, draw_pairs
-from pipeline.training.dataset import load_faces
-from pipeline.training.preview import preview_sheet
+from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
+from pipeline.training.computing import Computing, choose_precision
+from pipeline.training.dataset import Faces, Feed, load_faces
+from pipeline.training.pace import Pace
+from pipeline.training.preview import preview_pairs, preview_sheet
+from pipeline.training.processes import LostProcessError, joined
 from pipeline.training.schedule import Batch, Schedule, generator
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import DivergedError, Trainer
 from pipeline.workspace import Workspace
 
 SAVE_EVERY_S = 600
-PACE_STEPS = 5  # timed, after one that warms up, before it is said how long an epoch takes
+SAVING_SHARE = 0.02  # of the time at most goes into saving at the ends of short epochs
+AHEAD = 2  # batches that are fetched while a GPU computes
+MOST_SETBACKS = 3  # in a row, then the run ends
+ENDS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
 
 
 @dataclass
@@ -39,9 +48,14 @@ class TrainReport:
     seconds: float = 0.0
     people: dict[str, Training] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    setbacks: list[str] = field(default_factory=list)
+    is_first: bool = True
+    has_diverged: bool = False
 
     def lines(self) -> list[str]:
-        """What was trained, and where it is."""
+        """What was trained, and where it is; of several processes only the first says so."""
+        if not self.is_first:
+            return []
         rate = self.samples / self.seconds if self.seconds else 0
         lines = [
             f"trained {self.steps} steps, {self.samples} samples in {in_words(self.seconds)} "
@@ -52,35 +66,42 @@ class TrainReport:
                 f"L1 {training.loss:.4f} after {training.samples} samples" if training.samples else "not trained yet"
             )
             lines.append(f"  {person}: {state}")
+        lines += [f"set back: {setback}" for setback in self.setbacks]
         if self.unreadable:
             lines.append(f"left out {len(self.unreadable)} unreadable pictures: {some(self.unreadable)}")
         return [*lines, f"model and previews: {self.folder}"]
 
     def problems(self) -> list[str]:
-        """Nothing: what fails in training ends it with an error."""
-        return []
+        """That training does not hold, where it came off the rails again and again."""
+        if not self.has_diverged:
+            return []
+        return [
+            f"training came off the rails {MOST_SETBACKS} times in a row; the model is as it was last saved: "
+            "go on with a lower --lr"
+        ]
 
 
 def train(options: TrainOptions, console: Console) -> TrainReport:
     """Train a model, or go on with one, until a limit or Ctrl-C.
 
+    Started by torchrun in several processes, they train it together; the first writes and speaks.
+
     Raises:
         NothingToDoError: there are not faces of two people.
         UsageError: the model there has other sizes.
-        WorkspaceError: the model there is damaged, or cannot be saved.
+        WorkspaceError: the model there is damaged, is being trained, or cannot be saved.
     """
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
-    device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
-    keep_freed_memory()
-    with StopRequest() as stop:
-        model = open_model(folder, options)
-        faces = load_faces(options.data_dir or workspace.data, console)
-        for person in faces.people:
-            model.add_person(person)
-        trainer = Trainer(model, options.lr, options.fix_enc, device)
-        run = _Run(options, folder, trainer, faces.people, console, stop)
-        report = run.until_the_end()
+    busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
+    with StopRequest() as stop, joined(options.no_cuda) as (processes, device):
+        computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
+        console = console if processes.is_first else Silence()
+        faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill")
+        with locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext():
+            keep_freed_memory()
+            torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
+            report = _Run(options, folder, faces, computing, console, stop).until_the_end()
     report.unreadable = faces.unreadable
     return report
 
@@ -106,129 +127,136 @@ def open_model(folder: Path, options: TrainOptions) -> Model:
 
 @dataclass
 class _Run:
-    """One run of training: the loop, its limits, its saves."""
+    """One run of training: the loop, its limits, its saves, its setbacks."""
 
     options: TrainOptions
     folder: Path
-    trainer: Trainer
-    people: dict[str, torch.Tensor]
+    faces: Faces
+    computing: Computing
     console: Console
     stop: StopRequest
 
     def __post_init__(self) -> None:
-        counts = {person: len(crops) for person, crops in self.people.items()}
-        options = self.options
-        self.schedule = Schedule(counts, options.batch_size, options.inner_loop, options.seed)
-        self.model, self.device = self.trainer.model, self.trainer.device
-        self.report = TrainReport(self.folder)
+        counts = {person: len(crops) for person, crops in self.faces.people.items()}
+        self.schedule = Schedule(counts, self.options.batch_size, self.options.inner_loop, self.options.seed)
+        self.feed = Feed(self.faces.people, self.computing.device)
+        self.pace = Pace(self.schedule, self.options)
+        self.processes = self.computing.processes
+        self.report = TrainReport(self.folder, is_first=self.processes.is_first)
         self.began = self.saved = time.monotonic()
-        self.saved_steps = -1
-        self.pace: float | None = None  # samples per second
-        self.timed: tuple[float, int] | None = None
+        self.saved_steps, self.saving_s = -1, 0.0
+        self.learning_rate, self.setbacks_in_a_row = self.options.lr, 0
+        self._open()
+
+    def _open(self) -> None:
+        self.model = open_model(self.folder, self.options)
+        for person in self.faces.people:
+            self.model.add_person(person)
+        self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing)
 
     def until_the_end(self) -> TrainReport:
         """Step until a limit is reached or an end is asked for; save on the way and at the end."""
-        counted = " and ".join(f"{len(crops)} faces of {person}" for person, crops in self.people.items())
+        weights = float(next(self.model.encoder.parameters()).detach().sum())
+        self.processes.check_equal("models or faces", repr((weights, self.model.position, self.schedule)))
+        counted = " and ".join(f"{count} faces of {person}" for person, count in self.schedule.face_counts.items())
         begun = f"going on with '{self.folder.name}' at step {self.model.steps}" if self.model.steps else "a new model"
-        self.console.note(f"training {begun} on {self.device.type}: {counted}")
-        with self.console.bar("train", self._expected_samples(), "face") as bar:
-            for batch in self.schedule.batches(self.model.position):
-                if ended_by := self._reason_to_end(batch):
-                    self.report.ended_by = ended_by
-                    break
-                self._step(batch, bar)
-                due = batch.ends_epoch and batch.after.epoch % self.options.log_interval == 0
-                if due or time.monotonic() - self.saved > SAVE_EVERY_S:
-                    self._save()
-        if self.saved_steps != self.model.steps:
-            self._save()
+        several = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
+        how = f"{self.computing.device.type}{several}, {self.computing.precision}"
+        self.console.note(f"training {begun} on {how}: {counted}")
+        with self.console.bar("train", self.pace.expected_samples(), "face") as bar:
+            while not self.report.ended_by:
+                try:
+                    self._go_on(bar)
+                except DivergedError as error:
+                    self._set_back(error)
+                except LostProcessError:
+                    if self.processes.is_first:
+                        self._save()
+                    raise
         self.report.seconds = time.monotonic() - self.began
         self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
         return self.report
 
-    def _step(self, batch: Batch, bar: Bar) -> None:
-        crops = self.people[batch.person][batch.faces].to(self.device, non_blocking=True)
-        here = batch.here
+    def _go_on(self, bar: Bar) -> None:
+        """Step until there is a reason to end."""
+        fetched = ((batch, *self._fetch(batch)) for batch in self.schedule.batches(self.model.position))
+        with prefetched(fetched, AHEAD) if self.computing.on_gpu else nullcontext(fetched) as batches:
+            for batch, crops, draw, share in batches:
+                ended_by = self._reason_to_end(batch)
+                if ended_by:
+                    break
+                self.trainer.step(batch.person, make_pairs(crops, draw), len(batch.faces), share)
+                self._count(batch, bar)
+                if self._is_save_due(batch):
+                    self._save()
+        if self.saved_steps != self.model.steps:
+            self._save()
+        self.report.ended_by = ended_by
+
+    def _fetch(self, batch: Batch) -> tuple[torch.Tensor, Draw, float]:
+        """Bring this process's share of a batch to the device, and draw how it is distorted."""
+        here, count = batch.here, len(batch.faces)
         chance = generator(self.options.seed, here.epoch, here.visit, here.inner, here.batch, 1)
-        loss = self.trainer.step(batch.person, *draw_pairs(crops, Augmentation(), chance))
+        turn, grid = draw_transforms(count, Augmentation(), chance)
+        mine = self.processes.share(count)
+        share = (mine.stop - mine.start) / count
+        if not share:  # a batch smaller than the number of processes
+            mine = slice(0, 1)
+        return self.feed.faces(batch.person, batch.faces[mine]), (turn[mine], grid[mine]), share
+
+    def _count(self, batch: Batch, bar: Bar) -> None:
         self.model.position = batch.after
         self.report.steps += 1
-        self.report.samples += len(crops)
-        self._measure_pace()
-        bar.expect(self._expected_samples())
-        bar.advance(len(crops))
-        if self.report.steps % self.options.log_interval == 0:
-            passes = f"pass {here.inner + 1}/{self.options.inner_loop}"
-            bar.status(f"epoch {here.epoch + 1}, {batch.person} {passes}, L1 {loss:.4f}")
+        self.report.samples += len(batch.faces)
+        for line in self.pace.count(len(batch.faces)):
+            self.console.note(line)
+        bar.expect(self.pace.expected_samples())
+        bar.advance(len(batch.faces))
+        loss = self.trainer.read_losses()
+        if loss is not None and self.report.steps % self.options.log_interval == 0:
+            passes = f"pass {batch.here.inner + 1}/{self.options.inner_loop}"
+            bar.status(f"epoch {batch.here.epoch + 1}, {batch.person} {passes}, L1 {loss:.4f}")
 
-    def _reason_to_end(self, batch: Batch) -> str | None:
-        options = self.options
-        if self.stop.made:
-            return "you"
-        if batch.here.epoch >= options.epochs:
-            return f"--epochs {options.epochs}"
-        if options.max_steps is not None and self.report.steps >= options.max_steps:
-            return f"--max-steps {options.max_steps}"
-        if options.max_minutes is not None and time.monotonic() - self.began >= options.max_minutes * 60:
-            return f"--max-minutes {options.max_minutes:g}"
-        return None
+    def _reason_to_end(self, batch: Batch) -> str:
+        """Say what ends the run now, the same in all processes; empty where nothing does."""
+        options, seconds = self.options, time.monotonic() - self.began
+        claims = (
+            self.stop.made,
+            batch.here.epoch >= options.epochs,
+            options.max_steps is not None and self.report.steps >= options.max_steps,
+            options.max_minutes is not None and seconds >= options.max_minutes * 60,
+        )
+        number = next((number for number, holds in enumerate(claims, 1) if holds), 0)
+        return ENDS[self.processes.largest(number)].format(**asdict(options))
+
+    def _is_save_due(self, batch: Batch) -> bool:
+        waited = time.monotonic() - self.saved
+        ends_epoch = batch.ends_epoch and batch.after.epoch % self.options.log_interval == 0
+        is_due = waited > SAVE_EVERY_S or (ends_epoch and waited * SAVING_SHARE >= self.saving_s)
+        return bool(self.processes.largest(int(is_due)))
 
     def _save(self) -> None:
-        self.trainer.store_moments()
-        checkpoint.save(self.folder, self.model)
-        for person, crops in self.people.items():
-            sheet = preview_sheet(self.model, person, crops, self.device)
-            write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
+        self.trainer.read_losses(wait=True)
+        began = time.monotonic()
+        for person, crops in self.faces.people.items():
+            self.trainer.check(person, preview_pairs(crops, self.computing.device))
+        if self.processes.is_first:
+            self.trainer.store_moments()
+            checkpoint.save(self.folder, self.model, self.options.keep)
+            for person, crops in self.faces.people.items():
+                sheet = preview_sheet(self.model, person, crops, self.computing.device)
+                write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
         self.saved, self.saved_steps = time.monotonic(), self.model.steps
+        self.saving_s, self.setbacks_in_a_row = self.saved - began, 0
 
-    def _measure_pace(self) -> None:
-        if self.report.steps == 1:
-            self.timed = (time.monotonic(), self.report.samples)
-        elif self.report.steps > PACE_STEPS and self.timed:
-            began, samples = self.timed
-            self.pace = (self.report.samples - samples) / (time.monotonic() - began)
-            if self.report.steps == 1 + PACE_STEPS:
-                for line in pace_notes(self.schedule, self.pace, self._limit_samples()):
-                    self.console.note(line)
-
-    def _limit_samples(self) -> float | None:
-        """Samples this run can take under its limits, at the pace measured."""
-        limits = []
-        if self.options.max_steps is not None:
-            limits.append(float(self.options.max_steps * self.options.batch_size))
-        if self.options.max_minutes is not None and self.pace is not None:
-            limits.append(self.options.max_minutes * 60 * self.pace)
-        return min(limits, default=None)
-
-    def _expected_samples(self) -> int | None:
-        """Samples this run will have taken when its bar is full: at its limit, or else at the end of an epoch."""
-        limit = self._limit_samples()
-        if limit is not None:
-            return max(round(limit), self.report.samples)
-        if self.options.max_minutes is not None:
-            return None  # until the pace is known
-        epochs_done = self.report.samples // self.schedule.samples_per_epoch
-        return (epochs_done + 1) * self.schedule.samples_per_epoch
-
-
-def pace_notes(schedule: Schedule, pace: float, limit_samples: float | None) -> list[str]:
-    """Say how long an epoch takes, and what to do where a limit ends the run before everyone had a turn.
-
-    Args:
-        schedule: what an epoch is.
-        pace: samples per second.
-        limit_samples: samples the run can take; None where it has no limit.
-    """
-    people, faces = len(schedule.face_counts), sum(schedule.face_counts.values())
-    epoch = schedule.samples_per_epoch
-    notes = [
-        f"one epoch visits {people} people, {faces} faces x {schedule.inner_loop} passes = {epoch} samples: "
-        f"{in_words(epoch / pace)} at {pace:.0f} samples/s"
-    ]
-    if limit_samples is not None and limit_samples <= schedule.samples_until_all_visited():
-        fitting = max(1, int(limit_samples / faces / 2))
-        notes.append(
-            f"this run's limit ends it after {round(limit_samples)} samples, before everyone was visited: "
-            f"stop it (Ctrl-C) and use --inner-loop {fitting} or less; for short runs 1 is best"
-        )
-    return notes
+    def _set_back(self, error: DivergedError) -> None:
+        """Go back to what was saved last, with half the learning rate; not for ever."""
+        self.setbacks_in_a_row += 1
+        if self.setbacks_in_a_row == MOST_SETBACKS:
+            self.report.has_diverged, self.report.ended_by = True, "setbacks"
+            return
+        self.learning_rate /= 2
+        self._open()
+        self.saved_steps = self.model.steps
+        self.report.setbacks.append(f"{error}: back to step {self.model.steps}, on with --lr {self.learning_rate:g}")
+        self.console.note(self.report.setbacks[-1])

@@ -17,7 +17,7 @@ from cli import main
 from models import checkpoint
 from models.autoencoder import Decoder, Encoder
 from pipeline.media.pictures import read_picture, write_picture
-from pipeline.train import pace_notes
+from pipeline.training.pace import pace_notes
 from pipeline.training.schedule import Schedule
 from tests.conftest import ROOT
 

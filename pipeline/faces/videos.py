@@ -2,13 +2,13 @@
 
 import hashlib
 import shutil
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.errors import WorkspaceError
 from pipeline.faces.store import FaceStore
+from pipeline.locks import locked
 from pipeline.workspace import Workspace, name_from_file, numbered_name
 
 FINGERPRINT_BYTES = 65536  # read from each end of a file; with its length that tells videos apart
@@ -70,27 +70,9 @@ def delete_crops(workspace: Workspace, crops: Iterable[str]) -> None:
                 raise WorkspaceError(f"cannot delete {folder / crop}: {error.strerror}; close what uses it") from error
 
 
-@contextmanager
-def only_run(workspace: Workspace, video: str) -> Iterator[None]:
-    """Keep other runs off a video while the block runs; a run that is killed keeps nobody off.
-
-    Raises:
-        WorkspaceError: another run is at it.
-    """
-    lock = workspace.videos / f"{video}.lock"
-    try:
-        workspace.videos.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(lock, timeout=0, isolation_level=None)) as db:  # the system's lock on every system
-            db.execute("BEGIN EXCLUSIVE")
-            yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise WorkspaceError(f"another run is extracting {video!r}: wait until it has ended") from error
-        raise WorkspaceError(f"cannot write {lock}: {error}; choose another --workspace") from error
-    except OSError as error:
-        raise WorkspaceError(
-            f"cannot write {workspace.videos}: {error.strerror}; choose another --workspace"
-        ) from error
+def only_run(workspace: Workspace, video: str) -> AbstractContextManager[None]:
+    """Keep other runs off a video while the block runs."""
+    return locked(workspace.videos / f"{video}.lock", f"another run is extracting {video!r}: wait until it has ended")
 
 
 def is_extracted(workspace: Workspace, video: str) -> bool:

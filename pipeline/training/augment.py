@@ -27,11 +27,13 @@ class Augmentation:
 
 
 Draw = tuple[torch.Tensor, torch.Tensor]
+"""Transforms (N, 2, 3) and moved grids (N, 5, 5, 2); see ``draw_transforms``."""
+
+Pairs = tuple[torch.Tensor, torch.Tensor]
+"""What goes in and what should come out, each (N, 3, 64, 64) float32 in [0, 1]."""
 
 
-def draw_pairs(
-    crops: torch.Tensor, augmentation: Augmentation, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_pairs(crops: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> Pairs:
     """Draw one distorted input and one straight target from each crop.
 
     The crop is turned, zoomed, shifted (edges replicated) and perhaps mirrored; a grid of 5 x 5 nodes over its central
@@ -46,7 +48,20 @@ def draw_pairs(
     Returns:
         Input and target, each (N, 3, 64, 64) float32 in [0, 1].
     """
-    turn, grid = draw_transforms(len(crops), augmentation, generator)
+    return make_pairs(crops, draw_transforms(len(crops), augmentation, generator))
+
+
+def make_pairs(crops: torch.Tensor, draw: Draw) -> Pairs:
+    """Make input and target of each crop from what was drawn for it.
+
+    Args:
+        crops: (N, 3, 256, 256) uint8.
+        draw: for as many.
+
+    Returns:
+        Input and target, each (N, 3, 64, 64) float32 in [0, 1].
+    """
+    turn, grid = draw
     turn, grid = turn.to(crops.device, non_blocking=True), grid.to(crops.device, non_blocking=True)
     inputs = apply(turn, spread_grid(grid))
     targets = apply(turn, fit_grid(grid))

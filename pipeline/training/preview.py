@@ -8,7 +8,7 @@ import torch
 
 from models.checkpoint import Model
 from pipeline.arrays import Image
-from pipeline.training.augment import Augmentation, draw_pairs
+from pipeline.training.augment import Augmentation, Pairs, draw_pairs
 from pipeline.training.schedule import generator
 
 FACES_SHOWN = 8
@@ -29,11 +29,16 @@ def preview_sheet(model: Model, person: str, crops: torch.Tensor, device: torch.
     Returns:
         (3 * 128, 8 * 128, 3) BGR; narrower where there are fewer than 8 faces.
     """
-    chosen = crops[torch.linspace(0, len(crops) - 1, min(FACES_SHOWN, len(crops))).long()]
-    inputs, targets = draw_pairs(chosen.to(device), Augmentation(), generator(0))
+    inputs, targets = preview_pairs(crops, device)
     with torch.inference_mode():
         outputs = model.decoders[person](model.encoder(inputs))
     return cast(Image, cv2.vconcat([_row(pictures) for pictures in (inputs, outputs, targets)]))
+
+
+def preview_pairs(crops: torch.Tensor, device: torch.device) -> Pairs:
+    """Draw pairs of some faces, spread over all; the same at every call."""
+    chosen = crops[torch.linspace(0, len(crops) - 1, min(FACES_SHOWN, len(crops))).long()]
+    return draw_pairs(chosen.to(device), Augmentation(), generator(0))
 
 
 def _row(pictures: torch.Tensor) -> Image:

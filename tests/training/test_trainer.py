@@ -12,9 +12,9 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
+from pipeline.training.computing import Computing
 from pipeline.training.trainer import Trainer
 
-CPU = torch.device("cpu")
 RATE = 5e-4
 
 
@@ -39,18 +39,25 @@ def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) ->
     return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
 
 
+def take_step(trainer: Trainer, person: str, inputs: torch.Tensor, targets: torch.Tensor) -> float:
+    trainer.step(person, (inputs, targets), len(inputs))
+    loss = trainer.read_losses()
+    assert loss is not None
+    return loss
+
+
 def take_steps(trainer: Trainer, people: Sequence[str], first: int = 0) -> list[float]:
     return [
-        trainer.step(person, pictures(2, seed=number), pictures(2, seed=number).flip(3))
+        take_step(trainer, person, pictures(2, seed=number), pictures(2, seed=number).flip(3))
         for number, person in enumerate(people, start=first)
     ]
 
 
 def test_the_loss_falls() -> None:
     model = new_model()
-    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    trainer = Trainer(model, RATE, False, Computing())
     faces = pictures(4)
-    losses = [trainer.step("hopper", faces, faces) for _ in range(30)]
+    losses = [take_step(trainer, "hopper", faces, faces) for _ in range(30)]
     assert losses[-1] < 0.88 * losses[0]
     assert (model.steps, model.trained["hopper"].samples) == (30, 120)
 
@@ -61,8 +68,8 @@ def test_a_step_trains_the_encoder_and_one_decoder() -> None:
     encoder, hopper, collins = map(weights, (model.encoder, model.decoders["hopper"], model.decoders["collins"]))
     with torch.no_grad():
         made = model.decoders["hopper"](model.encoder(inputs))
-    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
-    loss = trainer.step("hopper", inputs, targets)
+    trainer = Trainer(model, RATE, False, Computing())
+    loss = take_step(trainer, "hopper", inputs, targets)
     assert loss == pytest.approx(float((made - targets).abs().mean()), rel=1e-5), "L1, before the step"
     assert are_equal(weights(model.decoders["collins"]), collins)
     for network, before in ((model.encoder, encoder), (model.decoders["hopper"], hopper)):
@@ -76,7 +83,7 @@ def test_a_step_trains_the_encoder_and_one_decoder() -> None:
 
 def test_the_loss_shown_is_smoothed() -> None:
     model = new_model()
-    first, second = take_steps(Trainer(model, 0.01, fix_encoder=True, device=CPU), ["hopper", "hopper"])
+    first, second = take_steps(Trainer(model, 0.001, True, Computing()), ["hopper", "hopper"])
     assert abs(first - second) > 0.01
     assert model.trained["hopper"].loss == pytest.approx(0.98 * first + 0.02 * second)
 
@@ -84,7 +91,7 @@ def test_the_loss_shown_is_smoothed() -> None:
 def test_a_fixed_encoder_stays_bit_for_bit() -> None:
     model = new_model()
     encoder, decoder = weights(model.encoder), weights(model.decoders["collins"])
-    trainer = Trainer(model, RATE, fix_encoder=True, device=CPU)
+    trainer = Trainer(model, RATE, True, Computing())
     take_steps(trainer, ["collins"])
     trainer.store_moments()
     assert are_equal(weights(model.encoder), encoder)
@@ -94,20 +101,20 @@ def test_a_fixed_encoder_stays_bit_for_bit() -> None:
 
 def test_a_fixed_encoder_can_be_trained_later() -> None:
     model = new_model()
-    Trainer(model, RATE, fix_encoder=True, device=CPU)
+    Trainer(model, RATE, True, Computing())
     encoder = weights(model.encoder)
-    take_steps(Trainer(model, RATE, fix_encoder=False, device=CPU), ["hopper"])
+    take_steps(Trainer(model, RATE, False, Computing()), ["hopper"])
     assert not are_equal(weights(model.encoder), encoder)
 
 
 def test_training_decoders_alone_keeps_what_is_known_of_the_encoder() -> None:
     """Else the encoder's next step, once it is trained again, starts from nothing and is far too large."""
     model = new_model()
-    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    trainer = Trainer(model, RATE, False, Computing())
     take_steps(trainer, ["hopper"])
     trainer.store_moments()
     encoder_moments = {name for name in model.moments["hopper"] if name.startswith("encoder.")}
-    fixed = Trainer(model, RATE, fix_encoder=True, device=CPU)
+    fixed = Trainer(model, RATE, True, Computing())
     take_steps(fixed, ["hopper"])
     fixed.store_moments()
     assert encoder_moments <= model.moments["hopper"].keys()
@@ -115,7 +122,7 @@ def test_training_decoders_alone_keeps_what_is_known_of_the_encoder() -> None:
 
 def test_moments_are_adams_by_parameter() -> None:
     model = new_model()
-    trainer = Trainer(model, RATE, fix_encoder=False, device=CPU)
+    trainer = Trainer(model, RATE, False, Computing())
     take_steps(trainer, ["hopper"])
     trainer.store_moments()
     assert set(model.moments) == {"hopper"}, "who was not trained has none"
@@ -136,14 +143,14 @@ def test_moments_are_adams_by_parameter() -> None:
 def test_a_new_trainer_goes_on_as_if_there_had_been_one() -> None:
     people = ["hopper", "collins", "hopper", "collins"]
     whole = new_model()
-    losses = take_steps(Trainer(whole, RATE, fix_encoder=False, device=CPU), people)
+    losses = take_steps(Trainer(whole, RATE, False, Computing()), people)
 
     begun = new_model()
-    trainer = Trainer(begun, RATE, fix_encoder=False, device=CPU)
+    trainer = Trainer(begun, RATE, False, Computing())
     first = take_steps(trainer, people[:2])
     trainer.store_moments()
     resumed = deepcopy(begun)
-    second = take_steps(Trainer(resumed, RATE, fix_encoder=False, device=CPU), people[2:], first=2)
+    second = take_steps(Trainer(resumed, RATE, False, Computing()), people[2:], first=2)
 
     assert first + second == losses
     assert are_equal(weights(resumed.encoder), weights(whole.encoder))

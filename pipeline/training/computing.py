@@ -1,0 +1,71 @@
+"""How steps are computed: where, in which numbers, compiled or not."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pipeline.errors import UsageError
+from pipeline.training.processes import Processes
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where and how to compute.
+
+    Attributes:
+        device: where.
+        precision: numbers that convolutions and products are computed in; weights and sums stay in fp32.
+        is_compiled: whether networks are compiled first.
+        processes: that compute together.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    is_compiled: bool = False
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device works by itself, beside this process."""
+        return self.device.type == "cuda"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Order of a picture's numbers: channels last suits a GPU's matrix units; on CPUs it was slower."""
+        return torch.channels_last if self.on_gpu else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """In the block, compute in the precision chosen."""
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def gradient_scaler(self) -> torch.amp.GradScaler:
+        """What keeps fp16's small gradients from vanishing; does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def joined_up(self, encoder: nn.Module, decoder: nn.Module) -> nn.Module:
+        """One network of two, compiled where that is wanted."""
+        network: nn.Module = nn.Sequential(encoder, decoder)
+        if self.is_compiled:
+            network.compile()
+        return network
+
+
+def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Settle what ``auto`` means on a device.
+
+    On the CPU fp32: bf16 took 1.7 times as long there (docs/log.md). On a GPU bf16 where it has units for it.
+
+    Raises:
+        UsageError: the device cannot train in it.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU: use fp32, or bf16")
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -1,0 +1,138 @@
+"""Several processes that train one model together, as torchrun starts them: on one machine or many.
+
+Each computes its share of every batch; gradients and losses are summed, so that all take the same step.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from pipeline.errors import UsageError, WorkspaceError
+
+Group = Any  # of torch.distributed
+
+
+class LostProcessError(WorkspaceError):
+    """Another process ended or cannot be reached."""
+
+
+class Processes:
+    """The processes of this run, seen from one of them.
+
+    Args:
+        rank: which one this is; 0 writes and speaks.
+        count: how many there are.
+        control: group for numbers that are not on the GPU; None where one group does for all.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, control: Group | None = None) -> None:
+        self.rank, self.count, self._control = rank, count, control
+        self._sums: list[Any] = []
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, items: int) -> slice:
+        """Part of so many items that is this process's."""
+        return slice(items * self.rank // self.count, items * (self.rank + 1) // self.count)
+
+    def sum_gradients(self, network: nn.Module) -> None:
+        """From now on, begin to sum each gradient of a network over all processes as soon as it is computed."""
+        if self.count > 1:
+            for parameter in network.parameters():
+                hook = parameter.register_post_accumulate_grad_hook
+                hook(lambda changed: self._begin_sum(changed.grad))  # type: ignore[no-untyped-call]
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Begin to sum values over all processes, in place; they are whole after ``finish``."""
+        self._begin_sum(values)
+        return values
+
+    def finish(self) -> None:
+        """Wait until all sums that were begun are whole.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        with _gone_is_said():
+            for sum_ in self._sums:
+                sum_.wait()
+        self._sums.clear()
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the processes give.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        if self.count == 1:
+            return number
+        numbers = torch.tensor([number])
+        with _gone_is_said():
+            distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self._control)
+        return int(numbers.item())
+
+    def check_equal(self, what: str, facts: str) -> None:
+        """Make sure that all processes hold the same.
+
+        Args:
+            what: its name.
+            facts: that tell it from others.
+
+        Raises:
+            WorkspaceError: they do not.
+        """
+        number = int(hashlib.sha256(facts.encode()).hexdigest()[:15], 16)
+        if self.largest(number) != -self.largest(-number):
+            raise WorkspaceError(f"the processes see different {what}: give all machines the same workspace and data")
+
+    def _begin_sum(self, values: torch.Tensor | None) -> None:
+        if self.count > 1 and values is not None:
+            with _gone_is_said():
+                self._sums.append(distributed.all_reduce(values, async_op=True))
+
+
+@contextmanager
+def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the other processes of this run, where torchrun started several, while the block runs.
+
+    Yields:
+        The processes, and the device that this one computes on.
+
+    Raises:
+        UsageError: there are more processes on this machine than GPUs.
+    """
+    on_gpu = torch.cuda.is_available() and not no_cuda
+    count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    if on_gpu and local >= torch.cuda.device_count():
+        raise UsageError(f"more processes than the {torch.cuda.device_count()} GPUs: use --nproc-per-node gpu")
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if count == 1:
+        yield Processes(), device
+        return
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        control = distributed.new_group(backend="gloo") if on_gpu else None
+        yield Processes(distributed.get_rank(), count, control), device
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _gone_is_said() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(
+            f"another process of this training ended or cannot be reached ({str(error).splitlines()[0][:200]}); "
+            "the model is saved: type the same command to go on"
+        ) from error

@@ -1,0 +1,189 @@
+"""What a training run survives: kills, signals, losses that explode, a second run, a full disk."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli import main
+from models import checkpoint
+from pipeline.training.trainer import Trainer
+from tests.conftest import ROOT
+
+SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
+no_signals = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor SIGTERM")
+
+
+def run(workspace: Path, *arguments: str) -> int:
+    return main(["train", *SMALL, *arguments, "--workspace", str(workspace)])
+
+
+def start(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "cli.py", "train", *SMALL, *arguments, "--workspace", str(workspace)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_a_save(process: subprocess.Popen[str], workspace: Path) -> Path:
+    folder = workspace / "output" / "model"
+    while not list(folder.glob("*/epoch_*.png")):
+        assert process.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+    return folder
+
+
+def equal(one: checkpoint.Model, other: checkpoint.Model) -> bool:
+    networks = [(one.encoder, other.encoder), *((one.decoders[name], other.decoders[name]) for name in one.decoders)]
+    return all(
+        torch.equal(a, b)
+        for some, others in networks
+        for a, b in zip(some.state_dict().values(), others.state_dict().values(), strict=True)
+    )
+
+
+def test_twenty_steps_a_stop_and_twenty_more_are_forty_bit_for_bit(extracted: Path) -> None:
+    assert run(extracted, "--max-steps", "20", "-n", "stopped") == 0
+    assert run(extracted, "--max-steps", "20", "-n", "stopped") == 0
+    assert run(extracted, "--max-steps", "40", "-n", "whole") == 0
+    stopped, whole = (checkpoint.load(extracted / "output" / name, for_training=True) for name in ("stopped", "whole"))
+    assert (stopped.position, stopped.steps, stopped.trained) == (whole.position, 40, whole.trained)
+    assert equal(stopped, whole)
+    assert stopped.moments.keys() == whole.moments.keys()
+    for person, moments in stopped.moments.items():
+        assert all(torch.equal(value, whole.moments[person][name]) for name, value in moments.items())
+
+
+@no_signals
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_well_and_soon(extracted: Path, ending: signal.Signals) -> None:
+    process = start(extracted)
+    folder = wait_for_a_save(process, extracted)
+    began = time.monotonic()
+    process.send_signal(ending)
+    words, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 0, errors
+    assert "ended by you" in words
+    assert checkpoint.load(folder).steps > 0
+
+
+@no_signals
+def test_a_second_run_is_refused_and_a_killed_one_keeps_nobody_off(
+    extracted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(extracted)
+    wait_for_a_save(process, extracted)
+    assert run(extracted, "--max-steps", "1") == 1
+    assert "another run is training 'model'" in capsys.readouterr().err
+    assert run(extracted, "--max-steps", "1", "-n", "other") == 0
+    process.kill()
+    process.communicate()
+    assert run(extracted, "--max-steps", "1") == 0
+
+
+@no_signals
+@pytest.mark.slow
+def test_thirty_kills_at_random_moments_leave_a_model_that_loads_and_goes_on(extracted: Path) -> None:
+    chance = random.Random(5)
+    folder, steps = extracted / "output" / "model", 0
+    during_saves = 0
+    for _ in range(30):
+        process = start(extracted)
+        time.sleep(chance.uniform(2, 7))  # the start takes some three seconds; every second or so it saves
+        process.kill()
+        process.communicate()
+        during_saves += bool(list(folder.glob(".state-*")))
+        if checkpoint.exists(folder):
+            model = checkpoint.load(folder, for_training=True)
+            assert model.steps >= steps
+            steps = model.steps
+    assert steps > 30
+    assert during_saves, "some kills should have met a save"
+    assert run(extracted, "--max-steps", "2") == 0
+    assert checkpoint.load(folder).steps == steps + 2
+
+
+class Poison:
+    """Spoils the weights once, at one step of a run, as a failing machine or a far too high rate would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, value: float) -> None:
+        self.taken, self.at, self.value = 0, at, value
+        real = Trainer.step
+
+        def step(trainer: Trainer, *arguments: object) -> None:
+            real(trainer, *arguments)  # type: ignore[arg-type]
+            self.taken += 1
+            if self.taken == self.at:
+                with torch.no_grad():
+                    trainer.model.encoder.linear1.weight.fill_(self.value)
+
+        monkeypatch.setattr(Trainer, "step", step)
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "no number any more"), (1e6, "exploded")])
+def test_a_spoilt_model_goes_back_to_the_last_good_state_with_half_the_rate(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float, words: str
+) -> None:
+    Poison(monkeypatch, at=3, value=value)
+    assert run(trained, "--max-steps", "8") == 0
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "set back: the" in said.out
+    assert ", on with --lr 0.00015" in said.out
+    model = checkpoint.load(trained / "output" / "model")
+    assert model.steps > 3
+    assert all(torch.isfinite(p).all() for p in model.encoder.parameters())
+
+
+def test_weights_that_are_spoilt_in_the_last_step_are_not_saved(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Poison(monkeypatch, at=2, value=float("nan"))
+    assert run(trained, "--max-steps", "2") == 0
+    model = checkpoint.load(trained / "output" / "model")
+    assert all(torch.isfinite(p).all() for p in model.encoder.parameters())
+
+
+def test_a_rate_that_is_far_too_high_ends_with_the_good_model(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = checkpoint.load(trained / "output" / "model")
+    assert run(trained, "--lr", "0.9", "--max-steps", "60") == 1
+    said = capsys.readouterr()
+    assert "back to step 3, on with --lr 0.45" in said.out
+    assert "back to step 3, on with --lr 0.225" in said.out
+    assert "error: training came off the rails 3 times in a row" in said.err
+    after = checkpoint.load(trained / "output" / "model")
+    assert after.steps == 3
+    assert equal(before, after)
+
+
+def test_as_many_states_are_kept_as_asked_for(trained: Path) -> None:
+    for _ in range(3):
+        assert run(trained, "--max-steps", "1", "--keep", "3") == 0
+    assert len(list((trained / "output" / "model").glob("state-*"))) == 3
+
+
+def test_short_epochs_do_not_spend_their_time_on_saving(extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves: list[int] = []
+    real = checkpoint.save
+
+    def save(folder: Path, model: checkpoint.Model, keep: int) -> Path:
+        saves.append(model.steps)
+        return real(folder, model, keep)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert run(extracted, "-b", "12", "--max-steps", "12") == 0  # an epoch is two steps
+    assert saves[0] == 2, "the first epoch is saved"
+    assert saves[-1] == 12, "and the end"
+    assert len(saves) < 5
+
+
+def test_fp16_needs_a_gpu_and_bf16_does_not(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(extracted, "--precision", "fp16", "--no-cuda", "--max-steps", "1") == 2
+    assert "--precision fp16 needs a GPU" in capsys.readouterr().err
+    assert run(extracted, "--precision", "bf16", "--no-cuda", "--max-steps", "2") == 0
+    assert "bf16" in capsys.readouterr().err

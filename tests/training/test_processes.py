@@ -1,0 +1,129 @@
+"""Several processes on one model: the same steps as one, and what happens when one of them dies."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import checkpoint
+from pipeline.media.pictures import write_picture
+from pipeline.training.processes import Processes
+from tests.conftest import ROOT
+from tests.training.worker import losses
+
+SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
+
+
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def make_people(folder: Path, count: int = 3) -> None:
+    chance = np.random.default_rng(3)
+    for person in ("cage", "trump"):
+        (folder / person).mkdir(parents=True)
+        for i in range(count):
+            picture = np.kron(chance.integers(0, 255, (5, 4, 3), dtype=np.uint8), np.ones((18, 21, 1), np.uint8))
+            write_picture(folder / person / f"{i}.png", picture)
+
+
+def test_two_processes_take_the_steps_of_one() -> None:
+    alone = losses(20, 5)  # not divisible by two
+    done = torchrun("-m", "tests.training.worker", "20", "5")
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(printed) == 2
+    for together in printed:
+        assert np.abs(np.array(together) - alone).max() < 1e-4
+    assert alone[-1] < alone[0], "and they learn"
+
+
+def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
+    make_people(tmp_path / "data")
+    command = ["cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2", "--max-steps", "5"]
+    done = torchrun(*command, "--workspace", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained 5 steps, 8 samples") == 1, "one speaks"
+    assert "in 2 processes" in done.stderr
+    subprocess.run([sys.executable, *command, "--workspace", str(tmp_path / "one")], cwd=ROOT, check=True)
+    two, one = (checkpoint.load(tmp_path / name / "output" / "model") for name in ("two", "one"))
+    assert two.position == one.position
+    for person, training in one.trained.items():
+        assert two.trained[person].samples == training.samples
+        assert two.trained[person].loss == pytest.approx(training.loss, abs=1e-4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(tmp_path: Path) -> None:
+    make_people(tmp_path / "data")
+    command = [sys.executable, "cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2"]
+    command += ["--workspace", str(tmp_path / "w")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared = {**os.environ, "WORLD_SIZE": "2", **place}
+    first, second = (
+        subprocess.Popen(
+            command, cwd=ROOT, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    )
+    model = tmp_path / "w" / "output" / "model"
+    while not checkpoint.exists(model):
+        assert first.poll() is None and second.poll() is None, "it ended by itself"
+        time.sleep(0.1)
+    time.sleep(1)
+    second.send_signal(signal.SIGKILL)
+    _, words = first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode == 1, words
+    assert "error: another process of this training ended or cannot be reached" in words
+    assert "Traceback" not in words
+    steps = checkpoint.load(model).steps
+    assert steps > 0
+    alone = subprocess.run([*command, "--max-steps", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+    assert f"going on with 'model' at step {steps}" in alone.stderr
+
+
+def test_shares_cover_everything_once() -> None:
+    for count in (1, 2, 3, 8):
+        for items in (1, 2, 7, 64):
+            parts = [range(items)[Processes(rank, count).share(items)] for rank in range(count)]
+            assert [item for part in parts for item in part] == list(range(items))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_agrees_with_itself() -> None:
+    Processes().check_equal("models", "any")
+    assert Processes().largest(7) == 7
+    assert Processes().is_first
+
+
+def test_processes_that_see_different_data_are_stopped(tmp_path: Path) -> None:
+    make_people(tmp_path / "0", count=2)
+    make_people(tmp_path / "1", count=3)
+    script = tmp_path / "each.py"
+    script.write_text(
+        f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from cli import main
+data = {str(tmp_path)!r} + "/" + os.environ["RANK"]
+sys.exit(main(["train", "-d", data, *{SMALL!r}, "--workspace", {str(tmp_path / "w")!r}]))
+""",
+        encoding="utf-8",
+    )
+    done = torchrun(str(script))
+    assert done.returncode != 0
+    assert "the processes see different models or faces" in done.stderr
+    assert not checkpoint.exists(tmp_path / "w" / "output" / "model")
