@@ -31,7 +31,8 @@ from pipeline.workspace import atomic_path
 FRAMES = 200  # of each clip: 8 seconds
 RESERVED_MINUTES = 0.8  # for saving, converting and the contact sheet
 SHORTEST_TRAINING_MINUTES = 0.3
-TRAINING = ["--inner-loop", "1", "-b", "8", "--lr", "3e-4", "--log-interval", "20"]  # suits a short run on a CPU
+TRAINING = ["--inner-loop", "1", "--log-interval", "20"]
+PHASES = ((0.7, ["-b", "8", "--lr", "3e-4"]), (0.3, ["-b", "16", "--lr", "8e-5"]))  # of the time; coarse, then fine
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 
@@ -58,8 +59,9 @@ def main() -> int:
         print(f"made {clips[portrait.name]} from the portrait in {portrait.package}")
     run("extract", *map(str, clips.values()), "--workspace", str(root))
     left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
-    minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
-    run("train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
+    for share, pace in PHASES:
+        minutes = f"{share * max(left, SHORTEST_TRAINING_MINUTES):.2f}"
+        run("train", *TRAINING, *pace, "--max-minutes", minutes, "--workspace", str(root))
     result = root / "converted" / "collins_to_hopper.mp4"
     swap = ["--from", "collins", "--to", "hopper", "-o", str(result)]
     run("convert", str(clips["collins"]), *swap, "--workspace", str(root))

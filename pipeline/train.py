@@ -1,7 +1,7 @@
 """Stage 2: train one shared encoder and one decoder per person on folders of faces."""
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -100,7 +100,8 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill")
         with locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext():
             keep_freed_memory()
-            torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
+            if computing.on_gpu:
+                torch.set_float32_matmul_precision("high")  # TF32
             report = _Run(options, folder, faces, computing, console, stop).until_the_end()
     report.unreadable = faces.unreadable
     return report
@@ -170,7 +171,7 @@ class _Run:
                 except DivergedError as error:
                     self._set_back(error)
                 except LostProcessError:
-                    if self.processes.is_first:
+                    with suppress(DivergedError):
                         self._save()
                     raise
         self.report.seconds = time.monotonic() - self.began
@@ -252,11 +253,11 @@ class _Run:
     def _set_back(self, error: DivergedError) -> None:
         """Go back to what was saved last, with half the learning rate; not for ever."""
         self.setbacks_in_a_row += 1
-        if self.setbacks_in_a_row == MOST_SETBACKS:
-            self.report.has_diverged, self.report.ended_by = True, "setbacks"
-            return
         self.learning_rate /= 2
         self._open()
         self.saved_steps = self.model.steps
+        if self.setbacks_in_a_row == MOST_SETBACKS:
+            self.report.has_diverged, self.report.ended_by = True, "setbacks"
+            return
         self.report.setbacks.append(f"{error}: back to step {self.model.steps}, on with --lr {self.learning_rate:g}")
         self.console.note(self.report.setbacks[-1])

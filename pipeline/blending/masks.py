@@ -12,7 +12,7 @@ from pipeline.arrays import Mask
 from pipeline.faces.alignment import CROP_PX
 
 MIDDLE_X = (CROP_PX - 1) / 2
-TOP_PX, CHIN_PX = 54.0, 214.0  # the outline's ends; inside what the model sees, 38 … 217
+TOP_PX, CHIN_PX = 68.0, 214.0  # the outline's ends: below fringes and brims, inside what the model sees
 HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
 TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
 FEATHER_PX = 20.0  # from the outline inwards until the new face is all that shows

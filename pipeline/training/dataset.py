@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.arrays import Image, Samples
+from pipeline.arrays import Samples
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
@@ -85,17 +85,18 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces()
-    room = iter(_room_for([len(pictures) for pictures in paths.values()], spill))
+    room = _room_for([len(pictures) for pictures in paths.values()], spill)
     with ThreadPoolExecutor(DECODERS) as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
-        for person, pictures in paths.items():
-            crops, count = next(room), 0
-            for crop in pool.map(_read_crop, pictures):
+        for (person, pictures), crops in zip(paths.items(), room, strict=True):
+            count = 0
+            for place, error in enumerate(pool.map(_read_crop, pictures, crops)):
                 bar.advance()
-                if isinstance(crop, str):
-                    faces.unreadable.append(crop)
-                else:
-                    crops[count] = crop
-                    count += 1
+                if error is not None:
+                    faces.unreadable.append(error)
+                    continue
+                if count != place:  # one before it could not be read
+                    crops[count] = crops[place]
+                count += 1
             if count:
                 faces.people[person] = torch.from_numpy(crops[:count])
     if len(faces.people) < 2:
@@ -124,11 +125,13 @@ def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _read_crop(path: Path) -> Image | str:
+def _read_crop(path: Path, crop: Samples) -> str | None:
+    """Read a picture into its (3, 256, 256) place; say so where that cannot be done."""
     try:
-        return as_crop(read_picture(path)).transpose(2, 0, 1)
+        crop[...] = as_crop(read_picture(path)).transpose(2, 0, 1)
     except MediaError as error:
         return str(error)
+    return None
 
 
 def _too_few(data_dir: Path, people: list[str], unreadable: list[str]) -> str:
