@@ -103,19 +103,21 @@ def _remove(workspace: Workspace, person: str) -> str:
 def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport:
     """Set the crops aside that a file names; one that was set aside before needs nothing more."""
     try:
-        listed = list_file.expanduser().read_text(encoding="utf-8-sig").splitlines()
+        listed = list_file.expanduser().read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WorkspaceError(
             f"cannot read {list_file} as a list of crops: {error}; name the file that the page of review saved"
         ) from error
-    wanted = list(dict.fromkeys(line.strip() for line in listed if line.strip()))
+    wanted = [name for name in dict.fromkeys(listed) if name]
     there = {picture.name: picture for picture in list_pictures(workspace.person(person))}
-    aside = workspace.removed(person)
     moved = [there[name] for name in wanted if name in there]
-    aside.mkdir(parents=True, exist_ok=True)
+    aside = workspace.removed(person)
     before = {picture.name for picture in list_pictures(aside)}
+    if any(picture.name in before for picture in moved):  # crops keep their names: these say where they are from
+        aside = _free(aside)
+    aside.mkdir(parents=True, exist_ok=True)
     for picture in moved:
-        picture.rename(_free(aside / picture.name))
+        picture.rename(aside / picture.name)
     again = sum(name in before and name not in there for name in wanted)
     already = f" ({again} were before)" if again else ""
     return CurateReport(

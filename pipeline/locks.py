@@ -21,14 +21,19 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     Raises:
         WorkspaceError: another holds it, or the file cannot be written.
     """
+    with closing(_exclusive(path, busy)):
+        yield
+
+
+def _exclusive(path: Path, busy: str) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
-            db.execute("BEGIN EXCLUSIVE")
-            yield
+        db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        db.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise WorkspaceError(busy) from error
         raise WorkspaceError(f"cannot write {path}: {error}; choose another --workspace") from error
     except OSError as error:
         raise WorkspaceError(f"cannot write {path.parent}: {error.strerror}; choose another --workspace") from error
+    return db

@@ -25,7 +25,7 @@ from pipeline.progress import Console
 from pipeline.report import some
 from pipeline.reviewing.items import Item, unlikeness
 from pipeline.reviewing.page import build_page
-from pipeline.reviewing.summary import advise, draw_summary
+from pipeline.reviewing.summary import advise, different, draw_summary
 from pipeline.workspace import Workspace, list_pictures, write_bytes
 
 READERS = 4  # threads
@@ -70,14 +70,13 @@ class ReviewReport:
         return [
             f"{self.crops} crops, {self.groups} that differ",
             *(f"  {line}" for line in self.advice),
-            *([f"unreadable: {some(self.unreadable)}"] if self.unreadable else []),
             f"page: {self.page} (open it in a browser)",
             f"picture: {self.picture}",
         ]
 
     def problems(self) -> list[str]:
-        """Nothing: what cannot be read is shown on the page."""
-        return []
+        """Crops that cannot be read."""
+        return [f"{len(self.unreadable)} cannot be read: {some(self.unreadable)}"] if self.unreadable else []
 
 
 def review(options: ReviewOptions, console: Console) -> ReviewReport:
@@ -98,7 +97,7 @@ def review(options: ReviewOptions, console: Console) -> ReviewReport:
     write_bytes(picture, summary)
     write_bytes(page, build_page(options.person, items, advice, summary, options.workspace).encode())
     unreadable = [item.name for item in items if item.unlike is None]
-    return ReviewReport(page, picture, len(items), len({item.group for item in items}), advice, unreadable)
+    return ReviewReport(page, picture, len(items), len(different(items)), advice, unreadable)
 
 
 def measure(pictures: Sequence[Path], sources: Mapping[str, _Source], console: Console) -> list[Item]:

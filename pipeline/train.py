@@ -1,7 +1,7 @@
 """Stage 2: train one shared encoder and one decoder per person on folders of faces."""
 
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pipeline.prefetch import prefetched
 from pipeline.progress import Bar, Console, Silence
 from pipeline.report import in_words, some
 from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
-from pipeline.training.computing import Computing, choose_precision
+from pipeline.training.computing import Computing, check_compiler, choose_precision
 from pipeline.training.dataset import Faces, Feed, load_faces
 from pipeline.training.pace import Pace
 from pipeline.training.preview import preview_pairs, preview_sheet
@@ -76,7 +76,7 @@ class TrainReport:
         if not self.has_diverged:
             return []
         return [
-            f"training came off the rails {MOST_SETBACKS} times in a row; the model is as it was last saved: "
+            f"training came off the rails {MOST_SETBACKS} times in a row; what was saved before is as it was: "
             "go on with a lower --lr"
         ]
 
@@ -95,6 +95,8 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
     folder = workspace.model(options.model_name)
     busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
     with StopRequest() as stop, joined(options.no_cuda) as (processes, device):
+        if options.compile:
+            check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else Silence()
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill")
@@ -113,8 +115,8 @@ def open_model(folder: Path, options: TrainOptions) -> Model:
     Raises:
         UsageError: the model there has other sizes.
     """
+    torch.manual_seed(options.seed)  # for new networks, of a new person too
     if not checkpoint.exists(folder):
-        torch.manual_seed(options.seed)
         return Model(Encoder(options.init_dim, options.code_dim))
     model = checkpoint.load(folder, for_training=True)
     init_dim, code_dim = model.encoder.init_dim, model.encoder.code_dim
@@ -145,7 +147,7 @@ class _Run:
         self.processes = self.computing.processes
         self.report = TrainReport(self.folder, is_first=self.processes.is_first)
         self.began = self.saved = time.monotonic()
-        self.saved_steps, self.saving_s = -1, 0.0
+        self.saving_s = 0.0
         self.learning_rate, self.setbacks_in_a_row = self.options.lr, 0
         self._open()
 
@@ -154,11 +156,13 @@ class _Run:
         for person in self.faces.people:
             self.model.add_person(person)
         self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing)
+        self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
+        options = (self.learning_rate, self.options.fix_enc, self.computing.precision)
+        facts = (self.model.steps, self.model.position, self.schedule, options, self.trainer.weights_in_short())
+        self.processes.check_equal("models, faces or options", repr(facts))
 
     def until_the_end(self) -> TrainReport:
         """Step until a limit is reached or an end is asked for; save on the way and at the end."""
-        weights = float(next(self.model.encoder.parameters()).detach().sum())
-        self.processes.check_equal("models or faces", repr((weights, self.model.position, self.schedule)))
         counted = " and ".join(f"{count} faces of {person}" for person, count in self.schedule.face_counts.items())
         begun = f"going on with '{self.folder.name}' at step {self.model.steps}" if self.model.steps else "a new model"
         several = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
@@ -171,8 +175,8 @@ class _Run:
                 except DivergedError as error:
                     self._set_back(error)
                 except LostProcessError:
-                    with suppress(DivergedError):
-                        self._save()
+                    if not self.computing.on_gpu:  # where what it was to send is waited for, for ever
+                        self._write()
                     raise
         self.report.seconds = time.monotonic() - self.began
         self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
@@ -234,13 +238,23 @@ class _Run:
         waited = time.monotonic() - self.saved
         ends_epoch = batch.ends_epoch and batch.after.epoch % self.options.log_interval == 0
         is_due = waited > SAVE_EVERY_S or (ends_epoch and waited * SAVING_SHARE >= self.saving_s)
-        return bool(self.processes.largest(int(is_due)))
+        return bool(self.processes.largest(int(is_due and self.processes.is_first)))
 
     def _save(self) -> None:
+        """Save, unless the last steps have spoilt the weights, in whichever process's eyes."""
         self.trainer.read_losses(wait=True)
+        spoilt = None
+        try:
+            for person, crops in self.faces.people.items():
+                self.trainer.check(person, preview_pairs(crops, self.computing.device))
+        except DivergedError as error:
+            spoilt = error
+        if self.processes.largest(int(spoilt is not None)):
+            raise spoilt or DivergedError("another process sees the weights spoilt")
+        self._write()
+
+    def _write(self) -> None:
         began = time.monotonic()
-        for person, crops in self.faces.people.items():
-            self.trainer.check(person, preview_pairs(crops, self.computing.device))
         if self.processes.is_first:
             self.trainer.store_moments()
             checkpoint.save(self.folder, self.model, self.options.keep)
@@ -255,7 +269,6 @@ class _Run:
         self.setbacks_in_a_row += 1
         self.learning_rate /= 2
         self._open()
-        self.saved_steps = self.model.steps
         if self.setbacks_in_a_row == MOST_SETBACKS:
             self.report.has_diverged, self.report.ended_by = True, "setbacks"
             return

@@ -45,11 +45,11 @@ def facts_of(page: Path) -> dict[str, dict[str, object]]:
 
 
 def test_what_it_says_of_each_crop(odd_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert review(odd_set, "hopper") == 0
-    words = capsys.readouterr().out
-    assert f"{FRAMES + 4} crops" in words
-    assert "too few to train on" in words
-    assert "unreadable: broken.jpg" in words
+    assert review(odd_set, "hopper") == 1, "one crop cannot be read"
+    words = capsys.readouterr()
+    assert f"{FRAMES + 4} crops" in words.out
+    assert "too few to train on" in words.out
+    assert "error: 1 cannot be read: broken.jpg" in words.err
     items = facts_of(odd_set / "review" / "hopper.html")
     assert items["hopper_000000_0.jpg"]["doubts"] == ["blurred"]
     assert items[HOSTILE]["doubts"] == ["another person?"]
@@ -81,7 +81,7 @@ def shown(page: Page) -> list[str]:
 
 
 def test_the_page_in_a_browser(odd_set: Path, browser_page: Page, tmp_path: Path) -> None:
-    assert review(odd_set, "hopper") == 0
+    assert review(odd_set, "hopper") == 1, "one crop cannot be read"
     asked: list[str] = []
     browser_page.on("request", lambda request: asked.append(request.url))
     browser_page.goto((odd_set / "review" / "hopper.html").as_uri())
@@ -113,7 +113,7 @@ def test_the_page_in_a_browser(odd_set: Path, browser_page: Page, tmp_path: Path
     waiting.value.save_as(saved)
     assert saved.read_text(encoding="utf-8") == strange + "\n"
     command = browser_page.inner_text("#command")
-    assert command.startswith(f'python cli.py people discard "hopper" --workspace "{odd_set}" --list')
+    assert command.startswith(f"python cli.py people discard hopper --workspace {odd_set} --list ")
     assert saved.name in command
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked), "it needs no network"
 
@@ -139,6 +139,11 @@ def test_a_click_on_a_group_marks_all_of_it(extracted: Path, browser_page: Page)
     assert browser_page.inner_text("#count") == f"{FRAMES + 2} marked", "Shift marks all between"
     browser_page.click("#clear")
     assert browser_page.inner_text("#count") == "0 marked"
+    browser_page.uncheck("#grouped")
+    browser_page.locator(".tile").last.click()
+    browser_page.check("#grouped")
+    states = browser_page.eval_on_selector_all(".tile", "tiles => tiles.map(tile => tile.ariaPressed)")
+    assert states.count("mixed") == 1, "a group with one crop marked is neither marked nor not"
 
 
 def test_nobody_of_that_name(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,12 @@
 
 import base64
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
+from subprocess import list2cmdline
 from typing import Any
 
 from pipeline.reviewing.items import Item
@@ -32,14 +35,15 @@ def build_page(person: str, items: Sequence[Item], advice: Sequence[str], summar
         "summary": _data_url("png", summary),
         "items": [_facts(item) for item in items],
     }
-    text = json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c")  # no "</script>" inside
+    text = json.dumps(facts).replace("<", "\\u003c")  # no "</script>" inside
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(facts=text)
 
 
 def _command(person: str, workspace: Path) -> str:
-    """The command up to the list's name, which the page adds."""
-    where = "" if workspace == Path("workspace") else f' --workspace "{workspace}"'
-    return f'python cli.py people discard "{person}"{where} --list'
+    """The command up to the list's name, which the page adds, as a shell takes it."""
+    quote = list2cmdline if os.name == "nt" else shlex.join
+    where = [] if workspace == Path("workspace") else ["--workspace", str(workspace)]
+    return quote(["python", "cli.py", "people", "discard", person, *where, "--list"])
 
 
 def _facts(item: Item) -> dict[str, Any]:

@@ -56,6 +56,19 @@ class Computing:
         return network
 
 
+def check_compiler(device: torch.device) -> None:
+    """Make sure that networks can be compiled here.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UsageError(f"--compile does not work here ({reason}): leave it out, or install a compiler") from error
+
+
 def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     """Settle what ``auto`` means on a device.
 

@@ -1,5 +1,6 @@
 """All faces of all people, decoded once: into memory, or where they would fill it, into a file that is mapped."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
+from pipeline.training.processes import processes_here
 from pipeline.workspace import list_people, list_pictures
 
 DECODERS = 4  # threads; decoding lets go of Python's lock
@@ -108,7 +110,7 @@ def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:
     """Make room for so many faces of each person: in memory, or mapped from a file without a name."""
     shapes = [(count, 3, CROP_PX, CROP_PX) for count in counts]
     size = sum(counts) * FACE_BYTES
-    if size <= MOST_OF_MEMORY * psutil.virtual_memory().available:
+    if size <= MOST_OF_MEMORY * psutil.virtual_memory().available / processes_here():
         return [np.empty(shape, np.uint8) for shape in shapes]
     try:
         spill.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,8 @@ def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:
             raise OSError(f"{size / 1e9:.0f} GB are needed")
         with tempfile.TemporaryFile(dir=spill) as file:  # what is mapped from it outlives it
             file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # now, for a full disk would end the process later
+                os.posix_fallocate(file.fileno(), 0, size)
             mapped = np.memmap(file, np.uint8, "r+")
     except OSError as error:
         raise WorkspaceError(

@@ -110,7 +110,7 @@ def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
         UsageError: there are more processes on this machine than GPUs.
     """
     on_gpu = torch.cuda.is_available() and not no_cuda
-    count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    count, local = _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
     if on_gpu and local >= torch.cuda.device_count():
         raise UsageError(f"more processes than the {torch.cuda.device_count()} GPUs: use --nproc-per-node gpu")
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
@@ -119,12 +119,28 @@ def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
     if count == 1:
         yield Processes(), device
         return
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UsageError(f"cannot join {count - 1} other processes ({reason}): start all with torchrun") from error
     try:
         control = distributed.new_group(backend="gloo") if on_gpu else None
         yield Processes(distributed.get_rank(), count, control), device
     finally:
         distributed.destroy_process_group()
+
+
+def processes_here() -> int:
+    """How many processes of this run share this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"the environment says {name}={text}: start several processes with torchrun, or unset it")
+    return int(text)
 
 
 @contextmanager
@@ -134,5 +150,5 @@ def _gone_is_said() -> Iterator[None]:
     except RuntimeError as error:
         raise LostProcessError(
             f"another process of this training ended or cannot be reached ({str(error).splitlines()[0][:200]}); "
-            "the model is saved: type the same command to go on"
+            "what was saved last is kept; see what the other said, then type the same command to go on"
         ) from error

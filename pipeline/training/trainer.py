@@ -111,6 +111,11 @@ class Trainer:
             made = self._networks[person](pairs[0])
         _refuse_spoilt(person, *_judgement(made, pairs[1], nn.functional.l1_loss(made.float(), pairs[1])).tolist())
 
+    def weights_in_short(self) -> list[str]:
+        """Sums of all weights, as text that rounding does not change: to compare models by."""
+        networks = (self.model.encoder, *self.model.decoders.values())
+        return [f"{float(p.detach().double().abs().sum()):.5e}" for net in networks for p in net.parameters()]
+
     def store_moments(self) -> None:
         """Put the optimizers' state into the model, ready to be saved."""
         for person, optimizer in self._optimizers.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models import checkpoint
 from pipeline.media.pictures import write_picture
@@ -18,12 +19,13 @@ from pipeline.training.processes import Processes
 from tests.conftest import ROOT
 from tests.training.worker import losses
 
+PATIENCE_S = 180  # processes that wait for each other for ever must fail a test, not hang it
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
 
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
-    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def make_people(folder: Path, count: int = 3) -> None:
@@ -33,6 +35,23 @@ def make_people(folder: Path, count: int = 3) -> None:
         for i in range(count):
             picture = np.kron(chance.integers(0, 255, (5, 4, 3), dtype=np.uint8), np.ones((18, 21, 1), np.uint8))
             write_picture(folder / person / f"{i}.png", picture)
+
+
+def write_script(folder: Path, first: str) -> Path:
+    """A program for torchrun: train, after some lines of its own."""
+    script = folder / "each.py"
+    script.write_text(
+        f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from cli import main
+folder, data = {str(folder)!r}, {str(folder / "data")!r}
+{first}
+sys.exit(main(["train", "-d", data, *{SMALL!r}, "-b", "2", "--max-steps", "6", "--workspace", folder + "/w"]))
+""",
+        encoding="utf-8",
+    )
+    return script
 
 
 def test_two_processes_take_the_steps_of_one() -> None:
@@ -112,18 +131,32 @@ def test_one_process_agrees_with_itself() -> None:
 def test_processes_that_see_different_data_are_stopped(tmp_path: Path) -> None:
     make_people(tmp_path / "0", count=2)
     make_people(tmp_path / "1", count=3)
-    script = tmp_path / "each.py"
-    script.write_text(
-        f"""
-import os, sys
-sys.path.insert(0, {str(ROOT)!r})
-from cli import main
-data = {str(tmp_path)!r} + "/" + os.environ["RANK"]
-sys.exit(main(["train", "-d", data, *{SMALL!r}, "--workspace", {str(tmp_path / "w")!r}]))
-""",
-        encoding="utf-8",
-    )
+    script = write_script(tmp_path, "data = f\"{folder}/{os.environ['RANK']}\"")
     done = torchrun(str(script))
     assert done.returncode != 0
-    assert "the processes see different models or faces" in done.stderr
+    assert "the processes see different models, faces or options" in done.stderr
     assert not checkpoint.exists(tmp_path / "w" / "output" / "model")
+
+
+def test_processes_go_back_together_when_one_of_them_is_spoilt(tmp_path: Path) -> None:
+    make_people(tmp_path / "data")
+    script = write_script(
+        tmp_path,
+        """
+import torch
+from pipeline.training.trainer import Trainer
+real, taken = Trainer.step, []
+def step(trainer, *given):
+    real(trainer, *given)
+    taken.append(1)
+    if len(taken) == 5 and os.environ["RANK"] == "1":
+        with torch.no_grad():
+            trainer.model.encoder.linear1.weight.fill_(float("nan"))
+Trainer.step = step
+""",
+    )
+    done = torchrun(str(script))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("set back: the loss of") == 1, done.stdout
+    model = checkpoint.load(tmp_path / "w" / "output" / "model")
+    assert all(torch.isfinite(parameter).all() for parameter in model.encoder.parameters())
