@@ -30,7 +30,7 @@ from pipeline.training.schedule import generator
 FACES = 256  # of each of two people, so that a pass is whole batches
 STEPS = {64: 24, 16: 60}
 LOADED = 10_000  # crops
-SAMPLE_GFLOP = 7.7  # forward and backward at --init-dim 32
+SAMPLE_GFLOP = 7.7  # multiplications and additions of a sample, forward and backward, at --init-dim 32
 
 
 def speed(data: Path, plain: Path, rounds: int) -> list[Row]:
@@ -75,10 +75,7 @@ def _loading(rounds: int) -> Row:
 
 
 def step(batch: int, steps: int) -> Row:
-    """Train for some steps, saving and previews included, as a whole run would spread them.
-
-    The rate is that of the run without its start and its last save, which a run of hours does not notice.
-    """
+    """Train for some steps: all that a run does but its start and its saves, which take 2 % of a long one at most."""
     with tempfile.TemporaryDirectory() as folder:
         _write_faces(Path(folder), FACES)
         clock = _Clock()
@@ -121,7 +118,7 @@ def warp(batch: int) -> Row:
 
 
 def load(count: int) -> Row:
-    """Read crops as a start does, from a cold and a warm disk cache as far as the system lets that be told."""
+    """Read crops twice, as two starts do, just after they were written: the system may still hold the files."""
     with tempfile.TemporaryDirectory() as folder:
         _write_faces(Path(folder), count // 2)
         seconds = []

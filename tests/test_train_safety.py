@@ -97,8 +97,10 @@ def test_thirty_kills_at_random_moments_leave_a_model_that_loads_and_goes_on(ext
     for _ in range(30):
         process = start(extracted)
         assert process.stderr is not None
-        while "training" not in process.stderr.readline():  # from here on some steps, a save, and steps again
-            assert process.poll() is None, "it ended by itself"
+        said = ""
+        while "training" not in (line := process.stderr.readline()):  # from here on some steps, a save, and steps again
+            said += line
+            assert line, f"it ended by itself: {said}"
         time.sleep(chance.uniform(0.2, 6))
         process.kill()
         process.communicate()

@@ -84,6 +84,8 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
         NothingToDoError: there are fewer than two people with a readable picture.
         WorkspaceError: the faces fit neither into memory nor on the disk.
     """
+    if not data_dir.is_dir():
+        raise NothingToDoError(f"there is no folder {data_dir}; run: python cli.py extract VIDEO --person NAME")
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces()
