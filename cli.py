@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
 from pipeline.errors import RecastError
 from pipeline.options import (

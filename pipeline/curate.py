@@ -108,8 +108,11 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport
         raise WorkspaceError(
             f"cannot read {list_file} as a list of crops: {error}; name the file that the page of review saved"
         ) from error
-    wanted = [name for name in dict.fromkeys(listed) if name]
-    there = {picture.name: picture for picture in list_pictures(workspace.person(person))}
+    folder = workspace.person(person)
+    wanted = [_name_in(folder, line) for line in dict.fromkeys(listed) if line]
+    if not wanted:
+        raise NothingToDoError(f"{list_file} names no crop: write file names, one a line")
+    there = {picture.name: picture for picture in list_pictures(folder)}
     moved = [there[name] for name in wanted if name in there]
     aside = workspace.removed(person)
     before = {picture.name for picture in list_pictures(aside)}
@@ -120,10 +123,17 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport
         picture.rename(aside / picture.name)
     again = sum(name in before and name not in there for name in wanted)
     already = f" ({again} were before)" if again else ""
+    undo = f"; they are in {aside}: move them back to undo it" if moved else ""
     return CurateReport(
-        [f"{len(moved)} crops of {person} set aside{already}; they are in {aside}: move them back to undo it"],
+        [f"{len(moved)} crops of {person} set aside{already}{undo}"],
         [name for name in wanted if name not in there and name not in before],
     )
+
+
+def _name_in(folder: Path, line: str) -> str:
+    """Take a file's name, or its path if that leads into the folder, for its name there."""
+    path = Path(line)
+    return path.name if path.parent != Path() and path.parent.resolve() == folder.resolve() else line
 
 
 def _free(path: Path) -> Path:

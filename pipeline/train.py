@@ -49,6 +49,7 @@ class TrainReport:
     people: dict[str, Training] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     setbacks: list[str] = field(default_factory=list)
+    undone: int = 0
     is_first: bool = True
     has_diverged: bool = False
 
@@ -61,12 +62,14 @@ class TrainReport:
             f"trained {self.steps} steps, {self.samples} samples in {in_words(self.seconds)} "
             f"({rate:.1f} samples/s); ended by {self.ended_by}"
         ]
+        if self.undone:
+            lines.append(f"{self.undone} of these steps were undone:")
+        lines += [f"  set back: {setback}" for setback in self.setbacks]
         for person, training in sorted(self.people.items()):
-            state = (
-                f"L1 {training.loss:.4f} after {training.samples} samples" if training.samples else "not trained yet"
-            )
+            state = "not trained yet"
+            if training.samples:
+                state = f"smoothed L1 {training.loss:.4f} after {training.samples} samples"
             lines.append(f"  {person}: {state}")
-        lines += [f"set back: {setback}" for setback in self.setbacks]
         if self.unreadable:
             lines.append(f"left out {len(self.unreadable)} unreadable pictures: {some(self.unreadable)}")
         return [*lines, f"model and previews: {self.folder}"]
@@ -76,8 +79,8 @@ class TrainReport:
         if not self.has_diverged:
             return []
         return [
-            f"training came off the rails {MOST_SETBACKS} times in a row; what was saved before is as it was: "
-            "go on with a lower --lr"
+            f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is as it was: "
+            "go on with a lower --lr (3e-4 and 5e-5 are usual)"
         ]
 
 
@@ -268,9 +271,11 @@ class _Run:
         """Go back to what was saved last, with half the learning rate; not for ever."""
         self.setbacks_in_a_row += 1
         self.learning_rate /= 2
+        reached = self.model.steps
         self._open()
+        self.report.undone += reached - self.model.steps
+        on = f", on with --lr {self.learning_rate:g}"
         if self.setbacks_in_a_row == MOST_SETBACKS:
-            self.report.has_diverged, self.report.ended_by = True, "setbacks"
-            return
-        self.report.setbacks.append(f"{error}: back to step {self.model.steps}, on with --lr {self.learning_rate:g}")
+            self.report.has_diverged, self.report.ended_by, on = True, "its setbacks", ""
+        self.report.setbacks.append(f"{error}: back to step {self.model.steps}{on}")
         self.console.note(self.report.setbacks[-1])

@@ -145,6 +145,15 @@ class TestDiscard:
         assert words in capsys.readouterr().err
         assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES}
 
+    def test_full_paths_are_taken_and_an_empty_list_is_not(
+        self, extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        crop = min((extracted / "data" / "hopper").iterdir())
+        assert people(extracted, "discard", "hopper", "--list", str(self.write_list(tmp_path, str(crop)))) == 0
+        assert (extracted / "removed" / "hopper" / crop.name).is_file()
+        assert people(extracted, "discard", "hopper", "--list", str(self.write_list(tmp_path))) == 1
+        assert "names no crop" in capsys.readouterr().err
+
     def test_a_list_that_is_no_text(self, extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
         picture = min((extracted / "data" / "hopper").iterdir())
         assert people(extracted, "discard", "hopper", "--list", str(picture)) == 1

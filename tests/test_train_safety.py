@@ -162,7 +162,7 @@ def test_a_rate_that_is_far_too_high_ends_with_the_good_model(
     said = capsys.readouterr()
     assert "back to step 3, on with --lr 0.45" in said.out
     assert "back to step 3, on with --lr 0.225" in said.out
-    assert "error: training came off the rails 3 times in a row" in said.err
+    assert "error: training was set back 3 times in a row" in said.err
     after = checkpoint.load(trained / "output" / "model")
     assert after.steps == 3
     assert equal(before, after)

@@ -85,7 +85,10 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
         WorkspaceError: the faces fit neither into memory nor on the disk.
     """
     if not data_dir.is_dir():
-        raise NothingToDoError(f"there is no folder {data_dir}; run: python cli.py extract VIDEO --person NAME")
+        raise NothingToDoError(
+            f"there is no folder {data_dir}; name another with -d, or for the workspace's own data run: "
+            "python cli.py extract VIDEO --person NAME"
+        )
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces()
@@ -145,5 +148,6 @@ def _too_few(data_dir: Path, people: list[str], unreadable: list[str]) -> str:
     spoilt = f", and {len(unreadable)} pictures cannot be read (the first: {unreadable[0]})" if unreadable else ""
     return (
         f"training needs faces of two people, and {data_dir} has faces {there}{spoilt}; "
-        "run: python cli.py extract VIDEO --person NAME"
+        f"put the pictures of each into a folder there, or for the workspace's own data run: "
+        "python cli.py extract VIDEO --person NAME"
     )

@@ -123,7 +123,8 @@ def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
         distributed.init_process_group("nccl" if on_gpu else "gloo")
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise UsageError(f"cannot join {count - 1} other processes ({reason}): start all with torchrun") from error
+        remedy = "start all with torchrun, or unset WORLD_SIZE"
+        raise UsageError(f"cannot join {count - 1} other processes ({reason}): {remedy}") from error
     try:
         control = distributed.new_group(backend="gloo") if on_gpu else None
         yield Processes(distributed.get_rank(), count, control), device
