@@ -161,8 +161,9 @@ class _Run:
         self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing)
         self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
         options = (self.learning_rate, self.options.fix_enc, self.computing.precision)
-        facts = (self.model.steps, self.model.position, self.schedule, options, self.trainer.weights_in_short())
-        self.processes.check_equal("models, faces or options", repr(facts))
+        if self.processes.count > 1:
+            facts = (self.model.steps, self.model.position, self.schedule, options, self.trainer.weights_in_short())
+            self.processes.check_equal("models, faces or options", repr(facts))
 
     def until_the_end(self) -> TrainReport:
         """Step until a limit is reached or an end is asked for; save on the way and at the end."""

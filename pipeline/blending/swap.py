@@ -9,10 +9,7 @@ import torch
 from models.autoencoder import PICTURE_PX
 from models.checkpoint import Model
 from pipeline.arrays import Image
-from pipeline.faces.alignment import CROP_PX, SEEN_PX
-
-MARGIN_PX = (CROP_PX - SEEN_PX) // 2
-SEEN = slice(MARGIN_PX, MARGIN_PX + SEEN_PX)  # the part of a crop that the model sees
+from pipeline.faces.alignment import SEEN, SEEN_PX
 
 
 class Swapper:

@@ -16,6 +16,7 @@ Picture = TypeVar("Picture", bound=npt.NDArray[Any])
 
 CROP_PX = 256  # the size all numbers of this module are given in; other sizes scale them
 SEEN_PX = 180  # side of the central square of a crop that the model sees
+SEEN = slice((CROP_PX - SEEN_PX) // 2, (CROP_PX + SEEN_PX) // 2)  # its rows, and its columns
 TINY = 1e-24  # of the points' squared distance from 0: what rounding leaves of points in one place
 
 TEMPLATE = np.array([[101, 109], [155, 109], [128, 139], [106, 170], [150, 170]], dtype=np.float64)

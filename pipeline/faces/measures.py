@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.autoencoder import PICTURE_PX
 from pipeline.arrays import Image, Points
-from pipeline.faces.alignment import CROP_PX, SEEN_PX
+from pipeline.faces.alignment import SEEN, SEEN_PX
 
-MODEL_PX = 64  # side of the picture that the model makes of the central square: finer detail is not learned
 FACE = (slice(54, 214), slice(68, 188))  # rows and columns of a crop that are mostly face
 LEAST_CONTRAST = 4.0  # grey levels; below it noise would count as detail
 BLURRED = 0.35  # sharpness that a Gaussian blur of one px of the model's picture leaves of a sharp face (docs/log.md)
@@ -28,7 +28,7 @@ def sharpness(crop: Image) -> float:
         About 0.2 where it is blurred, 0.6 and more where it is sharp; the same in dim light.
     """
     face = cv2.cvtColor(crop[FACE], cv2.COLOR_BGR2GRAY)
-    scale = MODEL_PX / SEEN_PX
+    scale = PICTURE_PX / SEEN_PX  # finer detail is not learned
     small = cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float64)
     return float(cv2.Laplacian(small, cv2.CV_64F).std() / max(LEAST_CONTRAST, small.std()))
 
@@ -55,8 +55,7 @@ def yaw_deg(landmarks: Points) -> float:
 
 def thumbnail(crop: Image) -> Floats:
     """Make (256,) grey levels of what the model sees, to compare crops by."""
-    edge = (CROP_PX - SEEN_PX) // 2
-    grey = cv2.cvtColor(crop[edge : edge + SEEN_PX, edge : edge + SEEN_PX], cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(crop[SEEN, SEEN], cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32).ravel()
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.autoencoder import PICTURE_PX
 from pipeline.arrays import Embedding
 from pipeline.faces.identity import SAME_PERSON, distance
-from pipeline.faces.measures import BLURRED, MODEL_PX
+from pipeline.faces.measures import BLURRED
 
 PROFILE_DEG = 40.0  # turned further, one eye is hidden, and the aligned crop is a guess
 WITHOUT_STRANGERS = 2  # rounds of leaving out who is unlike the mean of the others
@@ -48,7 +49,7 @@ class Item:
             "no face?": self.yaw_deg is None,
             "blurred": self.sharpness < BLURRED,
             "profile": self.yaw_deg is not None and abs(self.yaw_deg) > PROFILE_DEG,
-            "small": self.seen_px < MODEL_PX,
+            "small": self.seen_px < PICTURE_PX,
         }
         return [doubt for doubt, is_so in claims.items() if is_so]
 

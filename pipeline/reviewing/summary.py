@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from pipeline.faces.measures import BLURRED, MODEL_PX
+from models.autoencoder import PICTURE_PX
+from pipeline.faces.measures import BLURRED
 from pipeline.reviewing.items import Item
 
 YAW_EDGES_DEG = (-40.0, -25.0, -10.0, 10.0, 25.0, 40.0)
@@ -61,7 +62,7 @@ def advise(items: Sequence[Item]) -> list[str]:
         lines.append(f"look at the {strangers} that may be another person")
     for doubt, remedy in (
         ("blurred", "add sharper footage"),
-        ("small", f"fewer than {MODEL_PX} px of the footage are drawn on; add close-ups"),
+        ("small", f"fewer than {PICTURE_PX} px of the footage are drawn on; add close-ups"),
         ("no face?", "look at them"),
     ):
         count = sum(doubt in some for some in doubts)
@@ -99,9 +100,9 @@ def draw_summary(items: Sequence[Item], advice: Sequence[str]) -> bytes:
     sharp = _bars([item.sharpness for item in kept], SHARPNESS_EDGES, BLURRED)
     _write(draw, (MARGIN, below), "sharpness (red: blurred)", GREY, 15)
     _draw_bars(draw, (MARGIN, below + 30, half), sharp)
-    seen = _bars([item.seen_px for item in kept], SIZE_EDGES_PX, MODEL_PX)
+    seen = _bars([item.seen_px for item in kept], SIZE_EDGES_PX, PICTURE_PX)
     right = 2 * MARGIN + half
-    _write(draw, (right, below), f"size in the footage, px (red: less than the {MODEL_PX} px of the model)", GREY, 15)
+    _write(draw, (right, below), f"size in the footage, px (red: less than the {PICTURE_PX} px of the model)", GREY, 15)
     _draw_bars(draw, (right, below + 30, half), seen)
     file = BytesIO()
     paper.save(file, "PNG")

@@ -6,8 +6,8 @@ import torch
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
 from pipeline.arrays import Image
-from pipeline.blending.swap import SEEN, Swapper
-from pipeline.faces.alignment import CROP_PX
+from pipeline.blending.swap import Swapper
+from pipeline.faces.alignment import CROP_PX, SEEN
 from tests.clips import scene
 
 CPU = torch.device("cpu")

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from models import checkpoint
-from pipeline.media.pictures import write_picture
 from pipeline.training.processes import Processes
 from tests.conftest import ROOT
+from tests.test_train import make_people
 from tests.training.worker import losses
 
 PATIENCE_S = 180  # processes that wait for each other for ever must fail a test, not hang it
@@ -26,15 +26,6 @@ SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
     return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-
-
-def make_people(folder: Path, count: int = 3) -> None:
-    chance = np.random.default_rng(3)
-    for person in ("cage", "trump"):
-        (folder / person).mkdir(parents=True)
-        for i in range(count):
-            picture = np.kron(chance.integers(0, 255, (5, 4, 3), dtype=np.uint8), np.ones((18, 21, 1), np.uint8))
-            write_picture(folder / person / f"{i}.png", picture)
 
 
 def write_script(folder: Path, first: str) -> Path:
@@ -66,7 +57,7 @@ def test_two_processes_take_the_steps_of_one() -> None:
 
 
 def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
-    make_people(tmp_path / "data")
+    make_people(tmp_path / "data", "cage", "trump")
     command = ["cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2", "--max-steps", "5"]
     done = torchrun(*command, "--workspace", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
@@ -82,7 +73,7 @@ def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(tmp_path: Path) -> None:
-    make_people(tmp_path / "data")
+    make_people(tmp_path / "data", "cage", "trump")
     command = [sys.executable, "cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2"]
     command += ["--workspace", str(tmp_path / "w")]
     with socket.socket() as free:
@@ -129,8 +120,8 @@ def test_one_process_agrees_with_itself() -> None:
 
 
 def test_processes_that_see_different_data_are_stopped(tmp_path: Path) -> None:
-    make_people(tmp_path / "0", count=2)
-    make_people(tmp_path / "1", count=3)
+    make_people(tmp_path / "0", "cage", "trump", count=2)
+    make_people(tmp_path / "1", "cage", "trump", count=3)
     script = write_script(tmp_path, "data = f\"{folder}/{os.environ['RANK']}\"")
     done = torchrun(str(script))
     assert done.returncode != 0
@@ -139,7 +130,7 @@ def test_processes_that_see_different_data_are_stopped(tmp_path: Path) -> None:
 
 
 def test_processes_go_back_together_when_one_of_them_is_spoilt(tmp_path: Path) -> None:
-    make_people(tmp_path / "data")
+    make_people(tmp_path / "data", "cage", "trump")
     script = write_script(
         tmp_path,
         """
