@@ -37,14 +37,15 @@ def _started(layer: Layer, slope: float) -> Layer:
     """Draw starting weights that hand a signal on at its strength (He et al. 2015, arXiv:1502.01852, eq. 15).
 
     PyTorch's own start shrinks what tells one face from another at each of eleven layers; here that cost three times
-    the steps (docs/log.md).
+    the steps (docs/log.md). A layer on the meta device gets none: it is made to be loaded into.
 
     Args:
         layer: a convolution or a linear one.
         slope: below zero, of the leaky ReLU behind it; 1 where there is none.
     """
-    nn.init.kaiming_normal_(layer.weight, slope)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    if not layer.weight.is_meta:  # drawing there would take a second and draw nothing
+        nn.init.kaiming_normal_(layer.weight, slope)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 

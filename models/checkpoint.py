@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.autoencoder import Decoder, Encoder
 from pipeline.errors import WorkspaceError
@@ -210,17 +211,25 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
-    encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
-    encoder.load_state_dict(load_file(state / "encoder.safetensors"))
-    model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+    with torch.device("meta"):  # no memory, no starting weights: both come from the files
+        encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
+        model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+        for person in facts["people"]:
+            model.add_person(person)
+    _fill(encoder, state / "encoder.safetensors", for_training)
     for person, training in facts["people"].items():
-        model.add_person(person)
-        model.decoders[person].load_state_dict(load_file(state / f"decoder_{person}.safetensors"))
+        _fill(model.decoders[person], state / f"decoder_{person}.safetensors", for_training)
         model.trained[person] = Training(**training)
         moments = state / f"adam_{person}.safetensors"
         if for_training and moments.is_file():
             model.moments[person] = load_file(moments)
     return model
+
+
+def _fill(network: nn.Module, path: Path, for_training: bool) -> None:
+    """Give a network the weights of a file; they stay in the file, read when used, unless they are to be changed."""
+    weights = {name: tensor.to(torch.float32, copy=for_training) for name, tensor in load_file(path).items()}
+    network.load_state_dict(weights, assign=True)
 
 
 def _states(folder: Path) -> list[Path]:

@@ -46,3 +46,23 @@ class Patch:
     top: int
     image: Image
     changed: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture.
+
+    Attributes:
+        box: (4,) float64: left, top, right, bottom in px, the last ones included.
+        score: the detector's confidence, 0 to 1.
+        landmarks: (5, 2) float64, (x, y) in px: left eye, right eye, nose, left and right mouth corner as seen.
+    """
+
+    box: Boxes
+    score: float
+    landmarks: Points
+
+    @property
+    def height_px(self) -> float:
+        """Height of the box."""
+        return float(self.box[3] - self.box[1])

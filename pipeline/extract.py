@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import torch
 
-from pipeline.arrays import Embedding, Image
+from pipeline.arrays import Embedding, Face, Image
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop, scale_crop
-from pipeline.faces.detection import Detector, Face
+from pipeline.faces.detection import Detector
 from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels

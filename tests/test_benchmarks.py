@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.extract import compare
 from benchmarks.table import Row, as_markdown
-from pipeline.faces.detection import Face
+from pipeline.arrays import Face
 from pipeline.faces.store import StoredFace
 
 LANDMARKS = np.array([[40.0, 50], [80, 50], [62, 70], [45, 90], [77, 90]])

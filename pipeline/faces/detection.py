@@ -8,7 +8,7 @@ that look like faces do so one way round only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torchvision.ops import batched_nms
 
-from pipeline.arrays import Boxes, Image, Points
+from pipeline.arrays import Boxes, Face, Image
 from pipeline.faces.levels import Levels, Square
 
 P_PX, R_PX, O_PX = 12, 24, 48  # sides of what the networks look at
@@ -34,26 +34,6 @@ CPU_PIXELS = 2_000_000  # of pictures at once; more does not fit a CPU's caches
 DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face in one picture.
-
-    Attributes:
-        box: (4,) float64: left, top, right, bottom in px, the last ones included.
-        score: the detector's confidence, 0 to 1.
-        landmarks: (5, 2) float64, (x, y) in px: left eye, right eye, nose, left and right mouth corner as seen.
-    """
-
-    box: Boxes
-    score: float
-    landmarks: Points
-
-    @property
-    def height_px(self) -> float:
-        """Height of the box."""
-        return float(self.box[3] - self.box[1])
 
 
 Place = tuple[Levels, Boxes]

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Boxes, Image
-from pipeline.faces.detection import Detector, Face
+from pipeline.arrays import Boxes, Face, Image
+from pipeline.faces.detection import Detector
 from pipeline.faces.levels import Levels
 from pipeline.faces.tracking import link, overlaps
 

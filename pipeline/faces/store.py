@@ -20,9 +20,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.arrays import Affine, Embedding
+from pipeline.arrays import Affine, Embedding, Face
 from pipeline.errors import WorkspaceError
-from pipeline.faces.detection import Face
 
 VERSION = 2
 

@@ -11,8 +11,8 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet
 
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.arrays import Boxes, Image, Points
-from pipeline.faces.detection import Detector, Face, without_doubles
+from pipeline.arrays import Boxes, Face, Image, Points
+from pipeline.faces.detection import Detector, without_doubles
 from pipeline.faces.levels import Levels
 from pipeline.media.pictures import read_picture
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from demo.clips import COLLINS, HOPPER, Portrait, move, read_portrait
-from pipeline.arrays import Embedding, Image
+from pipeline.arrays import Embedding, Face, Image
 from pipeline.faces.alignment import align, cut_crop
-from pipeline.faces.detection import Detector, Face
+from pipeline.faces.detection import Detector
 from pipeline.faces.identity import (
     SAME_PERSON,
     Track,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.faces.detection import Face
+from pipeline.arrays import Face
 from pipeline.faces.people import crop_name, crops_in, faces_of_person
 from pipeline.faces.store import StoredFace
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from demo.clips import COLLINS, FPS, HOPPER, Portrait, move, read_portrait
-from pipeline.arrays import Image
-from pipeline.faces.detection import Detector, Face
+from pipeline.arrays import Face, Image
+from pipeline.faces.detection import Detector
 from pipeline.faces.levels import Levels
 from pipeline.faces.scanning import Follower, Seen, drop_doubles, is_cut, key_frames, look, straight_ways, thumbnail
 

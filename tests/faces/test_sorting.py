@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.arrays import Face
 from pipeline.errors import NothingToDoError
 from pipeline.faces.alignment import align
-from pipeline.faces.detection import Face
 from pipeline.faces.identity import Track
 from pipeline.faces.people import Wish, is_unsure, known_people, name_groups, unsure_name
 from pipeline.faces.sorting import hand_over

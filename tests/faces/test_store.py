@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.arrays import Face
 from pipeline.errors import WorkspaceError
-from pipeline.faces.detection import Face
 from pipeline.faces.store import VERSION, FaceStore, StoredFace, StoredFrame
 
 

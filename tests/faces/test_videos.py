@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.faces.detection import Face
+from pipeline.arrays import Face
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.faces.videos import FINGERPRINT_BYTES, fingerprint, forget_video, is_extracted, name_video
 from pipeline.workspace import Workspace, is_name
