@@ -98,8 +98,7 @@ def run(options: Options, console: "Terminal") -> "Report":
             if planned.unknown:
                 from pipeline.extract import extract
 
-                name = None if planned.from_person_is_known else options.from_person
-                first = ExtractOptions(videos=planned.unknown, person=name, workspace=options.workspace)
+                first = ExtractOptions(videos=planned.unknown, person=planned.name, workspace=options.workspace)
                 extracted = extract(first, console)
                 videos += [one.path for one in extracted.done]
                 failed = extracted.failed

@@ -24,8 +24,8 @@ from demo.clips import COLLINS, HOPPER, make_clip
 from pipeline.arrays import Image
 from pipeline.errors import RecastError
 from pipeline.media.pictures import write_picture
+from pipeline.media.pipe import find_ffmpeg
 from pipeline.media.reader import VideoReader
-from pipeline.media.writer import find_ffmpeg
 from pipeline.workspace import atomic_path
 
 FRAMES = 200  # of each clip: 8 seconds

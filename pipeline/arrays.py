@@ -5,7 +5,7 @@ Pictures are BGR, rows first; points are (x, y) in px with pixel centres at inte
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,15 @@ Samples = npt.NDArray[Any]
 """(H, W) samples of one plane of a frame, 8 or 16 bits."""
 
 
+class Rect(NamedTuple):
+    """A part of a frame, in px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class Patch:
     """A part of a frame that was drawn anew.
@@ -46,6 +55,10 @@ class Patch:
     top: int
     image: Image
     changed: npt.NDArray[np.bool_]
+
+    def moved(self, right: int, down: int) -> "Patch":
+        """The same elsewhere; by an even number of px each way."""
+        return Patch(self.left + right, self.top + down, self.image, self.changed)
 
 
 @dataclass(frozen=True)

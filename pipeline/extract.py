@@ -200,7 +200,7 @@ class _Writer:
 def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None:
     """Do the frames not yet recorded: decoding, finding, following and writing overlap, a thread each."""
     first, shot, found = store.next_frame(), store.last_shot(), store.face_count()
-    last_seen = {stored.track: stored.face for stored in store.faces(first_frame=first - 1)}
+    last_seen = {stored.track: stored.face for stored in store.faces(first=first - 1)}
     follower = Follower(run.detector, last_seen, store.next_track())
     frames = footage.frames(first)
     beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted

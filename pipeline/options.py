@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pipeline.errors import UsageError
+from pipeline.moments import parse_moment
 from pipeline.workspace import checked_name
 
 Short = tyro.conf.arg
@@ -120,29 +121,56 @@ class ConvertOptions(WorkspaceOptions):
 
     videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional] = ()
     """Videos to convert (default: every video of the workspace in which the --from person was found)."""
-    from_person: Annotated[str, tyro.conf.arg(name="from")]
+    from_person: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Who stands in the footage."""
-    to_person: Annotated[str, tyro.conf.arg(name="to")]
+    to_person: Annotated[str | None, tyro.conf.arg(name="to")] = None
     """Whose face is drawn in."""
+    swap: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FROM:TO"), tyro.conf.UseAppendAction] = ()
+    """Instead of --from and --to, as often as needed: several people in one pass."""
+    start: str | None = None
+    """Convert from here on: a time (12.5 or 1:30) or a frame (250f)."""
+    end: str | None = None
+    """Convert up to here, and without it: a time or a frame."""
     model_name: Annotated[str, Short(aliases=["-n"])] = "model"
     """Name of the model under WORKSPACE/output."""
     output: Annotated[Path | None, Short(aliases=["-o"])] = None
     """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
     crf: int = 18
-    """Quality of the encoded video: smaller is better and larger, 0 to 51."""
-    preset: str = "medium"
-    """Speed of the encoder: ultrafast … medium … veryslow."""
+    """Quality of the encoded video: smaller is better and larger, 0 to 51 (AV1 and VP9: to 63)."""
+    preset: str | None = None
+    """Speed of the encoder, in its own words: ultrafast … medium … veryslow (default: the encoder's own)."""
     codec: str = "libx264"
-    """ffmpeg's name of the video encoder."""
+    """ffmpeg's name of the video encoder: libx265, libsvtav1, h264_nvenc, hevc_videotoolbox …"""
     no_cuda: bool = False
     """Run the model on the CPU even where there is a CUDA device."""
 
     def __post_init__(self) -> None:
         checked_name(self.model_name, "model")
-        for person in (self.from_person, self.to_person):
-            checked_name(person, "person")
+        given = self.from_person is not None and self.to_person is not None
+        none = self.from_person is None and self.to_person is None
+        _require(given != bool(self.swap) and (given or none), "name who becomes whom: --from A --to B, or --swap A:B")
+        for swap in self.swap:
+            _require(swap.count(":") == 1, f"--swap {swap}: type two names with a colon between, as in trump:cage")
+        from_people = [from_person for from_person, _ in self._pairs()]
+        twice = next((person for person in from_people if from_people.count(person) > 1), None)
+        _require(twice is None, f"--swap: {twice!r} cannot become two people")
+        for from_person, to_person in self._pairs():
+            for person in (from_person, to_person):
+                checked_name(person, "person")
+            _require(from_person != to_person, f"{from_person!r} would become {to_person!r}: nothing to swap")
+        for option, text in (("--start", self.start), ("--end", self.end)):
+            if text is not None:
+                parse_moment(text, option)
         _require(0 <= self.crf <= 63, f"--crf {self.crf}: must be 0 to 63")
-        _require(self.from_person != self.to_person, f"--from and --to are both {self.from_person!r}: nothing to swap")
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        if self.from_person is not None and self.to_person is not None:
+            return [(self.from_person, self.to_person)]
+        return [(swap.split(":")[0], swap.split(":")[1]) for swap in self.swap]
+
+    def people(self) -> dict[str, str]:
+        """Who becomes whom."""
+        return dict(self._pairs())
 
 
 @dataclass(frozen=True, kw_only=True)

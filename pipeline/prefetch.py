@@ -1,13 +1,16 @@
 """Work done ahead in a thread of its own, so that stages of a pipeline overlap."""
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 PATIENCE_S = 0.1  # how soon a thread that waits notices that it is to stop
 
@@ -74,3 +77,45 @@ def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
                 raise item.error
             return
         yield item
+
+
+@contextmanager
+def mapped(
+    work: Callable[[T], R], items: Iterator[T], workers: int, begin: Callable[[], None]
+) -> Iterator[Iterator[R]]:
+    """Do work on items in several threads, as many items at once as there are threads, and one ahead.
+
+    What is raised in a thread is raised again where the results are used, after those before it. Leaving the block ends
+    the threads: each finishes the item it is at.
+
+    Args:
+        work: done to each.
+        items: drawn from where the results are used.
+        workers: number of threads.
+        begin: called first in each of them.
+
+    Yields:
+        The results, in the order of the items.
+    """
+    pool = ThreadPoolExecutor(workers, initializer=begin)
+    try:
+        yield _results(pool, work, items, workers + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T], most: int) -> Iterator[R]:
+    running: deque[Future[R]] = deque()
+    for item in items:
+        running.append(pool.submit(work, item))
+        if len(running) == most:
+            yield _result(running.popleft())
+    while running:
+        yield _result(running.popleft())
+
+
+def _result(future: "Future[R]") -> R:
+    while not future.done():
+        with suppress(TimeoutError):
+            future.result(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
+    return future.result()

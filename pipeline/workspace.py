@@ -48,8 +48,8 @@ def numbered_name(name: str, number: int) -> str:
 
 
 def lengthened_name(name: str, ending: str) -> str:
-    """Put an ending behind a name, which is cut where it would become too long."""
-    while not is_name(f"{name}{ending}"):
+    """Put an ending behind a name, which is cut where it would become too long; the ending never is."""
+    while name and not is_name(f"{name}{ending}"):
         name = name[:-1]
     return f"{name}{ending}"
 

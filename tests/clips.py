@@ -18,8 +18,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.arrays import Image, Samples
+from pipeline.media.pipe import find_ffmpeg
 from pipeline.media.probe import Colour
-from pipeline.media.writer import find_ffmpeg
 
 SOUND_HZ = 48000
 IRREGULAR = (0, 1, 5, 6, 14, 15, 31, 33)  # timestamps of eight frames

@@ -1,10 +1,14 @@
 """A face put into a frame, and nothing else of the frame touched."""
 
+from typing import cast
+
 import cv2
 import numpy as np
 
-from pipeline.arrays import Affine, Image, Mask, Patch
+from pipeline.arrays import Affine, Image, Mask, Patch, Rect
 from pipeline.faces.alignment import transform, warp
+
+Box = tuple[float, float, float, float]
 
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 
@@ -28,36 +32,41 @@ def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine) -
     """
     if crop.shape[:2] != mask.shape:
         raise ValueError(f"crop {crop.shape[:2]} and mask {mask.shape} differ in size")
-    region = _region(mask, frame_from_crop, frame.shape[:2])
-    if region is None:
+    box = _box_of(mask)
+    rect = rect_in_frame(box, frame_from_crop, frame.shape[:2]) if box else None
+    if rect is None:
         return None
-    left, top, width, height = region
+    left, top, width, height = rect
     there = frame_from_crop - np.array([[0, 0, left], [0, 0, top]])
-    face = warp(crop, there, (width, height), border=cv2.BORDER_REPLICATE).astype(np.float32)
+    face = warp(crop, there, (width, height), border=cv2.BORDER_REPLICATE)
     share = warp(mask, there, (width, height), border=cv2.BORDER_CONSTANT)
     changed = share > INVISIBLE
+    share[~changed] = 0
     under = frame[top : top + height, left : left + width]
-    blended = under + (face - under) * np.where(changed, share, 0)[..., None]
-    return Patch(left, top, np.clip(blended.round(), 0, 255).astype(np.uint8), changed)
+    return Patch(left, top, cast(Image, cv2.blendLinear(face, under, share, 1 - share)), changed)
 
 
-def apply_patch(frame: Image, patch: Patch) -> Image:
-    """Return a copy of a frame with a patch in it."""
-    height, width = patch.changed.shape
-    made = frame.copy()
-    made[patch.top : patch.top + height, patch.left : patch.left + width] = patch.image
-    return made
+def rect_in_frame(box: Box, frame_from_crop: Affine, size_hw: tuple[int, ...]) -> Rect | None:
+    """Find the part of a frame that a box in a crop covers, and a little more.
 
+    Args:
+        box: left, top, right, bottom in crop px, the last ones included.
+        frame_from_crop: (2, 3), maps crop px to frame px.
+        size_hw: height and width of the frame.
 
-def _region(mask: Mask, frame_from_crop: Affine, size_hw: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """Left, top, width and height of the frame's part that the mask covers; left and top are even."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    xs, ys = (columns[0] - 1, columns[-1] + 1), (rows[0] - 1, rows[-1] + 1)
-    corners = transform(np.array([(x, y) for x in xs for y in ys], dtype=np.float64), frame_from_crop)
-    low = np.clip(np.floor(corners.min(axis=0)), 0, None).astype(int) // 2 * 2
-    high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) // 2 * 2 + 2, size_hw[1::-1])
+    Returns:
+        With even left and top; None where it lies outside the frame.
+    """
+    left, top, right, bottom = box
+    corners = np.array([(x, y) for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)], dtype=np.float64)
+    points = transform(corners, frame_from_crop)
+    low = np.clip(np.floor(points.min(axis=0)), 0, None).astype(int) // 2 * 2
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) // 2 * 2 + 2, size_hw[1::-1])
     if (high <= low).any():
         return None
-    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+    return Rect(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
+
+
+def _box_of(mask: Mask) -> Box | None:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (columns[0], rows[0], columns[-1], rows[-1]) if len(rows) else None

@@ -1,51 +1,57 @@
-"""Faces through the model: in as crops of one person, out as the other."""
+"""Faces through the model: in as one person's, out as another's."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 
-import cv2
 import numpy as np
 import torch
 
-from models.autoencoder import PICTURE_PX
 from models.checkpoint import Model
 from pipeline.arrays import Image
-from pipeline.faces.alignment import SEEN, SEEN_PX
+
+VALUES = 1024  # of each tensor that tell a model from others: training changes them all
 
 
 class Swapper:
-    """Draws crops anew with one person's decoder.
+    """Draws pictures of faces anew with other people's decoders.
 
     Args:
         model: a trained one.
-        to_person: whose decoder.
+        people: whose decoders are wanted.
         device: where to compute.
+
+    Attributes:
+        fingerprint: tells these weights from others.
     """
 
-    def __init__(self, model: Model, to_person: str, device: torch.device) -> None:
+    def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
         self._device = device
         self._encoder = model.encoder.to(device).eval()
-        self._decoder = model.decoders[to_person].to(device).eval()
+        self._decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
+        known = hashlib.sha256()
+        for network in (self._encoder, *self._decoders.values()):
+            for tensor in network.state_dict().values():
+                known.update(tensor.flatten()[:VALUES].cpu().numpy().tobytes())
+        self.fingerprint = known.hexdigest()
 
-    def swap(self, crops: Sequence[Image]) -> list[Image]:
-        """Draw faces anew, as the same crops; outside what the model sees they stay as they were.
+    def swap(self, pictures: Sequence[Image], people: Sequence[str]) -> list[Image]:
+        """Draw faces anew.
 
         Args:
-            crops: each (256, 256, 3) BGR.
+            pictures: each (64, 64, 3) BGR, the central square of a crop.
+            people: whose face each becomes.
 
         Returns:
-            As many crops.
+            As many pictures, in order.
         """
-        size = (PICTURE_PX, PICTURE_PX)
-        # sampled as in training: bilinear, without averaging
-        seen = np.stack([cv2.resize(crop[SEEN, SEEN], size, interpolation=cv2.INTER_LINEAR) for crop in crops])
-        pictures = torch.from_numpy(seen).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+        seen = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+        made: list[Image] = [*pictures]
         with torch.inference_mode():
-            drawn = self._decoder(self._encoder(pictures)).mul_(255).round_().byte()
-        faces = drawn.permute(0, 2, 3, 1).cpu().numpy()
-        return [_enlarged(face, crop) for face, crop in zip(faces, crops, strict=True)]
-
-
-def _enlarged(face: Image, crop: Image) -> Image:
-    made = crop.copy()
-    made[SEEN, SEEN] = cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4)
-    return made
+            encoded = self._encoder(seen)
+            for person in sorted(set(people)):
+                places = [place for place, other in enumerate(people) if other == person]
+                chosen = encoded if len(places) == len(people) else encoded[places]
+                drawn = self._decoders[person](chosen).mul_(255).round_().byte()
+                for place, face in zip(places, drawn.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+                    made[place] = face
+        return made

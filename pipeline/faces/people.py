@@ -1,18 +1,22 @@
 """Who is who: the folder a crop lies in is the label, and new faces are named by likeness to those that have one."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.arrays import Embedding
 from pipeline.errors import NothingToDoError
 from pipeline.faces.identity import SAME_PERSON, Track, distance, mean_of
-from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.report import some
 from pipeline.workspace import Workspace, lengthened_name, list_people, list_pictures, numbered_name
+
+Labelled = TypeVar("Labelled", Label, StoredFace)
 
 UNSURE = "-unsure"
 SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little further off than the mean of several
@@ -39,34 +43,36 @@ def crops_in(folder: Path) -> frozenset[str]:
     return frozenset(path.stem for path in list_pictures(folder))
 
 
-def faces_of_person(faces: Sequence[StoredFace], crops: Set[str]) -> list[StoredFace]:
+def faces_of_person(faces: Sequence[Labelled], crops: Set[str]) -> list[Labelled]:
     """Pick the faces of a video that are a person's.
 
     A face whose crop was written is the person's while that crop lies in the person's folder. A face that never had
     a crop (``extract --every``) goes with the nearest face of its track that has one.
 
     Args:
-        faces: of one video.
+        faces: of one video, in order of frames.
         crops: names, without suffix, of what lies in the person's folder.
 
     Returns:
         The person's faces, in the given order.
     """
-    with_crop: dict[int, list[StoredFace]] = {}
-    for stored in faces:
-        if stored.crop is not None:
-            with_crop.setdefault(stored.track, []).append(stored)
-    return [stored for stored in faces if _is_in(crops, _labelled(stored, with_crop.get(stored.track, [])))]
+    with_crop: dict[int, list[Labelled]] = {}
+    for face in faces:
+        if face.crop is not None:
+            with_crop.setdefault(face.track, []).append(face)
+    return [face for face in faces if _is_in(crops, _labelled(face, with_crop.get(face.track, [])))]
 
 
-def _labelled(stored: StoredFace, candidates: Iterable[StoredFace]) -> StoredFace:
-    if stored.crop is not None:
-        return stored
-    return min(candidates, key=lambda other: abs(other.frame - stored.frame), default=stored)
+def _labelled(face: Labelled, with_crop: Sequence[Labelled]) -> Labelled:
+    if face.crop is not None:
+        return face
+    place = bisect_left(with_crop, face.frame, key=lambda other: other.frame)
+    near = with_crop[max(0, place - 1) : place + 1]
+    return min(near, key=lambda other: abs(other.frame - face.frame), default=face)
 
 
-def _is_in(crops: Set[str], stored: StoredFace) -> bool:
-    return stored.crop is not None and Path(stored.crop).stem in crops
+def _is_in(crops: Set[str], face: Labelled) -> bool:
+    return face.crop is not None and Path(face.crop).stem in crops
 
 
 def known_people(workspace: Workspace, but_video: str) -> dict[str, Embedding]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from pipeline.arrays import Affine, Embedding, Face
 from pipeline.errors import WorkspaceError
 
 VERSION = 2
+LAST = 1 << 62  # behind every frame
 
 _SCHEMA = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -51,6 +52,20 @@ class StoredFrame:
     index: int
     pts: int
     shot: int
+
+
+class Label(NamedTuple):
+    """Which crop a face has; light, for there may be very many.
+
+    Attributes:
+        frame: index of its frame.
+        track: number of its track in the video.
+        crop: file name of its crop; None where none was written.
+    """
+
+    frame: int
+    track: int
+    crop: str | None
 
 
 @dataclass(frozen=True)
@@ -223,10 +238,18 @@ class FaceStore:
         """Number of the first track not used yet."""
         return int(self._read("SELECT coalesce(max(track) + 1, 0) FROM faces")[0][0])
 
-    def faces(self, first_frame: int = 0) -> list[StoredFace]:
-        """Return all faces from a frame on, in order of frame, then track."""
-        rows = self._read("SELECT * FROM faces WHERE frame >= ? ORDER BY frame, track", first_frame)
+    def faces(self, first: int = 0, end: int = LAST) -> list[StoredFace]:
+        """Return all faces from a frame up to, and without, another, in order of frame, then track."""
+        rows = self._read("SELECT * FROM faces WHERE frame >= ? AND frame < ? ORDER BY frame, track", first, end)
         return [_stored_face(row) for row in rows]
+
+    def labels(self) -> list[Label]:
+        """Return what tells whose all the faces are, in order of frame, then track."""
+        return [Label(*row) for row in self._read("SELECT frame, track, crop FROM faces ORDER BY frame, track")]
+
+    def timestamps(self) -> list[int]:
+        """Return the timestamps of all frames looked at, in order."""
+        return [pts for (pts,) in self._read("SELECT pts FROM frames ORDER BY frame")]
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._guarded():

@@ -1,19 +1,18 @@
 """The pixels of a frame as the encoder gets them: as decoded, but for the parts that were drawn anew.
 
-A changed part is given in BGR. Only where it differs are samples of the frame replaced, so the rest stays exactly as it
-was decoded: no round trip through BGR, no colour drift.
+A part is seen, and given back changed, in BGR. Only where it differs are samples of the frame replaced, so the rest
+stays exactly as it was decoded: no round trip through BGR, no colour drift.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from pipeline.arrays import Patch, Samples
+from pipeline.arrays import Image, Patch, Rect, Samples
 from pipeline.media.probe import Colour, VideoInfo
 
 BT709 = Colour(matrix=1, primaries=1, transfer=1, range=1)
@@ -46,6 +45,18 @@ class PixelFormat:
             colour = Colour(colour.matrix, colour.primaries, colour.transfer, FULL_RANGE)
         return cls(name, info.width + info.width % 2, info.height + info.height % 2, colour)
 
+    def changes(self, info: VideoInfo) -> list[str]:
+        """Say what of a video's pixels this format does not hold, a line each."""
+        source, lines = av.VideoFormat(info.pixel_format), []
+        depth = max(component.bits for component in av.VideoFormat(self.name).components)
+        if info.bit_depth > depth:
+            lines.append(f"{info.bit_depth} bits per colour stored as {depth}")
+        if len(source.components) > 1 and source.chroma_width(64) * source.chroma_height(64) > 32 * 32:
+            lines.append(f"full colour resolution ({info.pixel_format}) stored as 4:2:0, which plays everywhere")
+        if (self.width, self.height) != (info.width, info.height):
+            lines.append(f"{info.width}x{info.height} became {self.width}x{self.height}: encoders want even sizes")
+        return lines
+
     @property
     def sample_type(self) -> "np.dtype[Any]":
         """NumPy type of one sample."""
@@ -55,52 +66,90 @@ class PixelFormat:
         """Change a picture's samples to this format, size as it is."""
         if picture.format.name in (self.name, self.name.replace("yuv", "yuvj")):
             return picture  # yuvj420p is yuv420p with a note that the range is full
-        rgb = picture.format.is_rgb
-        matrix = {1: 1, 2: SWSCALE_601, 5: SWSCALE_601, 6: SWSCALE_601}.get(self.colour.matrix, self.colour.matrix)
-        drange = max(self.colour.range, 1)
         return picture.reformat(
             format=self.name,
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=FULL_RANGE if rgb else drange,
-            dst_color_range=drange,
+            src_colorspace=self._matrix,
+            dst_colorspace=self._matrix,
+            src_color_range=FULL_RANGE if picture.format.is_rgb else self._range,
+            dst_color_range=self._range,
         )
 
+    def to_bgr(self, picture: VideoFrame) -> Image:
+        """Show a picture of this format as (H, W, 3) BGR."""
+        shown = picture.reformat(
+            format="bgr24",
+            src_colorspace=self._matrix,
+            dst_colorspace=self._matrix,
+            src_color_range=self._range,
+            dst_color_range=FULL_RANGE,
+        )
+        return cast(Image, shown.to_ndarray())
 
-def compose(frame: VideoFrame, patches: Sequence[Patch], target: PixelFormat) -> VideoFrame:
-    """Make the frame for the encoder: the decoded one, padded to even size, with the patches drawn in.
+    @property
+    def _matrix(self) -> int:
+        """Swscale's number for the matrix; it has one for both 601 systems."""
+        return {2: SWSCALE_601, 6: SWSCALE_601}.get(self.colour.matrix, self.colour.matrix)
+
+    @property
+    def _range(self) -> int:
+        return max(self.colour.range, 1)
+
+
+class Canvas:
+    """A frame for the encoder: the decoded one, padded to even size, to be drawn into.
 
     Args:
         frame: upright, as decoded; stays as it is.
-        patches: drawn in order.
-        target: format of the result.
+        target: format and size of what is made.
 
-    Returns:
-        A new frame of the target's format and size.
+    Attributes:
+        frame: what is made.
     """
-    made = VideoFrame(target.width, target.height, target.name)
-    source = target.convert(frame)
-    for place, plane in enumerate(_planes(made, target)):
-        samples = _planes(source, target)[place]
-        missing = (plane.shape[0] - samples.shape[0], plane.shape[1] - samples.shape[1])
-        plane[:] = samples if missing == (0, 0) else np.pad(samples, [(0, n) for n in missing], mode="edge")
-    for patch in patches:
-        _draw(made, patch, target)
-    return made
 
+    def __init__(self, frame: VideoFrame, target: PixelFormat) -> None:
+        self.frame = VideoFrame(target.width, target.height, target.name)
+        self._target = target
+        source = target.convert(frame)
+        for place, plane in enumerate(_planes(self.frame, target)):
+            samples = _planes(source, target)[place]
+            missing = (plane.shape[0] - samples.shape[0], plane.shape[1] - samples.shape[1])
+            plane[:] = samples if missing == (0, 0) else np.pad(samples, [(0, n) for n in missing], mode="edge")
 
-def _draw(frame: VideoFrame, patch: Patch, target: PixelFormat) -> None:
-    height, width = patch.changed.shape
-    even = [(0, height % 2), (0, width % 2)]
-    image = np.pad(patch.image, [*even, (0, 0)], mode="edge")
-    changed = np.pad(patch.changed, even, mode="edge")
-    drawn = target.convert(VideoFrame.from_ndarray(image, format="bgr24"))
-    quarters = cv2.resize(changed.astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) > 0
-    for place, (plane, new) in enumerate(zip(_planes(frame, target), _planes(drawn, target), strict=True)):
-        where, scale = (changed, 1) if place == 0 else (quarters, 2)
-        top, left = patch.top // scale, patch.left // scale
-        region = plane[top : top + where.shape[0], left : left + where.shape[1]]
-        np.copyto(region, new[: region.shape[0], : region.shape[1]], where=where[: region.shape[0], : region.shape[1]])
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width, even."""
+        return self._target.height, self._target.width
+
+    def part(self, rect: Rect) -> Image:
+        """Show a part of the frame, as it is now, as (height, width, 3) BGR.
+
+        Args:
+            rect: in the frame; left and top even.
+        """
+        cut = VideoFrame(rect.width + rect.width % 2, rect.height + rect.height % 2, self._target.name)
+        for place, (plane, samples) in enumerate(
+            zip(_planes(cut, self._target), _planes(self.frame, self._target), strict=True)
+        ):
+            scale = 1 if place == 0 else 2
+            top, left = rect.top // scale, rect.left // scale
+            plane[:] = samples[top : top + plane.shape[0], left : left + plane.shape[1]]
+        return self._target.to_bgr(cut)[: rect.height, : rect.width]
+
+    def draw(self, patch: Patch) -> None:
+        """Replace the samples of the frame that a patch changes."""
+        height, width = patch.changed.shape
+        even = [(0, height % 2), (0, width % 2)]
+        image = np.pad(patch.image, [*even, (0, 0)], mode="edge")
+        changed = np.pad(patch.changed, even, mode="edge")
+        drawn = self._target.convert(VideoFrame.from_ndarray(image, format="bgr24"))
+        quarters = cv2.resize(changed.astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) > 0
+        planes = zip(_planes(self.frame, self._target), _planes(drawn, self._target), strict=True)
+        for place, (plane, new) in enumerate(planes):
+            where, scale = (changed, 1) if place == 0 else (quarters, 2)
+            top, left = patch.top // scale, patch.left // scale
+            part = plane[top : top + where.shape[0], left : left + where.shape[1]]
+            rows, columns = part.shape
+            np.copyto(part, new[:rows, :columns], where=where[:rows, :columns])
 
 
 def _planes(frame: VideoFrame, target: PixelFormat) -> list[Samples]:

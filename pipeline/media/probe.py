@@ -9,10 +9,13 @@ from typing import Any, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
+
+HDR_TRANSFERS = frozenset({16, 18})  # SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG), ITU-T H.273 table 3
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class VideoInfo:
         pixel_format: of the decoded frames, ffmpeg's name.
         bit_depth: bits per colour component.
         colour: ffmpeg's numbers for matrix, primaries, transfer and range (2, 2, 2, 0: not said).
-        audio_codecs, subtitle_codecs: of the streams of that kind, in order.
+        is_interlaced: whether the first frame is, which is told of it before it is deinterlaced.
+        index: number of the video stream in the file.
+        others: the file's other streams, in order.
     """
 
     path: Path
@@ -46,12 +51,38 @@ class VideoInfo:
     pixel_format: str
     bit_depth: int
     colour: "Colour"
-    audio_codecs: tuple[str, ...]
-    subtitle_codecs: tuple[str, ...]
+    is_interlaced: bool
+    index: int
+    others: tuple["OtherStream", ...]
+
+    @property
+    def audio_codecs(self) -> tuple[str, ...]:
+        """Ffmpeg's names of the codecs of the sound tracks, in order."""
+        return tuple(stream.codec for stream in self.others if stream.kind == "audio")
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether brightness is stored by a curve for high dynamic range: PQ or HLG."""
+        return self.colour.transfer in HDR_TRANSFERS
 
     def facts(self) -> dict[str, Any]:
         """The same as plain JSON values; fractions as text."""
         return {key: str(value) if isinstance(value, Path | Fraction) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class OtherStream:
+    """A stream besides the main video.
+
+    Attributes:
+        index: number in the file.
+        kind: audio, subtitle, cover (a picture), video, data or attachment.
+        codec: ffmpeg's name; "unknown" where it knows none.
+    """
+
+    index: int
+    kind: str
+    codec: str
 
 
 @dataclass(frozen=True)
@@ -154,9 +185,16 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, frame: 
         pixel_format=frame.format.name,
         bit_depth=max(component.bits for component in frame.format.components),
         colour=Colour(frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range),
-        audio_codecs=tuple(s.codec_context.name for s in container.streams.audio if s.codec_context),
-        subtitle_codecs=tuple(s.codec_context.name for s in container.streams.subtitles if s.codec_context),
+        is_interlaced=bool(frame.interlaced_frame),
+        index=stream.index,
+        others=tuple(_other(s) for s in container.streams if s.index != stream.index),
     )
+
+
+def _other(stream: Stream) -> OtherStream:
+    is_cover = stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
+    context = stream.codec_context
+    return OtherStream(stream.index, "cover" if is_cover else stream.type, context.name if context else "unknown")
 
 
 def upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:

@@ -1,19 +1,23 @@
 """Frames of a video in order, upright, with exact timestamps."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
 import av
-from av.filter import Graph
+from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from pipeline.arrays import Image
-from pipeline.errors import MediaError
 from pipeline.media.probe import VideoInfo, describe, first_frame, is_turned, open_container, video_stream
+from pipeline.media.upright import Uprighter
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,8 @@ class VideoReader:
         with open_container(path) as container:
             stream = video_stream(container, path)
             self.info: VideoInfo = describe(path, container, stream, first_frame(container, stream, path))
-        self._container = open_container(path)
-        self._stream = video_stream(self._container, path)
-        self._graph: Graph | None = None
+        self._container: InputContainer | None = None
+        self._uprighter = Uprighter(self.info.upright_filters)
 
     def __enter__(self) -> Self:
         return self
@@ -73,17 +76,67 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    @property
+    def deinterlaced(self) -> int:
+        """Number of frames so far that were interlaced."""
+        return self._uprighter.deinterlaced
 
     def __iter__(self) -> Iterator[Frame]:
-        last: int | None = None
-        for index, native in enumerate(self._decode()):
-            last = _later(native.pts, last)
-            yield Frame(index, last, self._upright(native))
+        return self.frames()
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def frames(self, first: int = 0, pts: int | None = None) -> Iterator[Frame]:
+        """Give the frames from one on; a new call begins anew.
+
+        Args:
+            first: index of the first one wanted.
+            pts: its timestamp, where that is known: what lies before its key frame is then not decoded.
+        """
+        found = self._sought(first, pts) if first and pts is not None else None
+        if found is None:
+            found = islice(self._timed(0, self._decode(*self._opened())), first, None)
+        yield from found
+
+    def _sought(self, first: int, pts: int) -> Iterator[Frame] | None:
+        """Seek to a frame; None where it cannot be reached so."""
+        if self.info.is_interlaced:  # how it comes out depends on the one before
+            return None
+        container, stream = self._opened()
+        with suppress(av.error.FFmpegError):
+            container.seek(pts, stream=stream)
+            decoded = self._decode(container, stream)
+            for native in decoded:
+                if native.pts is None or native.pts > pts:
+                    break
+                if native.pts == pts:
+                    return self._timed(first, chain([native], decoded))
+        return None
+
+    def _opened(self) -> tuple[InputContainer, VideoStream]:
+        self.close()
+        self.damaged = 0
+        self._container = open_container(self.path)
+        return self._container, video_stream(self._container, self.path)
+
+    def _timed(self, first: int, decoded: Iterable[VideoFrame]) -> Iterator[Frame]:
+        self._uprighter = Uprighter(self.info.upright_filters)
+        last: int | None = None
+        times: deque[int] = deque()  # of the frames that are still being made upright
+        index = count(first)
+        for native in decoded:
+            last = _later(native.pts, last)
+            times.append(last)
+            for frame in self._uprighter.push(native):
+                yield Frame(next(index), times.popleft(), frame)
+        for frame in self._uprighter.flush():
+            yield Frame(next(index), times.popleft(), frame)
+
+    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
                 except av.error.FFmpegError:
@@ -92,6 +145,8 @@ class VideoReader:
                 for frame in frames:
                     self.damaged += frame.is_corrupt
                     yield self._as_first(frame)
+                    if self._container is not container:  # ffmpeg would read what is no longer there
+                        raise ValueError(f"{self.path} was closed while it was read")
         except av.error.FFmpegError:
             self.damaged += 1  # the container itself breaks off here
 
@@ -105,30 +160,9 @@ class VideoReader:
         scaled.pts, scaled.time_base = frame.pts, frame.time_base
         return scaled
 
-    def _upright(self, frame: VideoFrame) -> VideoFrame:
-        if not self.info.upright_filters:
-            return frame
-        if self._graph is None:
-            self._graph = _graph_of(self.info.upright_filters, frame)
-        self._graph.vpush(frame)
-        return self._graph.vpull()
-
 
 def _later(pts: int | None, last: int | None) -> int:
     """Return a timestamp after the last one: the frame's own, unless it is missing, repeated or goes back."""
     if last is None:
         return 0 if pts is None else pts
     return last + 1 if pts is None else max(pts, last + 1)
-
-
-def _graph_of(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Graph:
-    if frame.time_base is None:
-        raise MediaError("a frame without a time base cannot be turned upright")
-    graph = Graph()
-    nodes = [
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
-        *(graph.add(name, arguments or None) for name, arguments in filters),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
-    return graph

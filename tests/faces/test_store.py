@@ -85,8 +85,8 @@ def test_frames_and_faces_come_back_after_reopening(tmp_path: Path) -> None:
 def test_faces_come_in_order_of_frame_then_track_from_the_frame_asked_for(store: FaceStore) -> None:
     store.record([], [stored_face(10, 2), stored_face(9, 0), stored_face(10, 1), stored_face(2, 5)])
     assert [(face.frame, face.track) for face in store.faces()] == [(2, 5), (9, 0), (10, 1), (10, 2)]
-    assert [(face.frame, face.track) for face in store.faces(first_frame=10)] == [(10, 1), (10, 2)]
-    assert store.faces(first_frame=11) == []
+    assert [(face.frame, face.track) for face in store.faces(first=10)] == [(10, 1), (10, 2)]
+    assert store.faces(first=11) == []
 
 
 def test_what_a_store_holds_is_counted(store: FaceStore) -> None:

@@ -1,0 +1,95 @@
+"""New faces drawn into frames: cut, swapped in one batch, given the light of the old ones, pasted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from models.autoencoder import PICTURE_PX
+from pipeline.arrays import Affine, Image, Mask
+from pipeline.blending.color import match_color
+from pipeline.blending.masks import outline_mask
+from pipeline.blending.paste import paste_face, rect_in_frame
+from pipeline.blending.swap import Swapper
+from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert
+from pipeline.media.pixels import Canvas
+
+SEEN_BOX = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A face to draw anew.
+
+    Attributes:
+        crop_from_frame: (2, 3), where it is: maps frame px to px of a 256 crop.
+        to_person: whose it becomes.
+    """
+
+    crop_from_frame: Affine
+    to_person: str
+
+
+@dataclass(frozen=True)
+class _Cut:
+    canvas: Canvas
+    swap: Swap
+    seen_from_frame: Affine
+    picture: Image
+
+
+def draw_faces(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swapper: Swapper) -> None:
+    """Draw faces anew, all in one batch.
+
+    Args:
+        canvases: frames to draw into.
+        swaps: for each of them, what to draw, in order.
+        swapper: the model.
+    """
+    cuts = [_cut(canvas, swap) for canvas, some in zip(canvases, swaps, strict=True) for swap in some]
+    if not cuts:
+        return
+    faces = swapper.swap([cut.picture for cut in cuts], [cut.swap.to_person for cut in cuts])
+    for cut, face in zip(cuts, faces, strict=True):
+        _paste(cut, match_color(face, cut.picture, _core()))
+
+
+def _cut(canvas: Canvas, swap: Swap) -> _Cut:
+    """Cut what the model sees of a face, sampled as in training: bilinearly, without averaging."""
+    seen_from_frame = swap.crop_from_frame - np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])
+    rect = rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw)
+    if rect is None:  # wholly outside the frame: nothing will be pasted
+        return _Cut(canvas, swap, seen_from_frame, np.zeros((PICTURE_PX, PICTURE_PX, 3), np.uint8))
+    seen = cut_crop(canvas.part(rect), _moved(seen_from_frame, rect.left, rect.top), SEEN_PX)
+    picture = cv2.resize(seen, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_LINEAR)
+    return _Cut(canvas, swap, seen_from_frame, np.asarray(picture, np.uint8))
+
+
+def _paste(cut: _Cut, face: Image) -> None:
+    frame_from_seen = invert(cut.seen_from_frame)
+    rect = rect_in_frame(SEEN_BOX, frame_from_seen, cut.canvas.size_hw)
+    if rect is None:
+        return
+    large = np.asarray(cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4), np.uint8)
+    there = invert(_moved(cut.seen_from_frame, rect.left, rect.top))
+    patch = paste_face(cut.canvas.part(rect), large, outline_mask()[SEEN, SEEN], there)
+    if patch is not None:
+        cut.canvas.draw(patch.moved(rect.left, rect.top))
+
+
+def _moved(crop_from_frame: Affine, left: int, top: int) -> Affine:
+    """Turn a transform from a frame into one from a part of it."""
+    linear = crop_from_frame[:, :2]
+    return np.column_stack([linear, crop_from_frame[:, 2] + linear @ (left, top)])
+
+
+@cache
+def _core() -> Mask:
+    """Where in the model's picture no hair or background is, whoever it is."""
+    mask = outline_mask()[SEEN, SEEN]
+    small = cv2.resize((mask >= 1).astype(np.float32), (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
+    core: Mask = (small >= 1).astype(np.float32)
+    core.setflags(write=False)
+    return core

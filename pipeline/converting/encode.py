@@ -1,0 +1,202 @@
+"""Segments made: frames decoded, faces drawn, frames encoded, all at the same time.
+
+A thread decodes; others draw, a core each, which is faster than all cores at one face; this one hands the frames to
+ffmpeg, which encodes in a process of its own; one more waits for ffmpeg to end a segment while the next has begun.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import torch
+from av.video.frame import VideoFrame
+
+from pipeline.blending.draw import Swap, draw_faces
+from pipeline.blending.swap import Swapper
+from pipeline.converting.film import Film, Planned
+from pipeline.converting.unfinished import keep
+from pipeline.errors import MediaError
+from pipeline.faces.videos import fingerprint
+from pipeline.media.encoders import Encoding
+from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.reader import Frame, VideoReader
+from pipeline.media.writer import SegmentWriter, build_encode_command
+from pipeline.prefetch import mapped, prefetched
+from pipeline.progress import Bar
+
+FACES_AT_ONCE = 16  # drawn in one batch
+PIXELS_AT_ONCE = 24_000_000  # of the frames of a batch: 72 MB with what is made of them; some five are in memory
+FRAMES_AT_ONCE = 32
+MOST_WORKERS = 4  # more would wait for the encoder
+
+
+@dataclass(frozen=True)
+class Work:
+    """What it takes to make segments of a video.
+
+    Attributes:
+        film: its frames and faces.
+        reader: of the video.
+        swapper: the model.
+        pixels: of the frames made.
+        encoding: how they are encoded.
+        folder: where segments are kept.
+    """
+
+    film: Film
+    reader: VideoReader
+    swapper: Swapper
+    pixels: PixelFormat
+    encoding: Encoding
+    folder: Path
+
+    def names(self) -> dict[int, str]:
+        """File name of each segment, by its first frame; it is another wherever what is in it would be."""
+        command = build_encode_command(self.folder, self.reader.info, self.pixels, self.encoding)
+        settings = repr((fingerprint(self.reader.path), self.swapper.fingerprint, command))
+        return {start: self.film.segment(start).name(settings) for start in self.film.starts()}
+
+
+@dataclass(frozen=True)
+class _Batch:
+    segment: Planned
+    frames: Sequence[Frame]
+    is_last: bool
+
+    def swaps(self) -> list[Sequence[Swap]]:
+        return [self.segment.swaps.get(frame.index, ()) for frame in self.frames]
+
+
+def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
+    """Make consecutive segments.
+
+    Args:
+        work: of what, and how.
+        names: file name by number of the first frame, in order.
+        bar: told of each frame.
+
+    Raises:
+        MediaError: the video is not what was extracted, or ffmpeg fails.
+        WorkspaceError: a segment cannot be kept.
+    """
+
+    def draw(batch: _Batch) -> tuple[_Batch, list[VideoFrame]]:
+        canvases = [Canvas(frame.native, work.pixels) for frame in batch.frames]
+        draw_faces(canvases, batch.swaps(), work.swapper)
+        return batch, [canvas.frame for canvas in canvases]
+
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    with (
+        _cores_shared(workers),
+        prefetched(_batches(work, list(names)), 1) as batches,
+        mapped(draw, batches, workers, lambda: torch.set_num_threads(_threads(workers))) as drawn,
+        _Segments(work, names) as segments,
+    ):
+        for batch, frames in drawn:
+            for frame in frames:
+                segments.write(batch.segment, frame)
+                bar.advance()
+            if batch.is_last:
+                segments.end()
+
+
+@contextmanager
+def _cores_shared(workers: int) -> Iterator[None]:
+    """In the block, let no library spread one worker's work over all cores."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(_threads(workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def _threads(workers: int) -> int:
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def _batches(work: Work, starts: Sequence[int]) -> Iterator[_Batch]:
+    frames = work.reader.frames(starts[0], work.film.pts(starts[0])[0])
+    for start in starts:
+        segment = work.film.segment(start)
+        waiting: list[Frame] = []
+        faces = pixels = 0
+        for frame in _frames_of(segment, frames, work.reader.path):
+            waiting.append(frame)
+            faces += len(segment.swaps.get(frame.index, ()))
+            pixels += work.pixels.width * work.pixels.height
+            is_last = frame.pts == segment.pts[-1]
+            is_full = faces >= FACES_AT_ONCE or pixels >= PIXELS_AT_ONCE or len(waiting) >= FRAMES_AT_ONCE
+            if is_full or is_last:
+                yield _Batch(segment, waiting, is_last)
+                waiting, faces, pixels = [], 0, 0
+
+
+def _frames_of(segment: Planned, frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
+    for pts in segment.pts:
+        frame = next(frames, None)
+        if frame is None or frame.pts != pts:
+            raise MediaError(f"{path} does not show what was extracted from it; run: python cli.py extract --again …")
+        yield frame
+
+
+class _Segments:
+    """Writes frames into one segment after another; a segment that is whole gets its name."""
+
+    def __init__(self, work: Work, names: dict[int, str]) -> None:
+        self._work, self._names = work, names
+        self._writer: SegmentWriter | None = None
+        self._final = Path()
+        self._closer = ThreadPoolExecutor(1)
+        self._closing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.abandon()
+                self._part.unlink(missing_ok=True)
+            if self._closing is not None and error is None:
+                self._closing.result()
+        finally:
+            self._closer.shutdown()
+
+    @property
+    def _part(self) -> Path:
+        return self._final.with_name(f"part_{self._final.name}")
+
+    def write(self, segment: Planned, frame: VideoFrame) -> None:
+        """Encode the next frame of a segment."""
+        if self._writer is None:
+            self._final = self._work.folder / self._names[segment.first]
+            work = self._work
+            self._writer = SegmentWriter(self._part, work.reader.info, work.pixels, work.encoding, segment.pts)
+        self._writer.write(frame)
+
+    def end(self) -> None:
+        """End the segment, while the next may begin; two are never being ended at once."""
+        if self._closing is not None:
+            self._closing.result()
+        assert self._writer is not None
+        self._closing = self._closer.submit(_close, self._writer, self._part, self._final)
+        self._writer = None
+
+
+def _close(writer: SegmentWriter, part: Path, final: Path) -> None:
+    try:
+        writer.close()
+        keep(part, final)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,146 @@
+"""A video to convert, as segments: which frames each has, and which faces are to be drawn in them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pipeline.blending.draw import Swap
+from pipeline.errors import NothingToDoError, UsageError
+from pipeline.faces.people import crops_in, faces_of_person
+from pipeline.faces.store import FaceStore
+from pipeline.media.joining import Part
+from pipeline.media.probe import VideoInfo
+from pipeline.moments import Moment, place_of
+from pipeline.report import some
+from pipeline.workspace import Workspace
+
+SEGMENT_PIXELS = 150_000_000  # some seconds of work on two cores, which is what a stop costs
+SHORTEST, LONGEST = 48, 250  # frames; each begins with a key frame, and encoders set one every 250 anyway
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A segment to be made.
+
+    Attributes:
+        first: number of its first frame in the video.
+        pts: timestamps of its frames, in units of the video's time base.
+        swaps: what to draw, by number of the frame; frames without are not in it.
+    """
+
+    first: int
+    pts: tuple[int, ...]
+    swaps: Mapping[int, tuple[Swap, ...]]
+
+    def name(self, settings: str) -> str:
+        """Make a file name from all that decides what is in the segment."""
+        known = hashlib.sha256(repr((settings, self.pts)).encode())
+        for frame, swaps in sorted(self.swaps.items()):
+            for swap in swaps:
+                known.update(repr((frame, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
+        return f"{self.first:08d}_{known.hexdigest()[:16]}.nut"
+
+
+class Film:
+    """The frames of a video that are to be converted.
+
+    Args:
+        workspace: where its faces are recorded.
+        video: its name there.
+        info: its facts.
+        people: whose face becomes whose.
+
+    Attributes:
+        frames: how many it has.
+        faces: how many are to be drawn anew.
+
+    Raises:
+        NothingToDoError: none of the people is in the video.
+    """
+
+    def __init__(self, workspace: Workspace, video: str, info: VideoInfo, people: Mapping[str, str]) -> None:
+        self._store, self._info = workspace.store(video), info
+        self._people: dict[tuple[int, int], str] = {}
+        with FaceStore(self._store) as store:
+            labels, self._pts = store.labels(), store.timestamps()
+            for from_person, to_person in people.items():
+                own = faces_of_person(labels, crops_in(workspace.person(from_person)))
+                self._people |= {(label.frame, label.track): to_person for label in own}
+            if not self._people:
+                who = " nor ".join(map(repr, people))
+                seen = some(list(store.people())) or "no face"
+                raise NothingToDoError(f"{who} is not in the video {video!r}; it shows {seen}")
+        self._first, self._end = 0, len(self._pts)
+
+    def cut(self, start: Moment | None, end: Moment | None) -> None:
+        """Leave only the frames from a moment up to, and without, another.
+
+        Raises:
+            UsageError: there is no frame between them.
+        """
+        if start is not None:
+            self._first = place_of(start, self._pts, self._info.time_base)
+        if end is not None:
+            self._end = place_of(end, self._pts, self._info.time_base)
+        if self._end <= self._first:
+            length = float((self._pts[-1] - self._pts[0]) * self._info.time_base)
+            raise UsageError(
+                f"no frame of {self._info.path} lies between --start and --end: "
+                f"it has {len(self._pts)} frames, the last at {length:.2f} s"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self._end - self._first
+
+    @property
+    def faces(self) -> int:
+        """Number of faces to draw anew."""
+        return sum(self._first <= frame < self._end for frame, _ in self._people)
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        lasts = 1 / (self._info.average_rate or Fraction(25))
+        return float((self._pts[self._end - 1] - self._pts[self._first]) * self._info.time_base + lasts)
+
+    @property
+    def part(self) -> Part | None:
+        """What of the video this is; None where it is all of it."""
+        if (self._first, self._end) == (0, len(self._pts)):
+            return None
+        unit, last = self._info.time_base, self._pts[self._end - 1]
+        if self._end < len(self._pts):
+            return Part(self._pts[self._first] * unit, self._pts[self._end] * unit)
+        return Part(self._pts[self._first] * unit, last * unit + 1 / (self._info.average_rate or Fraction(25)))
+
+    @property
+    def part_name(self) -> str:
+        """What to put behind the name of the result: nothing, or which frames it has."""
+        return "" if self.part is None else f"_{self._first}-{self._end - 1}"
+
+    def starts(self) -> list[int]:
+        """Numbers of the segments' first frames."""
+        return list(range(self._first, self._end, self._length))
+
+    @property
+    def _length(self) -> int:
+        return min(LONGEST, max(SHORTEST, SEGMENT_PIXELS // (self._info.width * self._info.height)))
+
+    def pts(self, start: int) -> tuple[int, ...]:
+        """Timestamps of the segment that begins with a frame."""
+        return tuple(self._pts[start : min(start + self._length, self._end)])
+
+    def segment(self, start: int) -> Planned:
+        """Plan the segment that begins with a frame."""
+        pts = self.pts(start)
+        swaps: dict[int, tuple[Swap, ...]] = {}
+        with FaceStore(self._store) as store:
+            for stored in store.faces(start, start + len(pts)):
+                to_person = self._people.get((stored.frame, stored.track))
+                if to_person is not None:
+                    swap = Swap(stored.crop_from_frame, to_person)
+                    swaps[stored.frame] = (*swaps.get(stored.frame, ()), swap)
+        return Planned(start, pts, swaps)

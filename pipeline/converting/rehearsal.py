@@ -1,0 +1,58 @@
+"""A conversion tried on two frames before it begins, so that what cannot work is said at once and not at the end."""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+from av.video.frame import VideoFrame
+
+from pipeline.converting.encode import Work
+from pipeline.errors import MediaError, UsageError
+from pipeline.media.joining import Part, Segment, choose_streams, join
+from pipeline.media.writer import SegmentWriter
+
+SOUND_S = Fraction(1, 10)  # of the original that is tried too
+
+
+def rehearse(work: Work, final: Path) -> list[str]:
+    """Make sure that the encoder and the container can do what is asked.
+
+    Args:
+        work: what is to be made.
+        final: the result.
+
+    Returns:
+        What will not be as in the original, a line each.
+
+    Raises:
+        UsageError: the encoder does not work here.
+        MediaError: the container cannot hold the result, or the encoder not the original's brightness.
+    """
+    info, codec = work.reader.info, work.encoding.codec
+    notes = work.pixels.changes(info)
+    if info.bit_depth > 8 and work.encoding.bit_depth(work.pixels.name) == 8:
+        if info.is_hdr:
+            raise MediaError(f"{info.path} is HDR, and {codec} would store 8 bits: choose --codec libx264 or libx265")
+        notes.append(f"{info.bit_depth} bits per colour stored as 8: {codec} has no more")
+    if info.is_hdr:
+        notes.append("HDR kept; mastering metadata and Dolby Vision layers are not")
+    segment = Segment(work.folder / "rehearsal.nut", work.film.pts(work.film.starts()[0])[:2])
+    short = work.folder / f"rehearsal{final.suffix}"
+    try:
+        _encode(work, segment)
+        begin = segment.pts[0] * info.time_base
+        join([segment], short, info, Part(begin, begin + SOUND_S))
+    finally:
+        for path in (segment.path, short):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+    return [*notes, *choose_streams(info, final).notes]
+
+
+def _encode(work: Work, segment: Segment) -> None:
+    try:
+        with SegmentWriter(segment.path, work.reader.info, work.pixels, work.encoding, segment.pts) as writer:
+            for _ in segment.pts:
+                writer.write(VideoFrame(work.pixels.width, work.pixels.height, work.pixels.name))
+    except MediaError as error:
+        raise UsageError(f"--codec {work.encoding.codec} does not work here with these options: {error}") from error

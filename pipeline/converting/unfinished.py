@@ -1,0 +1,54 @@
+"""Where a conversion keeps its finished segments until it is done: a hidden folder beside the result."""
+
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import WorkspaceError
+from pipeline.locks import locked
+
+LOCK = "lock"
+
+
+@contextmanager
+def segments_folder(final: Path) -> Iterator[Path]:
+    """Keep the folder for the segments of a result while the block runs; delete it when the block succeeds.
+
+    Args:
+        final: the result.
+
+    Yields:
+        The folder. What an earlier run has left there is still in it.
+
+    Raises:
+        WorkspaceError: another run works on the same result, or the folder cannot be made.
+    """
+    folder = final.with_name(f".{final.name}.segments")
+    with locked(folder / LOCK, f"another run is converting into {final}: wait until it has ended"):
+        yield folder
+    with suppress(OSError):
+        shutil.rmtree(folder)
+
+
+def drop_others(folder: Path, names: Collection[str]) -> None:
+    """Delete what is of no use: segments made otherwise than now, and halves of some."""
+    for path in folder.iterdir():
+        if path.name not in names and path.name != LOCK:
+            with suppress(OSError):
+                path.unlink()
+
+
+def keep(part: Path, final: Path) -> None:
+    """Give a finished segment its name, once all of it is on the disk.
+
+    Raises:
+        WorkspaceError: that cannot be done.
+    """
+    try:
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(final)
+    except OSError as error:
+        raise WorkspaceError(f"cannot write {final}: {error.strerror}; check the disk and the folder") from error

@@ -1,0 +1,150 @@
+"""An ffmpeg process that is fed through a pipe, in the NUT format: every stream, with its own timestamps, exactly."""
+
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import av
+import imageio_ffmpeg
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from pipeline.errors import MediaError
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
+END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
+FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
+BROKEN_PIPE = (OSError, ValueError, av.error.FFmpegError)  # what writing raises when ffmpeg has gone
+BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
+
+
+@cache
+def find_ffmpeg() -> str:
+    """Return the ffmpeg on PATH, or else the one that comes with imageio-ffmpeg.
+
+    Raises:
+        MediaError: there is neither.
+    """
+    try:
+        return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MediaError("no ffmpeg found; run: pip install imageio-ffmpeg") from error
+
+
+class FfmpegPipe:
+    """A running ffmpeg whose first input is ``container``.
+
+    Leaving the block without an error ends the input and waits until ffmpeg is done; with one it stops ffmpeg.
+
+    Args:
+        command: the process to start; it reads NUT from its standard input.
+        doing: what an error says ffmpeg could not do: "encode a.mp4".
+
+    Attributes:
+        container: where streams are added and packets muxed.
+    """
+
+    def __init__(self, command: list[str], doing: str) -> None:
+        self._doing = doing
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pipesize=BUFFER_BYTES,
+        )
+        self._words: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        assert self._process.stdin is not None
+        options = {"write_index": "0"}
+        self.container: OutputContainer = av.open(
+            self._process.stdin, "w", format="nut", options=options, buffer_size=BUFFER_BYTES
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def mux(self, packets: list[VideoPacket]) -> None:
+        """Hand packets over.
+
+        Raises:
+            MediaError: ffmpeg has ended; the message has its last words.
+        """
+        try:
+            self.container.mux(packets)
+        except BROKEN_PIPE as error:
+            raise self._failure() from error
+
+    def close(self) -> None:
+        """End the input and wait for ffmpeg; what it writes is whole when this returns.
+
+        Raises:
+            MediaError: ffmpeg failed.
+        """
+        try:
+            self.container.close()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        except BROKEN_PIPE as error:
+            raise self._failure() from error
+        try:
+            failed = self._process.wait(END_TIMEOUT_S) != 0
+        except subprocess.TimeoutExpired:
+            self._words.append(f"it did not end within {END_TIMEOUT_S} s")
+            failed = True
+        if failed:
+            raise self._failure()
+        self._listener.join()
+
+    def abandon(self) -> None:
+        """Stop ffmpeg; what it wrote is not to be used."""
+        assert self._process.stdin is not None
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        with suppress(*BROKEN_PIPE):  # what is still on its way, nobody reads
+            self.container.close()
+        with suppress(OSError):
+            self._process.stdin.close()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            for line in lines:
+                if len(self._words) < WORDS:
+                    self._words.append(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", line.decode(errors="replace")).strip())
+
+    def _failure(self) -> MediaError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(FAILING_TIMEOUT_S)
+        self.abandon()
+        words = " / ".join(self._words) or f"it ended with code {self._process.returncode}"
+        return MediaError(f"ffmpeg could not {self._doing}: {words}")
+
+
+def quiet(command: list[str]) -> list[str]:
+    """Let a command built by ffmpeg-python say nothing but errors, ask nothing, and keep timestamps as they come."""
+    return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y", *command]
+
+
+def as_input(path: Path) -> str:
+    """Name a local file so that ffmpeg takes no part of the name for a protocol."""
+    return f"file:{path}"
