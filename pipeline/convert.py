@@ -24,6 +24,7 @@ from pipeline.media.joining import Segment, join
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import read_segment
+from pipeline.memory import keep_freed_memory
 from pipeline.moments import parse_moment
 from pipeline.options import ConvertOptions
 from pipeline.progress import Console
@@ -113,6 +114,7 @@ def plan(options: ConvertOptions) -> Plan:
 
 def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], console: Console) -> ConvertReport:
     """Convert videos that were extracted; one that fails is reported and does not stop the others."""
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
     for from_person, to_person in options.people().items():
         if model.trained[to_person].samples == 0:

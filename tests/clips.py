@@ -18,8 +18,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.arrays import Image, Samples
+from pipeline.media.encoders import Encoding
+from pipeline.media.joining import Segment, join
 from pipeline.media.pipe import find_ffmpeg
-from pipeline.media.probe import Colour
+from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.probe import Colour, VideoInfo
+from pipeline.media.reader import VideoReader
+from pipeline.media.writer import SegmentWriter
 
 SOUND_HZ = 48000
 IRREGULAR = (0, 1, 5, 6, 14, 15, 31, 33)  # timestamps of eight frames
@@ -221,3 +226,18 @@ def encode_colours(image: Image, matrix: int, value_range: int) -> VideoFrame:
     flat = np.concatenate([samples.round().astype(np.uint8).ravel() for samples in (luma, *quarters)])
     shape = (image.shape[0] * 3 // 2, image.shape[1])
     return VideoFrame.from_ndarray(flat.reshape(shape), format="yuv420p" if value_range == LIMITED else "yuvj420p")
+
+
+def rewrite(path: Path, output: Path, encoding: Encoding, length: int = 3) -> VideoInfo:
+    """Write a video again, with nothing drawn into it, in segments of so many frames."""
+    with VideoReader(path) as reader:
+        pixels = PixelFormat.for_video(reader.info)
+        frames, segments = list(reader), []
+        for start in range(0, len(frames), length):
+            own = frames[start : start + length]
+            segments.append(Segment(output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]))
+            with SegmentWriter(segments[-1].path, reader.info, pixels, encoding, segments[-1].pts) as writer:
+                for frame in own:
+                    writer.write(Canvas(frame.native, pixels).frame)
+        join(segments, output, reader.info)
+        return reader.info

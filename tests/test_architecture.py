@@ -12,11 +12,13 @@ MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rgl
 LAYERS = [
     ["pipeline.errors", "pipeline.arrays", "pipeline.progress", "pipeline.report"],
     ["pipeline.workspace", "pipeline.interrupt", "pipeline.prefetch", "pipeline.memory", "pipeline.locks"],
+    ["pipeline.moments"],
     ["pipeline.options"],
     ["models"],
     ["pipeline.media"],
     ["pipeline.faces"],
     ["pipeline.training", "pipeline.blending", "pipeline.reviewing"],
+    ["pipeline.converting"],
     [f"pipeline.{stage}" for stage in ("extract", "train", "convert", "import_model", "curate", "review")],
     ["cli"],
 ]

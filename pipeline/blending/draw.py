@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from models.autoencoder import PICTURE_PX
-from pipeline.arrays import Affine, Image, Mask
+from pipeline.arrays import Affine, Image, Mask, Rect
 from pipeline.blending.color import match_color
 from pipeline.blending.masks import outline_mask
 from pipeline.blending.paste import paste_face, rect_in_frame
@@ -34,10 +34,14 @@ class Swap:
 
 @dataclass(frozen=True)
 class _Cut:
+    """What the model sees of a face: ``picture``, from the part ``rect`` of a canvas, which looked like ``under``."""
+
     canvas: Canvas
-    swap: Swap
-    seen_from_frame: Affine
+    rect: Rect
+    under: Image
+    seen_from_rect: Affine
     picture: Image
+    to_person: str
 
 
 def draw_faces(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swapper: Swapper) -> None:
@@ -48,35 +52,37 @@ def draw_faces(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swap
         swaps: for each of them, what to draw, in order.
         swapper: the model.
     """
-    cuts = [_cut(canvas, swap) for canvas, some in zip(canvases, swaps, strict=True) for swap in some]
+    found = [_cut(canvas, swap) for canvas, some in zip(canvases, swaps, strict=True) for swap in some]
+    cuts = [cut for cut in found if cut is not None]
     if not cuts:
         return
-    faces = swapper.swap([cut.picture for cut in cuts], [cut.swap.to_person for cut in cuts])
+    faces = swapper.swap([cut.picture for cut in cuts], [cut.to_person for cut in cuts])
+    before: _Cut | None = None
     for cut, face in zip(cuts, faces, strict=True):
-        _paste(cut, match_color(face, cut.picture, _core()))
+        is_first = before is None or before.canvas is not cut.canvas
+        under = cut.under if is_first else cut.canvas.part(cut.rect)  # another face may reach into it
+        _paste(cut, under, match_color(face, cut.picture, _core()))
+        before = cut
 
 
-def _cut(canvas: Canvas, swap: Swap) -> _Cut:
+def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
     """Cut what the model sees of a face, sampled as in training: bilinearly, without averaging."""
     seen_from_frame = swap.crop_from_frame - np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])
     rect = rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw)
-    if rect is None:  # wholly outside the frame: nothing will be pasted
-        return _Cut(canvas, swap, seen_from_frame, np.zeros((PICTURE_PX, PICTURE_PX, 3), np.uint8))
-    seen = cut_crop(canvas.part(rect), _moved(seen_from_frame, rect.left, rect.top), SEEN_PX)
-    picture = cv2.resize(seen, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_LINEAR)
-    return _Cut(canvas, swap, seen_from_frame, np.asarray(picture, np.uint8))
-
-
-def _paste(cut: _Cut, face: Image) -> None:
-    frame_from_seen = invert(cut.seen_from_frame)
-    rect = rect_in_frame(SEEN_BOX, frame_from_seen, cut.canvas.size_hw)
     if rect is None:
-        return
+        return None
+    seen_from_rect = _moved(seen_from_frame, rect.left, rect.top)
+    under = canvas.part(rect)
+    seen = cut_crop(under, seen_from_rect, SEEN_PX)
+    picture = cv2.resize(seen, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_LINEAR)
+    return _Cut(canvas, rect, under, seen_from_rect, np.asarray(picture, np.uint8), swap.to_person)
+
+
+def _paste(cut: _Cut, under: Image, face: Image) -> None:
     large = np.asarray(cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4), np.uint8)
-    there = invert(_moved(cut.seen_from_frame, rect.left, rect.top))
-    patch = paste_face(cut.canvas.part(rect), large, outline_mask()[SEEN, SEEN], there)
+    patch = paste_face(under, large, outline_mask()[SEEN, SEEN], invert(cut.seen_from_rect))
     if patch is not None:
-        cut.canvas.draw(patch.moved(rect.left, rect.top))
+        cut.canvas.draw(patch.moved(cut.rect.left, cut.rect.top))
 
 
 def _moved(crop_from_frame: Affine, left: int, top: int) -> Affine:

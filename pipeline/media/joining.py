@@ -1,10 +1,9 @@
 """A finished video: segments joined, with sound, subtitles, chapters and metadata taken over from the original."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,12 @@ import av
 import ffmpeg
 
 from pipeline.errors import MediaError
-from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
-from pipeline.media.probe import VideoInfo
+from pipeline.media.pipe import MP4_PIECES, NUT, FfmpegPipe, Form, VideoPacket, as_input, quiet
+from pipeline.media.probe import OtherStream, VideoInfo
 from pipeline.media.writer import read_segment
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
-MP4_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})  # what browsers play too
-WEBM_AUDIO = frozenset({"opus", "vorbis"})
-MOST_REORDERED = 16  # frames that H.264 and H.265 may send ahead of one that is shown before them
-HEVC = frozenset({"hevc"})
+NO_STREAM = 9999  # a number that no file has
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,12 @@ class Streams:
 
 def choose_streams(like: VideoInfo, output: Path) -> Streams:
     """Choose what of the original's streams the output's container can hold, and how."""
-    suffix = output.suffix.lower()
-    holder = suffix.removeprefix(".").upper()
+    container = _CONTAINERS.get(output.suffix.lower(), _ANY)
+    holder = output.suffix.removeprefix(".").upper()
     taken: list[tuple[int, str]] = []
     notes: list[str] = []
     for stream in like.others:
-        codec = _codec_for(stream.kind, stream.codec, suffix)
+        codec = _codec_for(stream, container)
         what = f"{stream.kind} stream {stream.index} ({stream.codec})"
         if codec is None:
             notes.append(f"{what} left out: {_why(stream.kind, holder)}")
@@ -71,45 +67,66 @@ def choose_streams(like: VideoInfo, output: Path) -> Streams:
 
 
 def _why(kind: str, holder: str) -> str:
-    return "only the main one is converted" if kind == "video" else f"{holder} cannot hold it"
+    return {"video": "only the main one is converted", "data": "it may not fit the new frames"}.get(
+        kind, f"{holder} cannot hold it"
+    )
 
 
-def _codec_for(kind: str, codec: str, suffix: str) -> str | None:
+def _codec_for(stream: OtherStream, container: "_Container") -> str | None:
     """Name what ffmpeg is to make of a stream: ``copy``, an encoder, or None for leaving it out."""
-    mp4, webm, mkv = suffix in (".mp4", ".mov", ".m4v"), suffix == ".webm", suffix in (".mkv", ".mka")
-    match kind:
-        case "audio" if mp4:
-            fits = codec in MP4_AUDIO or (suffix == ".mov" and codec.startswith("pcm_"))
-            return "copy" if fits else "aac"
-        case "audio" if webm:
-            return "copy" if codec in WEBM_AUDIO else "libopus"
+    match stream.kind:
         case "audio":
-            return "copy"
-        case "subtitle" if mp4:
-            return "mov_text" if codec in TEXT_SUBTITLES else None
-        case "subtitle" if webm:
-            return "webvtt" if codec in TEXT_SUBTITLES else None
-        case "subtitle" if mkv:
-            return "subrip" if codec == "mov_text" else "copy"
-        case "cover":
-            return "copy" if mp4 else None
-        case "attachment":
-            return "copy" if mkv else None
-    return None
+            return "copy" if container.sound is None or stream.codec in container.sound else container.sound_encoder
+        case "subtitle" if stream.codec in TEXT_SUBTITLES:
+            return "copy" if stream.codec in container.text else container.text_encoder
+    return "copy" if stream.kind in container.more else None
 
 
-def build_join_command(output: Path, like: VideoInfo, delay_s: int, part: Part | None) -> list[str]:
+@dataclass(frozen=True)
+class _Container:
+    """What a kind of file holds.
+
+    Attributes:
+        sound: codecs it takes as they are; None for any.
+        sound_encoder: what becomes of the others.
+        text: subtitle codecs it takes as they are.
+        text_encoder: what becomes of other subtitles in words; None: they are left out.
+        more: other kinds of streams that it takes; ``subtitle``: those that are pictures.
+    """
+
+    sound: frozenset[str] | None
+    sound_encoder: str
+    text: frozenset[str]
+    text_encoder: str | None
+    more: frozenset[str]
+
+
+_BROWSER_SOUND = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})
+_RAW_SOUND = frozenset(f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le"))
+_MP4 = _Container(_BROWSER_SOUND, "aac", frozenset({"mov_text"}), "mov_text", frozenset({"cover"}))
+_ANY = _Container(None, "copy", frozenset(), None, frozenset())
+_CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": replace(_MP4, sound=_BROWSER_SOUND | _RAW_SOUND),
+    ".webm": _Container(frozenset({"opus", "vorbis"}), "libopus", frozenset({"webvtt"}), "webvtt", frozenset()),
+    ".mkv": _Container(None, "copy", TEXT_SUBTITLES - {"mov_text"}, "subrip", frozenset({"subtitle", "attachment"})),
+}
+
+
+def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fraction, part: Part | None) -> list[str]:
     """Build the arguments of the ffmpeg process that puts the encoded video and the rest of the original together.
 
     Args:
         output: file to write; its suffix chooses the container.
         like: the original.
+        codec: ffmpeg's name of what the video is encoded in.
         delay_s: by how many seconds the timestamps that come through the pipe are late.
         part: which part of the original; None for all of it.
     """
     streams = choose_streams(like, output)
     cut = {} if part is None else _cut(part)
-    video = ffmpeg.input("pipe:0", format="nut", itsoffset=-delay_s)
+    video = ffmpeg.input("pipe:0", format=form_for(output).name, itsoffset=_in_us(-delay_s))
     original = ffmpeg.input(as_input(like.path), protocol_whitelist="file", **cut)
     options: dict[str, Any] = {
         "c:0": "copy",
@@ -120,23 +137,45 @@ def build_join_command(output: Path, like: VideoInfo, delay_s: int, part: Part |
         "max_interleave_delta": 0,
     }
     covers = {stream.index for stream in like.others if stream.kind == "cover"}
-    for place, (index, codec) in enumerate(streams.taken, start=1):
-        options[f"c:{place}"] = codec
+    for place, (index, into) in enumerate(streams.taken, start=1):
+        options[f"c:{place}"] = into
         options[f"map_metadata:s:{place}"] = f"1:s:{index}"
         if index in covers:
             options[f"disposition:{place}"] = "attached_pic"
-    if output.suffix.lower() in (".mp4", ".mov", ".m4v"):
+    if is_mp4(output):
         options["movflags"] = "+faststart"
+        if codec == "hevc":
+            options["tag:0"] = "hvc1"  # under its other name Apple's players do not play it
         if like.time_base.numerator == 1:
             options["video_track_timescale"] = like.time_base.denominator
     taken = [original[str(index)] for index, _ in streams.taken]
+    taken.append(original[f"{NO_STREAM}?"])  # ffmpeg-python drops an input of which nothing is taken
     command = ffmpeg.output(video["v:0"], *taken, as_input(output), **options)
     return quiet(command.get_args())
 
 
+def is_mp4(output: Path) -> bool:
+    """Say whether a file's name asks for MP4 or its like."""
+    return output.suffix.lower() in (".mp4", ".mov", ".m4v")
+
+
 def _cut(part: Part) -> dict[str, str]:
-    start = f"{float(part.start_s):.6f}"
-    return {"ss": start, "t": f"{float(part.end_s - part.start_s):.6f}", "itsoffset": f"-{start}"}
+    return {
+        "seek_timestamp": "1",
+        "ss": _in_us(part.start_s),
+        "t": _in_us(part.end_s - part.start_s),
+        "itsoffset": _in_us(-part.start_s),
+    }
+
+
+def _in_us(seconds: Fraction) -> str:
+    """Write a time as ffmpeg keeps it, rounded to µs; all usual units of time are longer, so none is changed by it."""
+    return f"{round(seconds * 1_000_000)}us"
+
+
+def form_for(output: Path) -> Form:
+    """Choose in what packets are sent, by what the output must know: MP4 when each is decoded, Matroska not."""
+    return MP4_PIECES if is_mp4(output) else NUT
 
 
 def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part | None = None) -> None:
@@ -151,34 +190,34 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
     Raises:
         MediaError: a segment is damaged, or ffmpeg fails; the message has its last words.
     """
-    first = segments[0].pts[0]
-    moved = -first if part else 0
-    room = Fraction(max(0, -(first + moved)) + MOST_REORDERED) * like.time_base
-    whole = like.time_base.numerator  # seconds that are whole units too
-    delay_s = whole * ceil(room / whole)
-    late = moved + int(delay_s / like.time_base)
-    command = build_join_command(output, like, delay_s, part)
-    with av.open(as_input(segments[0].path), format="nut") as template, FfmpegPipe(command, f"write {output}") as pipe:
-        stream = pipe.container.add_stream_from_template(template.streams.video[0])
-        stream.time_base = like.time_base
-        for packet in _packets(segments, late, like.time_base):
-            packet.stream = stream
-            pipe.mux([packet])
+    ahead = max(_reordered(segment, like.time_base) for segment in segments)
+    first, *more = segments[0].pts
+    step = more[0] - first if more else 1
+    late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
+    delay_s = (late + (first if part else 0)) * like.time_base
+    with av.open(as_input(segments[0].path), format="nut") as container:
+        template = container.streams.video[0]
+        command = build_join_command(output, like, template.codec_context.name, delay_s, part)
+        with FfmpegPipe(command, f"write {output}", form_for(output)) as pipe:
+            stream = pipe.container.add_stream_from_template(template)
+            stream.time_base = like.time_base
+            decoded = deque(range(0, ahead * step, step))
+            for segment in segments:
+                decoded.extend(pts + late for pts in segment.pts)
+                for packet in _packets(segment, like.time_base):
+                    packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + late, decoded.popleft()
+                    packet.duration = (decoded[0] if decoded else packet.dts + step) - packet.dts
+                    pipe.mux([packet])
 
 
-def _packets(segments: Sequence[Segment], late: int, time_base: Fraction) -> Iterator[VideoPacket]:
-    """Give all packets in order of decoding, with timestamps of decoding that go on over the joins.
+def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:
+    packets = read_segment(segment.path, segment.pts, time_base)
+    if packets is None:
+        raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
+    return packets
 
-    The n-th is decoded when the n-16th is shown: never after it is shown itself, whatever the order.
-    """
-    first = segments[0].pts[0] + late
-    shown = deque(range(first - MOST_REORDERED, first))
-    for segment in segments:
-        packets = read_segment(segment.path, segment.pts, time_base)
-        if packets is None:
-            raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
-        shown.extend(pts + late for pts in segment.pts)
-        for packet in packets:
-            assert packet.pts is not None
-            packet.pts, packet.dts = packet.pts + late, shown.popleft()
-            yield packet
+
+def _reordered(segment: Segment, time_base: Fraction) -> int:
+    """Say by how many frames, at most, a frame is shown later than it is decoded; the least that decoding must lead."""
+    shown = {pts: place for place, pts in enumerate(segment.pts)}
+    return max(place - shown[packet.pts or 0] for place, packet in enumerate(_packets(segment, time_base)))

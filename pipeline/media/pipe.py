@@ -1,10 +1,11 @@
-"""An ffmpeg process that is fed through a pipe, in the NUT format: every stream, with its own timestamps, exactly."""
+"""An ffmpeg process that is fed through a pipe, packet by packet, with exact timestamps."""
 
 import re
 import shutil
 import subprocess
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,20 @@ BROKEN_PIPE = (OSError, ValueError, av.error.FFmpegError)  # what writing raises
 BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
 
 
+@dataclass(frozen=True)
+class Form:
+    """A container to send packets in: its name, and options of its muxer."""
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+
+
+NUT = Form("nut", (("write_index", "0"),))
+"""Holds all codecs; says when a packet is shown, and not when it is decoded."""
+MP4_PIECES = Form("mp4", (("movflags", "frag_every_frame+empty_moov+default_base_moof"),))
+"""Holds what MP4 does; says both. Decoding begins at 0."""
+
+
 @cache
 def find_ffmpeg() -> str:
     """Return the ffmpeg on PATH, or else the one that comes with imageio-ffmpeg.
@@ -46,14 +61,15 @@ class FfmpegPipe:
     Leaving the block without an error ends the input and waits until ffmpeg is done; with one it stops ffmpeg.
 
     Args:
-        command: the process to start; it reads NUT from its standard input.
+        command: the process to start.
         doing: what an error says ffmpeg could not do: "encode a.mp4".
+        form: what it reads from its standard input: NUT or MP4_PIECES.
 
     Attributes:
         container: where streams are added and packets muxed.
     """
 
-    def __init__(self, command: list[str], doing: str) -> None:
+    def __init__(self, command: list[str], doing: str, form: Form) -> None:
         self._doing = doing
         self._process = subprocess.Popen(
             command,
@@ -66,9 +82,8 @@ class FfmpegPipe:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         assert self._process.stdin is not None
-        options = {"write_index": "0"}
         self.container: OutputContainer = av.open(
-            self._process.stdin, "w", format="nut", options=options, buffer_size=BUFFER_BYTES
+            self._process.stdin, "w", format=form.name, options=dict(form.options), buffer_size=BUFFER_BYTES
         )
 
     def __enter__(self) -> Self:

@@ -4,13 +4,14 @@ A part is seen, and given back changed, in BGR. Only where it differs are sample
 stays exactly as it was decoded: no round trip through BGR, no colour drift.
 """
 
+import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from pipeline.arrays import Image, Patch, Rect, Samples
 from pipeline.media.probe import Colour, VideoInfo
@@ -18,6 +19,16 @@ from pipeline.media.probe import Colour, VideoInfo
 BT709 = Colour(matrix=1, primaries=1, transfer=1, range=1)
 SWSCALE_601 = 5  # swscale's number for BT.601, and what it takes where a file does not say
 RGB_MATRIX, FULL_RANGE = 0, 2  # ITU-T H.273 code of RGB; ffmpeg's number for 0 … 255
+
+
+class _Converters(threading.local):
+    """What converts between pixel formats: preparing one takes longer than a face, so each is kept for the next."""
+
+    def __init__(self) -> None:
+        self.to_ours, self.to_bgr = VideoReformatter(), VideoReformatter()
+
+
+_converters = _Converters()
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,8 @@ class PixelFormat:
         """Change a picture's samples to this format, size as it is."""
         if picture.format.name in (self.name, self.name.replace("yuv", "yuvj")):
             return picture  # yuvj420p is yuv420p with a note that the range is full
-        return picture.reformat(
+        return _converters.to_ours.reformat(
+            picture,
             format=self.name,
             src_colorspace=self._matrix,
             dst_colorspace=self._matrix,
@@ -76,7 +88,8 @@ class PixelFormat:
 
     def to_bgr(self, picture: VideoFrame) -> Image:
         """Show a picture of this format as (H, W, 3) BGR."""
-        shown = picture.reformat(
+        shown = _converters.to_bgr.reformat(
+            picture,
             format="bgr24",
             src_colorspace=self._matrix,
             dst_colorspace=self._matrix,
@@ -138,18 +151,20 @@ class Canvas:
     def draw(self, patch: Patch) -> None:
         """Replace the samples of the frame that a patch changes."""
         height, width = patch.changed.shape
-        even = [(0, height % 2), (0, width % 2)]
-        image = np.pad(patch.image, [*even, (0, 0)], mode="edge")
-        changed = np.pad(patch.changed, even, mode="edge")
+        image, changed = patch.image, patch.changed
+        if height % 2 or width % 2:
+            even = [(0, height % 2), (0, width % 2)]
+            image, changed = np.pad(image, [*even, (0, 0)], mode="edge"), np.pad(changed, even, mode="edge")
         drawn = self._target.convert(VideoFrame.from_ndarray(image, format="bgr24"))
-        quarters = cv2.resize(changed.astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) > 0
+        rows = changed[::2] | changed[1::2]
+        quarters = rows[:, ::2] | rows[:, 1::2]  # where any of the four px of a chroma sample changed
         planes = zip(_planes(self.frame, self._target), _planes(drawn, self._target), strict=True)
         for place, (plane, new) in enumerate(planes):
             where, scale = (changed, 1) if place == 0 else (quarters, 2)
             top, left = patch.top // scale, patch.left // scale
             part = plane[top : top + where.shape[0], left : left + where.shape[1]]
-            rows, columns = part.shape
-            np.copyto(part, new[:rows, :columns], where=where[:rows, :columns])
+            inside = np.s_[: part.shape[0], : part.shape[1]]
+            np.copyto(part, new[inside], where=where[inside])
 
 
 def _planes(frame: VideoFrame, target: PixelFormat) -> list[Samples]:

@@ -16,7 +16,7 @@ import ffmpeg
 from av.video.frame import VideoFrame
 
 from pipeline.media.encoders import Encoding
-from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
+from pipeline.media.pipe import NUT, FfmpegPipe, VideoPacket, as_input, quiet
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.probe import VideoInfo
 
@@ -80,7 +80,7 @@ class SegmentWriter:
     ) -> None:
         self._time_base, self._pts, self._written = like.time_base, pts, 0
         command = build_encode_command(output, like, pixels, encoding)
-        self._pipe = FfmpegPipe(command, f"encode {like.path} with {encoding.codec}")
+        self._pipe = FfmpegPipe(command, f"encode {like.path} with {encoding.codec}", NUT)
         self._stream = self._pipe.container.add_stream("rawvideo", rate=like.average_rate or 25)
         self._stream.width, self._stream.height, self._stream.pix_fmt = pixels.width, pixels.height, pixels.name
         self._stream.time_base = self._stream.codec_context.time_base = like.time_base
@@ -141,5 +141,3 @@ def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[V
 def _moved_by(pts: Sequence[int]) -> int:
     """By how many units the timestamps in a segment are later: its length, which no encoder reaches back."""
     return 1 + pts[-1] - 2 * pts[0]
-
-

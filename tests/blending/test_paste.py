@@ -6,14 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.arrays import Affine, Image, Mask, Points
+from pipeline.arrays import Affine, Image, Mask, Patch, Points
 from pipeline.blending.masks import outline_mask
-from pipeline.blending.paste import apply_patch, paste_face
+from pipeline.blending.paste import paste_face
 from pipeline.faces.alignment import cut_crop, invert, transform
 from tests.clips import scene
 
 WIDTH, HEIGHT, SIZE = 151, 110, 48
 Floats = npt.NDArray[np.float64]
+
+
+def apply_patch(frame: Image, patch: Patch) -> Image:
+    """A copy of a frame with a patch in it."""
+    height, width = patch.changed.shape
+    made = frame.copy()
+    made[patch.top : patch.top + height, patch.left : patch.left + width] = patch.image
+    return made
 
 
 def placed(scale: float, degrees: float, centre_xy: tuple[float, float], size: int = SIZE) -> Affine:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from pipeline.arrays import Image, Patch
-from pipeline.media.pixels import PixelFormat, compose
+from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.probe import Colour, probe
 from pipeline.media.reader import VideoReader
 from tests.clips import (
@@ -23,6 +24,14 @@ from tests.clips import (
 )
 
 UNTOLD = Colour(2, 2, 2, 0)
+
+
+def compose(frame: VideoFrame, patches: Sequence[Patch], target: PixelFormat) -> VideoFrame:
+    """The frame for the encoder with patches drawn in."""
+    canvas = Canvas(frame, target)
+    for patch in patches:
+        canvas.draw(patch)
+    return canvas.frame
 
 
 def coloured(colour: Colour, name: str = "yuv420p", size_wh: tuple[int, int] = (96, 64)) -> PixelFormat:
