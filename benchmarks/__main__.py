@@ -1,6 +1,6 @@
 """Measure every stage beside the plain way of doing the same, and write a table.
 
-    python -m benchmarks [extract] [faces] [train] [--rounds 3]
+    python -m benchmarks [extract] [faces] [train] [convert] [--rounds 3]
 
 Every measurement runs in a process of its own, ours and the plain one by turns, so that a busy machine slows both. The
 table holds medians. Clips and the plain way are found through ``RECAST_TEST_DATA`` and ``RECAST_PLAIN`` (defaults
@@ -16,13 +16,13 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import extract, train
+from benchmarks import convert, extract, train
 from benchmarks.table import Row, as_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("RECAST_TEST_DATA", ROOT.parent / "shared" / "data"))
 PLAIN = Path(os.environ.get("RECAST_PLAIN", ROOT.parent / "shared" / "bench" / "peers.py"))
-BENCHMARKS = {"extract": extract.speed, "faces": extract.faces, "train": train.speed}
+BENCHMARKS = {"extract": extract.speed, "faces": extract.faces, "train": train.speed, "convert": convert.speed}
 
 
 @dataclass(frozen=True)

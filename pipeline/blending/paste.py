@@ -40,7 +40,7 @@ def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine) -
     there = frame_from_crop - np.array([[0, 0, left], [0, 0, top]])
     face = warp(crop, there, (width, height), border=cv2.BORDER_REPLICATE)
     share = warp(mask, there, (width, height), border=cv2.BORDER_CONSTANT)
-    _, share = cv2.threshold(share, INVISIBLE, 0, cv2.THRESH_TOZERO)
+    share = np.asarray(cv2.threshold(share, INVISIBLE, 0, cv2.THRESH_TOZERO)[1], np.float32)
     under = frame[top : top + height, left : left + width]
     return Patch(left, top, cast(Image, cv2.blendLinear(face, under, share, 1 - share)), share > 0)
 

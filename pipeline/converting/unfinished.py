@@ -14,7 +14,9 @@ LOCK = "lock"
 
 @contextmanager
 def segments_folder(final: Path) -> Iterator[Path]:
-    """Keep the folder for the segments of a result while the block runs; delete it when the block succeeds.
+    """Keep the folder for the segments of a result while the block runs.
+
+    It is deleted when the block succeeds, or has left nothing to go on from.
 
     Args:
         final: the result.
@@ -26,16 +28,23 @@ def segments_folder(final: Path) -> Iterator[Path]:
         WorkspaceError: another run works on the same result, or the folder cannot be made.
     """
     folder = final.with_name(f".{final.name}.segments")
-    with locked(folder / LOCK, f"another run is converting into {final}: wait until it has ended"):
-        yield folder
-    with suppress(OSError):
-        shutil.rmtree(folder)
+    is_done = False
+    try:
+        with locked(folder / LOCK, f"another run is converting into {final}: wait until it has ended"):
+            try:
+                yield folder
+                is_done = True
+            finally:
+                is_done = is_done or not any(folder.glob("*.nut"))
+    finally:
+        if is_done:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def drop_others(folder: Path, names: Collection[str]) -> None:
     """Delete what is of no use: segments made otherwise than now, and halves of some."""
     for path in folder.iterdir():
-        if path.name not in names and path.name != LOCK:
+        if path.name not in names and not path.name.startswith(LOCK):
             with suppress(OSError):
                 path.unlink()
 

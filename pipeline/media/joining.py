@@ -16,6 +16,7 @@ from pipeline.media.probe import OtherStream, VideoInfo
 from pipeline.media.writer import read_segment
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
+CHAPTER_TITLES = "bin_data"  # how MP4 stores them besides; chapters are taken over by themselves
 NO_STREAM = 9999  # a number that no file has
 
 
@@ -57,6 +58,8 @@ def choose_streams(like: VideoInfo, output: Path) -> Streams:
     for stream in like.others:
         codec = _codec_for(stream, container)
         what = f"{stream.kind} stream {stream.index} ({stream.codec})"
+        if codec is None and stream.codec == CHAPTER_TITLES:
+            continue
         if codec is None:
             notes.append(f"{what} left out: {_why(stream.kind, holder)}")
             continue
@@ -136,6 +139,8 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
         "disposition:0": "default",
         "max_interleave_delta": 0,
     }
+    if part is not None:
+        options["t"] = _in_us(part.end_s - part.start_s)
     covers = {stream.index for stream in like.others if stream.kind == "cover"}
     for place, (index, into) in enumerate(streams.taken, start=1):
         options[f"c:{place}"] = into
@@ -163,7 +168,6 @@ def _cut(part: Part) -> dict[str, str]:
     return {
         "seek_timestamp": "1",
         "ss": _in_us(part.start_s),
-        "t": _in_us(part.end_s - part.start_s),
         "itsoffset": _in_us(-part.start_s),
     }
 
@@ -192,7 +196,7 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
     """
     ahead = max(_reordered(segment, like.time_base) for segment in segments)
     first, *more = segments[0].pts
-    step = more[0] - first if more else 1
+    step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
     delay_s = (late + (first if part else 0)) * like.time_base
     with av.open(as_input(segments[0].path), format="nut") as container:

@@ -129,7 +129,7 @@ def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[V
     except (av.error.FFmpegError, OSError, IndexError):
         return None
     for packet in packets:
-        if packet.pts is None or packet.time_base is None:
+        if packet.is_corrupt or packet.pts is None or packet.time_base is None:
             return None
         units = packet.pts * packet.time_base / time_base  # ffmpeg may have chosen a finer unit
         if units.denominator != 1:

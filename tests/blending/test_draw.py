@@ -71,8 +71,8 @@ def mask_in_frame(crop_from_frame: Affine) -> npt.NDArray[np.float32]:
     return warp(outline_mask(), invert(crop_from_frame), (WIDTH, HEIGHT), border=cv2.BORDER_CONSTANT)
 
 
-def planes(canvas: Canvas) -> list[Image]:
-    return [np.asarray(plane).copy() for plane in (canvas.frame.to_ndarray(),)]
+def luma_of(canvas: Canvas) -> Image:
+    return np.asarray(canvas.frame.to_ndarray()[:HEIGHT], np.uint8)
 
 
 @pytest.mark.parametrize("place", [at(60, 20), at(150, 60, 0.5, -30), at(-60, -40), at(-600, -500, 4.0, 3)])
@@ -81,7 +81,7 @@ def test_networks_that_change_nothing_change_nothing(swapper: Swapper, place: Af
     made, before = canvas(), canvas()
     draw_faces([made], [[Swap(place, "same")]], swapper)
     difference = np.abs(shown(made) - shown(before))
-    assert difference.mean() < 1.2
+    assert difference.mean() < 1.6
     assert np.percentile(difference, 99.9) <= 10
 
 
@@ -89,7 +89,7 @@ def test_only_the_mask_is_touched(swapper: Swapper) -> None:
     place = at(60, 20)
     made, before = canvas(), canvas()
     draw_faces([made], [[Swap(place, "negative")]], swapper)
-    luma, old = planes(made)[0][:HEIGHT], planes(before)[0][:HEIGHT]
+    luma, old = luma_of(made), luma_of(before)
     mask = mask_in_frame(place)
     np.testing.assert_array_equal(luma[mask == 0], old[mask == 0])
     assert np.abs(luma.astype(int) - old)[mask > 0.9].mean() > 3
@@ -116,7 +116,7 @@ def test_a_later_face_lies_over_an_earlier_one(swapper: Swapper) -> None:
     draw_faces([first, second], [[under], [over]], swapper)
     mask = mask_in_frame(over.crop_from_frame)
     np.testing.assert_allclose(shown(both)[mask > 0.99], shown(second)[mask > 0.99], atol=3)  # colours share samples
-    np.testing.assert_array_equal(planes(both)[0][:HEIGHT][mask == 0], planes(first)[0][:HEIGHT][mask == 0])
+    np.testing.assert_array_equal(luma_of(both)[mask == 0], luma_of(first)[mask == 0])
     edge = (mask > 0.02) & (mask < 0.2) & (mask_in_frame(under.crop_from_frame) > 0.9)
     nearer = np.abs(shown(both) - shown(first))[edge].mean()
     assert nearer < np.abs(shown(both) - shown(second))[edge].mean()

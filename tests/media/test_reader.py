@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.arrays import Image
@@ -240,3 +242,40 @@ def test_sound_alone_cannot_be_read(tmp_path: Path) -> None:
 def test_a_missing_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"no such file: .*nowhere\.mp4"):
         VideoReader(tmp_path / "nowhere.mp4")
+
+
+@pytest.mark.parametrize("name", RHYTHMS)
+@pytest.mark.parametrize("first", [1, 5, 7])
+def test_frames_from_one_on_are_those_of_the_whole(tmp_path: Path, name: str, first: int) -> None:
+    kind, pts = RHYTHMS[name]
+    kind = replace(kind, options={**(kind.options or {}), "g": "3"})
+    path = write_video(tmp_path / name, [scene(i) for i in range(8)], kind, pts)
+    with VideoReader(path) as reader:
+        everything = list(reader)
+        for asked in (everything[first].pts, None):
+            later = list(reader.frames(first, asked))
+            assert [(frame.index, frame.pts) for frame in later] == [(i, everything[i].pts) for i in range(first, 8)]
+            for frame, same in zip(later, everything[first:], strict=True):
+                np.testing.assert_array_equal(frame.image, same.image)
+
+
+def test_seeking_does_not_decode_what_lies_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(40)], Video(options={"g": "10"}))
+    with VideoReader(path) as reader:
+        pts = [frame.pts for frame in reader]
+        decoded: list[int | None] = []
+        as_first = reader._as_first
+
+        def noted(frame: VideoFrame) -> VideoFrame:
+            decoded.append(frame.pts)
+            return as_first(frame)
+
+        monkeypatch.setattr(reader, "_as_first", noted)
+        assert next(reader.frames(35, pts[35])).pts == pts[35]
+    assert min(filter(None, decoded)) >= pts[20]
+
+
+def test_a_timestamp_that_no_frame_has_is_found_by_counting(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(8)])
+    with VideoReader(path) as reader:
+        assert next(reader.frames(5, 5 * 512 + 1)).index == 5

@@ -1,0 +1,196 @@
+"""Convert in segments: a stop costs little, and a result that was stopped is the result that was not."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import pytest
+
+from cli import main
+from demo.clips import HOPPER, make_clip
+from pipeline.convert import convert, plan
+from pipeline.converting import film
+from pipeline.converting.unfinished import segments_folder
+from pipeline.errors import WorkspaceError
+from pipeline.faces.store import FaceStore
+from pipeline.media.reader import VideoReader
+from pipeline.options import ConvertOptions
+from pipeline.progress import Bar, Silence
+from tests.conftest import ROOT
+
+SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
+
+
+def run(workspace: Path, *arguments: str | Path) -> int:
+    return main(["convert", *map(str, arguments), "--workspace", str(workspace)])
+
+
+def shown(path: Path) -> list[tuple[int, str]]:
+    """Timestamp and hash of every frame."""
+    with VideoReader(path) as reader:
+        return [(frame.pts, hashlib.sha256(frame.native.to_ndarray().tobytes()).hexdigest()) for frame in reader]
+
+
+def kept(final: Path) -> dict[str, float]:
+    """The finished segments of a result, and when each was made."""
+    return {path.name: path.stat().st_mtime for path in final.with_name(f".{final.name}.segments").glob("0*.nut")}
+
+
+@pytest.fixture
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of four frames."""
+    monkeypatch.setattr(film, "SHORTEST", 4)
+    monkeypatch.setattr(film, "LONGEST", 4)
+
+
+class Stopped(Silence):
+    """A console at which somebody types Ctrl-C after some frames."""
+
+    def __init__(self, after: int) -> None:
+        self.left, self.notes = after, list[str]()
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    @contextmanager
+    def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def stop(workspace: Path, after: int) -> None:
+    options = ConvertOptions(from_person="hopper", to_person="collins", preset="ultrafast", workspace=workspace)
+    planned = plan(options)
+    with pytest.raises(KeyboardInterrupt):
+        convert(options, planned.model, planned.known, Stopped(after))
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_a_stopped_run_goes_on_and_the_result_is_the_same(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, final = trained / "whole.mp4", trained / "converted" / "hopper_hopper_to_collins.mp4"
+    assert run(trained, *SWAP, "-o", whole) == 0
+    stop(trained, 9)
+    assert not final.exists()
+    before = kept(final)
+    assert 1 <= len(before) <= 2
+    capsys.readouterr()
+    assert run(trained, *SWAP) == 0
+    said = capsys.readouterr()
+    assert f"going on: {4 * len(before)} of 12 frames were done before" in said.err
+    assert f"{4 * len(before)} of its frames were done in an earlier run" in said.out
+    assert final.read_bytes() == whole.read_bytes()
+    assert not list(final.parent.glob(".*"))
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_only_segments_that_would_be_the_same_are_used(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A crop deleted meanwhile makes its segment again, another quality all of them, and damaged ones are not used."""
+    final = trained / "converted" / "hopper_hopper_to_collins.mp4"
+    stop(trained, 11)
+    first = min(kept(final))
+    (trained / "data" / "hopper" / "hopper_000005_0.jpg").unlink()
+    folder = final.with_name(f".{final.name}.segments")
+    os.truncate(folder / first, (folder / first).stat().st_size // 2)
+    (folder / "part_0.nut").write_bytes(b"half a segment")
+    assert run(trained, *SWAP, "-o", trained / "whole.mp4") == 0
+    capsys.readouterr()
+    assert run(trained, *SWAP) == 0
+    assert "going on" not in capsys.readouterr().err
+    assert final.read_bytes() == (trained / "whole.mp4").read_bytes()
+    final.unlink()
+    stop(trained, 11)
+    assert len(kept(final)) == 2
+    assert run(trained, *SWAP, "--crf", "30") == 0
+    assert "going on" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_segments_between_others_are_made_again(trained: Path) -> None:
+    final = trained / "converted" / "hopper_hopper_to_collins.mp4"
+    stop(trained, 11)
+    folder = final.with_name(f".{final.name}.segments")
+    first = min(kept(final))
+    (folder / first).unlink()
+    assert run(trained, *SWAP, "-o", trained / "whole.mp4") == 0
+    assert run(trained, *SWAP) == 0
+    assert final.read_bytes() == (trained / "whole.mp4").read_bytes()
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_joins_are_invisible(trained: Path, clips: dict[str, Path]) -> None:
+    """Timestamps of showing are the original's, those of decoding rise, and each segment begins with a key frame."""
+    assert run(trained, *SWAP, "-o", trained / "out.mp4", "--preset", "medium") == 0
+    with av.open(str(trained / "out.mp4")) as made, av.open(str(clips["hopper"])) as original:
+        packets = [packet for packet in made.demux(video=0) if packet.size]
+        old = sorted(packet.pts or 0 for packet in original.demux(video=0) if packet.size)
+        assert made.duration == original.duration
+    assert sorted(packet.pts or 0 for packet in packets) == old
+    decoded = [packet.dts or 0 for packet in packets]
+    assert decoded == sorted(set(decoded))
+    assert all((packet.dts or 0) <= (packet.pts or 0) for packet in packets)
+    assert [place for place, packet in enumerate(packets) if packet.is_keyframe] == [0, 4, 8]
+
+
+def test_a_second_run_into_the_same_file_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with segments_folder(trained / "out.mp4"):
+        assert run(trained, *SWAP, "-o", trained / "out.mp4") == 1
+    assert "another run is converting into" in capsys.readouterr().err
+
+
+def test_a_video_that_is_not_what_was_extracted_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store, store._transaction() as db:
+        db.execute("UPDATE frames SET pts = pts + 1 WHERE frame = 7")
+    assert run(trained, *SWAP) == 1
+    assert "does not show what was extracted from it; run: python cli.py extract --again" in capsys.readouterr().err
+    assert not list((trained / "converted").glob("*.mp4"))
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WorkspaceError, match="cannot write"), segments_folder(tmp_path / "file" / "out.mp4"):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_twenty_kills_and_the_result_is_the_same(trained: Path, tmp_path: Path) -> None:
+    """Killed at random moments of twenty runs, of which each does what the one before left."""
+    clip = tmp_path / "long.mp4"
+    make_clip(HOPPER, clip, 1000)
+    assert main(["extract", str(clip), "--person", "hopper", "--workspace", str(trained)]) == 0
+    line = [sys.executable, "cli.py", "convert", str(clip), *SWAP[:4], "--crf", "30", "--workspace", str(trained)]
+    began = time.monotonic()
+    subprocess.run([*line, "-o", str(tmp_path / "whole.mp4")], cwd=ROOT, check=True, capture_output=True)
+    takes_s = time.monotonic() - began
+    chance, final = random.Random(5), trained / "converted" / "long_hopper_to_collins.mp4"
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(chance.uniform(0.3, takes_s / 3))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if not final.exists():
+            continue
+        assert shown(final) == shown(tmp_path / "whole.mp4")
+        final.unlink()
+    done = subprocess.run(line, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert kills > 10
+    assert shown(final) == shown(tmp_path / "whole.mp4")
+    assert abs(final.stat().st_size / (tmp_path / "whole.mp4").stat().st_size - 1) < 0.02
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
