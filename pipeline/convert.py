@@ -154,18 +154,18 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
         with segments_folder(final) as folder:
             pixels = PixelFormat.for_video(reader.info)
             work = Work(film, reader, swapper, pixels, encoding, folder)
-            notes = [*rehearse(work, final), *_make(work, console)]
-            segments = [Segment(folder / name, film.pts(start)) for start, name in work.names().items()]
+            names = work.names()
+            drop_others(folder, names.values())
+            notes = [*rehearse(work, final), *_make(work, names, console)]
+            segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
             with atomic_path(final) as temporary:
                 join(segments, temporary, reader.info, film.part)
         notes += _seen_by(reader)
     return Converted(final, film.frames, film.faces, film.seconds, time.monotonic() - began, tuple(notes))
 
 
-def _make(work: Work, console: Console) -> list[str]:
+def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
     """Make the segments that are missing; say how many were not."""
-    names = work.names()
-    drop_others(work.folder, names.values())
     unit = work.reader.info.time_base
     missing = {
         start for start, name in names.items() if not read_segment(work.folder / name, work.film.pts(start), unit)

@@ -136,7 +136,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Give a temporary path beside ``final``; rename it there when the block succeeds, delete it when not.
 
     The temporary name keeps the suffix, so that encoders that go by it do the right thing. It is the same at every
-    run: what a killed run left behind is written over by the next.
+    run: what a killed run left behind is deleted by the next, not written into, for a process that the killed one had
+    started may still be writing.
 
     Raises:
         WorkspaceError: the folder cannot be made or the file cannot be put there.
@@ -144,6 +145,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     temporary = final.with_name(f".{final.stem}.part{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         yield temporary
         temporary.replace(final)
     except OSError as error:

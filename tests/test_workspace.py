@@ -1,3 +1,4 @@
+import os
 import unicodedata
 from pathlib import Path
 
@@ -249,3 +250,14 @@ def test_bytes_are_written_whole(tmp_path_factory: pytest.TempPathFactory, conte
     final = tmp_path_factory.mktemp("bytes") / "a.bin"
     write_bytes(final, content)
     assert final.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete open files")
+def test_what_a_killed_run_still_writes_does_not_get_into_the_file(tmp_path: Path) -> None:
+    """A process that a killed run had started has the temporary file open, and writes on."""
+    final = tmp_path / "a.mp4"
+    with (tmp_path / ".a.part.mp4").open("wb") as orphan, atomic_path(final) as temporary:
+        temporary.write_bytes(b"ours")
+        orphan.write(b"theirs")
+        orphan.flush()
+    assert final.read_bytes() == b"ours"

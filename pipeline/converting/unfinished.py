@@ -42,7 +42,10 @@ def segments_folder(final: Path) -> Iterator[Path]:
 
 
 def drop_others(folder: Path, names: Collection[str]) -> None:
-    """Delete what is of no use: segments made otherwise than now, and halves of some."""
+    """Delete what is of no use: segments made otherwise than now, and halves of some.
+
+    To be called first: what a killed run had started may still write into its halves, and must not into ours.
+    """
     for path in folder.iterdir():
         if path.name not in names and not path.name.startswith(LOCK):
             with suppress(OSError):
