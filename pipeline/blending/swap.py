@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from models.checkpoint import Model
+from models.winograd import faster
 from pipeline.arrays import Image
 
 VALUES = 1024  # of each tensor that tell a model from others: training changes them all
@@ -27,12 +28,14 @@ class Swapper:
     def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
         self._device = device
         self._encoder = model.encoder.to(device).eval()
-        self._decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
+        decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
         known = hashlib.sha256()
-        for network in (self._encoder, *self._decoders.values()):
+        for network in (self._encoder, *decoders.values()):
             for tensor in network.state_dict().values():
                 known.update(tensor.flatten()[:VALUES].cpu().numpy().tobytes())
         self.fingerprint = known.hexdigest()
+        on_cpu = device.type == "cpu"
+        self._decoders = {person: faster(decoder) if on_cpu else decoder for person, decoder in decoders.items()}
 
     def swap(self, pictures: Sequence[Image], people: Sequence[str]) -> list[Image]:
         """Draw faces anew.

@@ -75,13 +75,13 @@ def luma_of(canvas: Canvas) -> Image:
     return np.asarray(canvas.frame.to_ndarray()[:HEIGHT], np.uint8)
 
 
-@pytest.mark.parametrize("place", [at(60, 20), at(150, 60, 0.5, -30), at(-60, -40), at(-600, -500, 4.0, 3)])
+@pytest.mark.parametrize("place", [at(60, 20), at(150, 60, 0.5, -30), at(-60, -40), at(-200, -150, 2.0, 3)])
 def test_networks_that_change_nothing_change_nothing(swapper: Swapper, place: Affine) -> None:
     """The face comes back with the detail of 64 px, upright, in its place and in its colours."""
     made, before = canvas(), canvas()
     draw_faces([made], [[Swap(place, "same")]], swapper)
     difference = np.abs(shown(made) - shown(before))
-    assert difference.mean() < 1.6
+    assert difference.mean() < 1.2
     assert np.percentile(difference, 99.9) <= 10
 
 
