@@ -12,6 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+WAITING = 4  # results of ``mapped`` that wait, so that no thread stops when whoever uses them is slow for a moment
 PATIENCE_S = 0.1  # how soon a thread that waits notices that it is to stop
 
 
@@ -83,7 +84,7 @@ def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
 def mapped(
     work: Callable[[T], R], items: Iterator[T], workers: int, begin: Callable[[], None]
 ) -> Iterator[Iterator[R]]:
-    """Do work on items in several threads, as many items at once as there are threads, and one ahead.
+    """Do work on items in several threads, as many items at once as there are threads, and some ahead.
 
     What is raised in a thread is raised again where the results are used, after those before it. Leaving the block ends
     the threads: each finishes the item it is at.
@@ -99,7 +100,7 @@ def mapped(
     """
     pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
-        yield _results(pool, work, items, workers + 1)
+        yield _results(pool, work, items, workers + WAITING)
     finally:
         pool.shutdown(cancel_futures=True)
 

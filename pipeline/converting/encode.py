@@ -31,7 +31,7 @@ from pipeline.prefetch import mapped, prefetched
 from pipeline.progress import Bar
 
 FACES_AT_ONCE = 16  # drawn in one batch
-PIXELS_AT_ONCE = 24_000_000  # of the frames of a batch: 72 MB with what is made of them; some five are in memory
+PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_WORKERS = 4  # more would wait for the encoder
 
