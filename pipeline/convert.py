@@ -14,7 +14,7 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
 from pipeline.converting.rehearsal import rehearse
-from pipeline.converting.unfinished import drop_others, segments_folder
+from pipeline.converting.unfinished import drop_halves, drop_others, segments_folder
 from pipeline.errors import MediaError, NothingToDoError, RecastError, UsageError, WorkspaceError
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
@@ -155,8 +155,10 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             pixels = PixelFormat.for_video(reader.info)
             work = Work(film, reader, swapper, pixels, encoding, folder)
             names = work.names()
-            drop_others(folder, names.values())
-            notes = [*rehearse(work, final), *_make(work, names, console)]
+            drop_halves(folder)
+            notes = rehearse(work, final)
+            drop_others(folder, names.values())  # not before: a mistyped option must not cost what is there
+            notes += _make(work, names, console)
             segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
             with atomic_path(final) as temporary:
                 join(segments, temporary, reader.info, film.part)

@@ -189,13 +189,15 @@ class _Segments:
         if self._closing is not None:
             self._closing.result()
         assert self._writer is not None
-        self._closing = self._closer.submit(_close, self._writer, self._part, self._final)
-        self._writer = None
+        writer, self._writer = self._writer, None
+        self._closing = self._closer.submit(_close, writer, self._part, self._final)
 
 
 def _close(writer: SegmentWriter, part: Path, final: Path) -> None:
     try:
         writer.close()
+        if not writer.is_whole(part):
+            raise MediaError(f"ffmpeg did not encode all frames of {part}: type the same command again")
         keep(part, final)
     except BaseException:
         part.unlink(missing_ok=True)

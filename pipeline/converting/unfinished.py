@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,15 +41,20 @@ def segments_folder(final: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def drop_others(folder: Path, names: Collection[str]) -> None:
-    """Delete what is of no use: segments made otherwise than now, and halves of some.
+def drop_halves(folder: Path) -> None:
+    """Delete what a killed run was writing: what it had started may still write there, and must not into ours."""
+    _drop([*folder.glob("part_*"), *folder.glob("rehearsal*")])
 
-    To be called first: what a killed run had started may still write into its halves, and must not into ours.
-    """
-    for path in folder.iterdir():
-        if path.name not in names and not path.name.startswith(LOCK):
-            with suppress(OSError):
-                path.unlink()
+
+def drop_others(folder: Path, names: Collection[str]) -> None:
+    """Delete finished segments that were made otherwise than now."""
+    _drop([path for path in folder.glob("*.nut") if path.name not in names])
+
+
+def _drop(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def keep(part: Path, final: Path) -> None:

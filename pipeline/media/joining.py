@@ -17,6 +17,7 @@ from pipeline.media.writer import read_segment
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 CHAPTER_TITLES = "bin_data"  # how MP4 stores them besides; chapters are taken over by themselves
+MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
 NO_STREAM = 9999  # a number that no file has
 
 
@@ -137,7 +138,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
         "map_chapters": 1,
         "map_metadata:s:0": f"1:s:{like.index}",
         "disposition:0": "default",
-        "max_interleave_delta": 0,
+        "max_interleave_delta": MOST_HELD_US,
     }
     if part is not None:
         options["t"] = _in_us(part.end_s - part.start_s)
@@ -212,6 +213,13 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
                     packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + late, decoded.popleft()
                     packet.duration = (decoded[0] if decoded else packet.dts + step) - packet.dts
                     pipe.mux([packet])
+    if _count_frames(output) != sum(len(segment.pts) for segment in segments):
+        raise MediaError(f"{output} did not come out whole: type the same command again")
+
+
+def _count_frames(path: Path) -> int:
+    with av.open(as_input(path)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
 def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:

@@ -7,8 +7,9 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self, TypeAlias
 
 import av
@@ -82,8 +83,13 @@ class FfmpegPipe:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         assert self._process.stdin is not None
+        self._made = BytesIO()  # an interrupt that comes while PyAV calls Python is lost, with what was being written
         self.container: OutputContainer = av.open(
-            self._process.stdin, "w", format=form.name, options=dict(form.options), buffer_size=BUFFER_BYTES
+            SimpleNamespace(write=self._made.write),
+            "w",
+            format=form.name,
+            options=dict(form.options),
+            buffer_size=BUFFER_BYTES,
         )
 
     def __enter__(self) -> Self:
@@ -105,6 +111,7 @@ class FfmpegPipe:
         """
         try:
             self.container.mux(packets)
+            self._send()
         except BROKEN_PIPE as error:
             raise self._failure() from error
 
@@ -115,7 +122,15 @@ class FfmpegPipe:
             MediaError: ffmpeg failed.
         """
         try:
+            self._end()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _end(self) -> None:
+        try:
             self.container.close()
+            self._send()
             assert self._process.stdin is not None
             self._process.stdin.close()
         except BROKEN_PIPE as error:
@@ -128,6 +143,12 @@ class FfmpegPipe:
         if failed:
             raise self._failure()
         self._listener.join()
+
+    def _send(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(self._made.getvalue())
+        self._made.seek(0)
+        self._made.truncate()
 
     def abandon(self) -> None:
         """Stop ffmpeg; what it wrote is not to be used."""
