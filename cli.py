@@ -44,14 +44,14 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    signal.signal(signal.SIGTERM, _end)
+    _end_in_good_order()
     try:
         report = run(parse(arguments), Terminal())
     except RecastError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: nothing is lost, type the same command again", file=sys.stderr)
+        print("interrupted: type the same command again, and it goes on from what was finished", file=sys.stderr)
         return 130
     for line in report.lines():
         print(line)
@@ -156,8 +156,16 @@ class TerminalBar:
         self._bar.set_postfix_str(text, refresh=False)
 
 
+def _end_in_good_order() -> None:
+    """Let what ends a program unwind it like Ctrl-C, unless whoever started it wants it to be ignored (nohup)."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Let SIGTERM unwind like Ctrl-C, so that temporary files go and encoders end."""
+    """Unwind like Ctrl-C, so that temporary files go and encoders end."""
     raise KeyboardInterrupt
 
 

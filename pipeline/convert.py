@@ -14,11 +14,12 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
 from pipeline.converting.rehearsal import rehearse
-from pipeline.converting.unfinished import drop_halves, drop_others, segments_folder
+from pipeline.converting.unfinished import drop_halves, segments_folder
 from pipeline.errors import MediaError, NothingToDoError, RecastError, UsageError, WorkspaceError
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import fingerprint, is_extracted, name_video
+from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join
 from pipeline.media.pixels import PixelFormat
@@ -28,7 +29,7 @@ from pipeline.memory import keep_freed_memory
 from pipeline.moments import parse_moment
 from pipeline.options import ConvertOptions
 from pipeline.progress import Console
-from pipeline.report import in_words, some
+from pipeline.report import counted, in_words, some
 from pipeline.workspace import Workspace, atomic_path, lengthened_name, list_people
 
 
@@ -57,7 +58,8 @@ class ConvertReport:
         for made in self.done:
             pace = f"{made.seconds / (made.video_s / 60):.0f} s per minute of video" if made.video_s else "one picture"
             lines.append(
-                f"swapped {made.faces} faces in {made.frames} frames, {in_words(made.seconds)} ({pace}): {made.output}"
+                f"swapped {counted(made.faces, 'face')} in {counted(made.frames, 'frame')}, "
+                f"{in_words(made.seconds)} ({pace}): {made.output}"
             )
             lines += [f"  {note}" for note in made.notes]
         return lines
@@ -101,11 +103,13 @@ def plan(options: ConvertOptions) -> Plan:
             there = some(sorted(model.decoders))
             raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {there}")
     videos = options.videos or _videos_of(workspace, people)
-    if len(videos) > 1 and options.output and options.output.suffix:
-        raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
+    if options.output is not None and _is_file(options.output):
+        if len(videos) > 1:
+            raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
+        check_container(options.output, options.codec)
     for path in videos:
         if not path.is_file():
-            raise MediaError(f"no such file: {path}")
+            raise MediaError(f"{path} is a folder: name the videos in it" if path.is_dir() else f"no such file: {path}")
     known = tuple(path for path in videos if is_extracted(workspace, name_video(workspace, path)))
     unknown = tuple(path for path in videos if path not in known)
     strangers = [person for person in people if not crops_in(workspace.person(person))]
@@ -113,7 +117,11 @@ def plan(options: ConvertOptions) -> Plan:
 
 
 def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], console: Console) -> ConvertReport:
-    """Convert videos that were extracted; one that fails is reported and does not stop the others."""
+    """Convert videos that were extracted; of several, one that fails is reported and does not stop the others.
+
+    Raises:
+        RecastError: the only one fails.
+    """
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
     for from_person, to_person in options.people().items():
@@ -126,7 +134,9 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
     for path in videos:
         try:
             report.done.append(convert_video(path, options, swapper, console))
-        except (MediaError, NothingToDoError) as error:
+        except RecastError as error:
+            if len(options.videos or videos) == 1:
+                raise
             report.failed.append(error)
     return report
 
@@ -156,13 +166,13 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             work = Work(film, reader, swapper, pixels, encoding, folder)
             names = work.names()
             drop_halves(folder)
-            notes = rehearse(work, final)
-            drop_others(folder, names.values())  # not before: a mistyped option must not cost what is there
-            notes += _make(work, names, console)
+            notes = [*rehearse(work, final), *_make(work, names, console)]
             segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
             with atomic_path(final) as temporary:
                 join(segments, temporary, reader.info, film.part)
         notes += _seen_by(reader)
+        if not film.faces:
+            notes.append("nobody to swap is in this part: its frames are as they were")
     return Converted(final, film.frames, film.faces, film.seconds, time.monotonic() - began, tuple(notes))
 
 
@@ -187,7 +197,7 @@ def _seen_by(reader: VideoReader) -> list[str]:
     notes = []
     if reader.damaged:
         notes.append(f"{reader.damaged} frames of the original were damaged or missing")
-    if reader.deinterlaced:
+    if reader.deinterlaced or reader.info.is_interlaced:
         notes.append("interlaced frames were deinterlaced")
     return notes
 
@@ -219,8 +229,13 @@ def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def _is_file(output: Path) -> bool:
+    """Say whether a result's name is that of a file, and not of a folder to put it in."""
+    return bool(output.suffix) and not output.is_dir()
+
+
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Film) -> Path:
-    if options.output is not None and options.output.suffix:
+    if options.output is not None and _is_file(options.output):
         return options.output
     swaps = "".join(f"_{from_person}_to_{to_person}" for from_person, to_person in options.people().items())
     return (options.output or workspace.converted) / f"{lengthened_name(video, swaps + film.part_name)}.mp4"

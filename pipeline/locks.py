@@ -33,7 +33,7 @@ def _exclusive(path: Path, busy: str) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise WorkspaceError(busy) from error
-        raise WorkspaceError(f"cannot write {path}: {error}; choose another --workspace") from error
+        raise WorkspaceError(f"cannot write {path}: {error}; check the disk and the folder") from error
     except OSError as error:
-        raise WorkspaceError(f"cannot write {path.parent}: {error.strerror}; choose another --workspace") from error
+        raise WorkspaceError(f"cannot write {path.parent}: {error.strerror}; check the disk and the folder") from error
     return db

@@ -161,7 +161,8 @@ class ConvertOptions(WorkspaceOptions):
         for option, text in (("--start", self.start), ("--end", self.end)):
             if text is not None:
                 parse_moment(text, option)
-        _require(0 <= self.crf <= 63, f"--crf {self.crf}: must be 0 to 63")
+        worst = 51 if self.codec in ("libx264", "libx265") else 63
+        _require(0 <= self.crf <= worst, f"--crf {self.crf}: must be 0 to {worst} for {self.codec}")
 
     def _pairs(self) -> list[tuple[str, str]]:
         if self.from_person is not None and self.to_person is not None:

@@ -110,12 +110,13 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T
     for item in items:
         running.append(pool.submit(work, item))
         if len(running) == most:
-            yield _result(running.popleft())
+            yield result_of(running.popleft())
     while running:
-        yield _result(running.popleft())
+        yield result_of(running.popleft())
 
 
-def _result(future: "Future[R]") -> R:
+def result_of(future: "Future[R]") -> R:
+    """Wait for work that was begun in another thread, and return or raise what it did."""
     while not future.done():
         with suppress(TimeoutError):
             future.result(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C

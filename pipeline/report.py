@@ -21,6 +21,11 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def some(words: list[str], shown: int = 5) -> str:
     """List words for a person; the many are cut short."""
     more = f" and {len(words) - shown} more" if len(words) > shown else ""

@@ -22,14 +22,14 @@ class Swapper:
         device: where to compute.
 
     Attributes:
-        fingerprint: tells these weights from others.
+        fingerprint: tells these weights, and what computes with them, from others.
     """
 
     def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
         self._device = device
         self._encoder = model.encoder.to(device).eval()
         decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
-        known = hashlib.sha256()
+        known = hashlib.sha256(f"{torch.__version__} {device.type}".encode())
         for network in (self._encoder, *decoders.values()):
             for tensor in network.state_dict().values():
                 known.update(tensor.flatten()[:VALUES].cpu().numpy().tobytes())

@@ -1,6 +1,6 @@
 """Segments made: frames decoded, faces drawn, frames encoded, all at the same time.
 
-A thread decodes; others draw, a core each, which is faster than all cores at one face; this one hands the frames to
+A thread decodes; up to four others draw, which is faster than all cores at one face; this one hands the frames to
 ffmpeg, which encodes in a process of its own; one more waits for ffmpeg to end a segment while the next has begun.
 """
 
@@ -27,13 +27,14 @@ from pipeline.media.encoders import Encoding
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import SegmentWriter, build_encode_command
-from pipeline.prefetch import mapped, prefetched
+from pipeline.prefetch import mapped, prefetched, result_of
 from pipeline.progress import Bar
 
 FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_WORKERS = 4  # more would wait for the encoder
+LOOK = 1  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Work:
 
     def names(self) -> dict[int, str]:
         """File name of each segment, by its first frame; it is another wherever what is in it would be."""
-        command = build_encode_command(self.folder, self.reader.info, self.pixels, self.encoding)
-        settings = repr((fingerprint(self.reader.path), self.swapper.fingerprint, command))
+        _, *options = build_encode_command(Path(), self.reader.info, self.pixels, self.encoding)
+        made_of = (LOOK, fingerprint(self.reader.path), self.swapper.fingerprint, self.encoding.version, options)
+        settings = repr(made_of)
         return {start: self.film.segment(start).name(settings) for start in self.film.starts()}
 
 
@@ -168,7 +170,7 @@ class _Segments:
                 self._writer.abandon()
                 self._part.unlink(missing_ok=True)
             if self._closing is not None and error is None:
-                self._closing.result()
+                result_of(self._closing)
         finally:
             self._closer.shutdown()
 
@@ -187,7 +189,7 @@ class _Segments:
     def end(self) -> None:
         """End the segment, while the next may begin; two are never being ended at once."""
         if self._closing is not None:
-            self._closing.result()
+            result_of(self._closing)
         assert self._writer is not None
         writer, self._writer = self._writer, None
         self._closing = self._closer.submit(_close, writer, self._part, self._final)

@@ -8,7 +8,8 @@ from av.video.frame import VideoFrame
 
 from pipeline.converting.encode import Work
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.joining import Part, Segment, choose_streams, join
+from pipeline.media.containers import choose_streams
+from pipeline.media.joining import Part, Segment, join
 from pipeline.media.writer import SegmentWriter
 
 SOUND_S = Fraction(1, 10)  # of the original that is tried too
@@ -29,7 +30,7 @@ def rehearse(work: Work, final: Path) -> list[str]:
         MediaError: the container cannot hold the result, or the encoder not the original's brightness.
     """
     info, codec = work.reader.info, work.encoding.codec
-    notes = work.pixels.changes(info)
+    notes = [*work.pixels.changes(info), *work.encoding.notes()]
     if info.bit_depth > 8 and work.encoding.bit_depth(work.pixels.name) == 8:
         if info.is_hdr:
             raise MediaError(f"{info.path} is HDR, and {codec} would store 8 bits: choose --codec libx264 or libx265")

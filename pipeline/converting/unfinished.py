@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,17 +42,11 @@ def segments_folder(final: Path) -> Iterator[Path]:
 
 
 def drop_halves(folder: Path) -> None:
-    """Delete what a killed run was writing: what it had started may still write there, and must not into ours."""
-    _drop([*folder.glob("part_*"), *folder.glob("rehearsal*")])
+    """Delete what a killed run was writing: what it had started may still write there, and must not into ours.
 
-
-def drop_others(folder: Path, names: Collection[str]) -> None:
-    """Delete finished segments that were made otherwise than now."""
-    _drop([path for path in folder.glob("*.nut") if path.name not in names])
-
-
-def _drop(paths: Iterable[Path]) -> None:
-    for path in paths:
+    Finished segments stay, those of other options too: a mistyped option must not cost what another run has made.
+    """
+    for path in [*folder.glob("part_*"), *folder.glob("rehearsal*")]:
         with suppress(OSError):
             path.unlink()
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import av
 
-from pipeline.errors import UsageError
+from pipeline.errors import MediaError, UsageError
 from pipeline.media.pipe import find_ffmpeg
 
 ANSWER_S = 20  # within which ffmpeg says what an encoder can do
-BY_CRF = frozenset({"libx264", "libx264rgb", "libx265", "libsvtav1", "libaom-av1", "libvpx", "libvpx-vp9"})
 SAME_SAMPLES = {"yuv420p": ("yuv420p", "nv12"), "yuv420p10le": ("yuv420p10le", "p010le")}
 """What holds the same samples as what we make, by its name, the best first."""
 
@@ -37,9 +36,24 @@ class Encoding:
                 quality = {"global_quality": self.crf}
             case "amf":
                 quality = {"rc": "cqp", "qp_i": self.crf, "qp_p": self.crf}
-            case _ if self.codec in BY_CRF:
+            case _ if "crf" in _ask(self.codec).options:
                 quality = {"crf": self.crf} | ({"b:v": 0} if self.codec.startswith("libvpx") else {})
-        return {"c:v": self.codec} | quality | ({"preset": self.preset} if self.preset else {})
+        speed = {"preset": self.preset} if self.preset and "preset" in _ask(self.codec).options else {}
+        return {"c:v": self.codec} | quality | speed
+
+    def notes(self) -> list[str]:
+        """Say what of the quality and speed asked for the encoder does not know, a line each."""
+        options, notes = self.options(), []
+        if len(options) == 1:
+            notes.append(f"{self.codec} knows no --crf: it encoded at a quality of its own")
+        if self.preset and "preset" not in options:
+            notes.append(f"{self.codec} knows no --preset: left out")
+        return notes
+
+    @property
+    def version(self) -> str:
+        """Which ffmpeg encodes."""
+        return _ask(self.codec).version
 
     def samples(self, made: str) -> str | None:
         """Name the pixel format to encode frames of ours in.
@@ -66,16 +80,36 @@ def _bits(pixel_format: str) -> int:
         return 0
 
 
-@cache
 def pixel_formats(codec: str) -> tuple[str, ...]:
-    """Ask ffmpeg which pixel formats an encoder takes; empty where it does not say.
+    """Say which pixel formats an encoder takes; empty where ffmpeg does not tell.
 
     Raises:
         UsageError: this ffmpeg has no such encoder.
+        MediaError: ffmpeg does not run.
     """
-    command = [find_ffmpeg(), "-hide_banner", "-h", f"encoder={codec}"]
-    told = subprocess.run(command, capture_output=True, timeout=ANSWER_S, check=False).stdout.decode(errors="replace")
+    return _ask(codec).pixel_formats
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What ffmpeg tells of an encoder, and of itself."""
+
+    pixel_formats: tuple[str, ...]
+    options: frozenset[str]
+    version: str
+
+
+@cache
+def _ask(codec: str) -> _Encoder:
+    command = [find_ffmpeg(), "-h", f"encoder={codec}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MediaError(f"{command[0]} does not run: {error}; take it off PATH, or install another") from error
+    told = answer.stdout.decode(errors="replace")
     if not told.startswith("Encoder "):
         raise UsageError(f"this ffmpeg has no encoder {codec!r}; see: {find_ffmpeg()} -encoders")
-    said = re.search(r"Supported pixel formats: (.*)", told)
-    return tuple(said[1].split()) if said else ()
+    formats = re.search(r"Supported pixel formats: (.*)", told)
+    options = frozenset(re.findall(r"^ +-(\S+) ", told, re.MULTILINE))
+    version = answer.stderr.decode(errors="replace").partition("\n")[0]
+    return _Encoder(tuple(formats[1].split()) if formats else (), options, version)

@@ -2,23 +2,24 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import ffmpeg
+from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
-from pipeline.media.pipe import MP4_PIECES, NUT, FfmpegPipe, Form, VideoPacket, as_input, quiet
-from pipeline.media.probe import OtherStream, VideoInfo
+from pipeline.media.containers import choose_streams, form_for, is_mp4
+from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
+from pipeline.media.probe import VideoInfo
 from pipeline.media.writer import read_segment
 
-TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
-CHAPTER_TITLES = "bin_data"  # how MP4 stores them besides; chapters are taken over by themselves
 MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
 NO_STREAM = 9999  # a number that no file has
+DROP_EARLY = "noise=amount=0:drop=lt(pts\\,0)"  # a bitstream filter: no noise, no packet from before the start
 
 
 @dataclass(frozen=True)
@@ -37,87 +38,6 @@ class Part:
     end_s: Fraction
 
 
-@dataclass(frozen=True)
-class Streams:
-    """What is taken over of the original's streams besides the video.
-
-    Attributes:
-        taken: a stream's number in the original, and ffmpeg's name of the codec it gets.
-        notes: what changes or is lost, a line each.
-    """
-
-    taken: tuple[tuple[int, str], ...]
-    notes: tuple[str, ...]
-
-
-def choose_streams(like: VideoInfo, output: Path) -> Streams:
-    """Choose what of the original's streams the output's container can hold, and how."""
-    container = _CONTAINERS.get(output.suffix.lower(), _ANY)
-    holder = output.suffix.removeprefix(".").upper()
-    taken: list[tuple[int, str]] = []
-    notes: list[str] = []
-    for stream in like.others:
-        codec = _codec_for(stream, container)
-        what = f"{stream.kind} stream {stream.index} ({stream.codec})"
-        if codec is None and stream.codec == CHAPTER_TITLES:
-            continue
-        if codec is None:
-            notes.append(f"{what} left out: {_why(stream.kind, holder)}")
-            continue
-        taken.append((stream.index, codec))
-        if stream.kind == "audio" and codec != "copy":
-            notes.append(f"{what} re-encoded as {codec}: {holder} cannot hold it")
-    return Streams(tuple(taken), tuple(notes))
-
-
-def _why(kind: str, holder: str) -> str:
-    return {"video": "only the main one is converted", "data": "it may not fit the new frames"}.get(
-        kind, f"{holder} cannot hold it"
-    )
-
-
-def _codec_for(stream: OtherStream, container: "_Container") -> str | None:
-    """Name what ffmpeg is to make of a stream: ``copy``, an encoder, or None for leaving it out."""
-    match stream.kind:
-        case "audio":
-            return "copy" if container.sound is None or stream.codec in container.sound else container.sound_encoder
-        case "subtitle" if stream.codec in TEXT_SUBTITLES:
-            return "copy" if stream.codec in container.text else container.text_encoder
-    return "copy" if stream.kind in container.more else None
-
-
-@dataclass(frozen=True)
-class _Container:
-    """What a kind of file holds.
-
-    Attributes:
-        sound: codecs it takes as they are; None for any.
-        sound_encoder: what becomes of the others.
-        text: subtitle codecs it takes as they are.
-        text_encoder: what becomes of other subtitles in words; None: they are left out.
-        more: other kinds of streams that it takes; ``subtitle``: those that are pictures.
-    """
-
-    sound: frozenset[str] | None
-    sound_encoder: str
-    text: frozenset[str]
-    text_encoder: str | None
-    more: frozenset[str]
-
-
-_BROWSER_SOUND = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})
-_RAW_SOUND = frozenset(f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le"))
-_MP4 = _Container(_BROWSER_SOUND, "aac", frozenset({"mov_text"}), "mov_text", frozenset({"cover"}))
-_ANY = _Container(None, "copy", frozenset(), None, frozenset())
-_CONTAINERS = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": replace(_MP4, sound=_BROWSER_SOUND | _RAW_SOUND),
-    ".webm": _Container(frozenset({"opus", "vorbis"}), "libopus", frozenset({"webvtt"}), "webvtt", frozenset()),
-    ".mkv": _Container(None, "copy", TEXT_SUBTITLES - {"mov_text"}, "subrip", frozenset({"subtitle", "attachment"})),
-}
-
-
 def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fraction, part: Part | None) -> list[str]:
     """Build the arguments of the ffmpeg process that puts the encoded video and the rest of the original together.
 
@@ -130,7 +50,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
     """
     streams = choose_streams(like, output)
     cut = {} if part is None else _cut(part)
-    video = ffmpeg.input("pipe:0", format=form_for(output).name, itsoffset=_in_us(-delay_s))
+    video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(-delay_s))
     original = ffmpeg.input(as_input(like.path), protocol_whitelist="file", **cut)
     options: dict[str, Any] = {
         "c:0": "copy",
@@ -146,10 +66,12 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
     for place, (index, into) in enumerate(streams.taken, start=1):
         options[f"c:{place}"] = into
         options[f"map_metadata:s:{place}"] = f"1:s:{index}"
+        if part is not None and index not in covers:
+            options |= {f"bsf:{place}": DROP_EARLY} if into == "copy" else {f"filter:{place}": "atrim=start=0"}
         if index in covers:
             options[f"disposition:{place}"] = "attached_pic"
     if is_mp4(output):
-        options["movflags"] = "+faststart"
+        options |= {"movflags": "+faststart", "format": "mov" if output.suffix.lower() == ".mov" else "mp4"}
         if codec == "hevc":
             options["tag:0"] = "hvc1"  # under its other name Apple's players do not play it
         if like.time_base.numerator == 1:
@@ -160,13 +82,9 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
     return quiet(command.get_args())
 
 
-def is_mp4(output: Path) -> bool:
-    """Say whether a file's name asks for MP4 or its like."""
-    return output.suffix.lower() in (".mp4", ".mov", ".m4v")
-
-
-def _cut(part: Part) -> dict[str, str]:
+def _cut(part: Part) -> dict[str, str | None]:
     return {
+        "noaccurate_seek": None,  # it would count the start twice; what comes before it is dropped later
         "seek_timestamp": "1",
         "ss": _in_us(part.start_s),
         "itsoffset": _in_us(-part.start_s),
@@ -176,11 +94,6 @@ def _cut(part: Part) -> dict[str, str]:
 def _in_us(seconds: Fraction) -> str:
     """Write a time as ffmpeg keeps it, rounded to µs; all usual units of time are longer, so none is changed by it."""
     return f"{round(seconds * 1_000_000)}us"
-
-
-def form_for(output: Path) -> Form:
-    """Choose in what packets are sent, by what the output must know: MP4 when each is decoded, Matroska not."""
-    return MP4_PIECES if is_mp4(output) else NUT
 
 
 def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part | None = None) -> None:
@@ -202,9 +115,12 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
     delay_s = (late + (first if part else 0)) * like.time_base
     with av.open(as_input(segments[0].path), format="nut") as container:
         template = container.streams.video[0]
-        command = build_join_command(output, like, template.codec_context.name, delay_s, part)
-        with FfmpegPipe(command, f"write {output}", form_for(output)) as pipe:
-            stream = pipe.container.add_stream_from_template(template)
+        codec = template.codec_context.name
+        command = build_join_command(output, like, codec, delay_s, part)
+        kind = output.suffix.removeprefix(".").upper()
+        doing = f"write {like.path} as {kind} into {output.parent}"
+        with FfmpegPipe(command, doing, form_for(output, codec)) as pipe:
+            stream = _add_stream(pipe, template, output)
             stream.time_base = like.time_base
             decoded = deque(range(0, ahead * step, step))
             for segment in segments:
@@ -215,6 +131,13 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
                     pipe.mux([packet])
     if _count_frames(output) != sum(len(segment.pts) for segment in segments):
         raise MediaError(f"{output} did not come out whole: type the same command again")
+
+
+def _add_stream(pipe: FfmpegPipe, template: VideoStream, output: Path) -> VideoStream:
+    try:
+        return pipe.container.add_stream_from_template(template, opaque=True)  # for AV1 it has no decoder by our name
+    except ValueError as error:
+        raise MediaError(f"{output.suffix} files cannot hold {template.codec_context.name} video") from error
 
 
 def _count_frames(path: Path) -> int:

@@ -25,7 +25,6 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
-BROKEN_PIPE = (OSError, ValueError, av.error.FFmpegError)  # what writing raises when ffmpeg has gone
 BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
 
 
@@ -38,9 +37,12 @@ class Form:
 
 
 NUT = Form("nut", (("write_index", "0"),))
-"""Holds all codecs; says when a packet is shown, and not when it is decoded."""
-MP4_PIECES = Form("mp4", (("movflags", "frag_every_frame+empty_moov+default_base_moof"),))
+"""Holds most codecs; says when a packet is shown, and not when it is decoded."""
+PIECES = (("movflags", "frag_every_frame+empty_moov+default_base_moof"),)
+MP4_PIECES = Form("mp4", PIECES)
 """Holds what MP4 does; says both. Decoding begins at 0."""
+MOV_PIECES = Form("mov", PIECES)
+"""The same for what MOV holds."""
 
 
 @cache
@@ -64,25 +66,17 @@ class FfmpegPipe:
     Args:
         command: the process to start.
         doing: what an error says ffmpeg could not do: "encode a.mp4".
-        form: what it reads from its standard input: NUT or MP4_PIECES.
+        form: what it reads from its standard input.
 
     Attributes:
         container: where streams are added and packets muxed.
+
+    Raises:
+        MediaError: ffmpeg cannot be started.
     """
 
     def __init__(self, command: list[str], doing: str, form: Form) -> None:
         self._doing = doing
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pipesize=BUFFER_BYTES,
-        )
-        self._words: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        assert self._process.stdin is not None
         self._made = BytesIO()  # an interrupt that comes while PyAV calls Python is lost, with what was being written
         self.container: OutputContainer = av.open(
             SimpleNamespace(write=self._made.write),
@@ -91,6 +85,10 @@ class FfmpegPipe:
             options=dict(form.options),
             buffer_size=BUFFER_BYTES,
         )
+        self._words: list[str] = []
+        self._process = _start(command, doing)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> Self:
         return self
@@ -107,13 +105,14 @@ class FfmpegPipe:
         """Hand packets over.
 
         Raises:
-            MediaError: ffmpeg has ended; the message has its last words.
+            MediaError: ffmpeg has ended, with its last words; or it cannot be told of such packets.
         """
         try:
             self.container.mux(packets)
-            self._send()
-        except BROKEN_PIPE as error:
-            raise self._failure() from error
+        except av.error.FFmpegError as error:
+            self.abandon()
+            raise MediaError(f"could not {self._doing}: {error.strerror}") from error
+        self._send()
 
     def close(self) -> None:
         """End the input and wait for ffmpeg; what it writes is whole when this returns.
@@ -128,13 +127,11 @@ class FfmpegPipe:
             raise
 
     def _end(self) -> None:
-        try:
-            self.container.close()
-            self._send()
-            assert self._process.stdin is not None
+        assert self._process.stdin is not None
+        self.container.close()
+        self._send()
+        with suppress(OSError):  # it ended before all was read: its exit code tells
             self._process.stdin.close()
-        except BROKEN_PIPE as error:
-            raise self._failure() from error
         try:
             failed = self._process.wait(END_TIMEOUT_S) != 0
         except subprocess.TimeoutExpired:
@@ -146,7 +143,10 @@ class FfmpegPipe:
 
     def _send(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(self._made.getvalue())
+        try:
+            self._process.stdin.write(self._made.getbuffer())
+        except (OSError, ValueError) as error:
+            raise self._failure() from error
         self._made.seek(0)
         self._made.truncate()
 
@@ -156,7 +156,7 @@ class FfmpegPipe:
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        with suppress(*BROKEN_PIPE):  # what is still on its way, nobody reads
+        with suppress(av.error.FFmpegError, ValueError):  # what is still on its way, nobody reads
             self.container.close()
         with suppress(OSError):
             self._process.stdin.close()
@@ -174,6 +174,29 @@ class FfmpegPipe:
         self.abandon()
         words = " / ".join(self._words) or f"it ended with code {self._process.returncode}"
         return MediaError(f"ffmpeg could not {self._doing}: {words}")
+
+
+def _start(command: list[str], doing: str) -> "subprocess.Popen[bytes]":
+    """Start a process in a group of its own: Ctrl-C is for us, who then end it in good order."""
+
+    def start(pipe_bytes: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pipesize=pipe_bytes,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+
+    try:
+        try:
+            return start(BUFFER_BYTES)
+        except PermissionError:  # all pipes of this user may hold no more
+            return start(-1)
+    except OSError as error:
+        raise MediaError(f"could not {doing}: {command[0]} does not start: {error.strerror}") from error
 
 
 def quiet(command: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Self, cast
 
 import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.arrays import Image
@@ -51,7 +51,7 @@ class VideoReader:
 
     Attributes:
         info: facts of the video.
-        damaged: packets so far that could not be decoded, and frames that came out with visible damage.
+        damaged: packets that could not be decoded, and frames that came out with visible damage, in all so far.
 
     Raises:
         MediaError: the file cannot be read as video.
@@ -95,8 +95,10 @@ class VideoReader:
             first: index of the first one wanted.
             pts: its timestamp, where that is known: what lies before its key frame is then not decoded.
         """
+        before = self.damaged
         found = self._sought(first, pts) if first and pts is not None else None
         if found is None:
+            self.damaged = before
             found = islice(self._timed(0, self._decode(*self._opened())), first, None)
         yield from found
 
@@ -108,7 +110,10 @@ class VideoReader:
         with suppress(av.error.FFmpegError):
             container.seek(pts, stream=stream)
             decoded = self._decode(container, stream)
-            for native in decoded:
+            begin = next(decoded, None)
+            if begin is None or begin.pict_type != PictureType.I:  # one of those that become whole strip by strip
+                return None
+            for native in chain([begin], decoded):
                 if native.pts is None or native.pts > pts:
                     break
                 if native.pts == pts:
@@ -117,7 +122,6 @@ class VideoReader:
 
     def _opened(self) -> tuple[InputContainer, VideoStream]:
         self.close()
-        self.damaged = 0
         self._container = open_container(self.path)
         return self._container, video_stream(self._container, self.path)
 

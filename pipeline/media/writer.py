@@ -81,9 +81,13 @@ class SegmentWriter:
         self._time_base, self._pts, self._written = like.time_base, pts, 0
         command = build_encode_command(output, like, pixels, encoding)
         self._pipe = FfmpegPipe(command, f"encode {like.path} with {encoding.codec}", NUT)
-        self._stream = self._pipe.container.add_stream("rawvideo", rate=like.average_rate or 25)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = pixels.width, pixels.height, pixels.name
-        self._stream.time_base = self._stream.codec_context.time_base = like.time_base
+        try:
+            self._stream = self._pipe.container.add_stream("rawvideo", rate=like.average_rate or 25)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = pixels.width, pixels.height, pixels.name
+            self._stream.time_base = self._stream.codec_context.time_base = like.time_base
+        except BaseException:
+            self._pipe.abandon()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 
 from cli import main
 from demo.clips import HOPPER, make_clip
+from models import checkpoint
 from pipeline.convert import convert, plan
 from pipeline.converting import film
 from pipeline.converting.unfinished import segments_folder
@@ -70,8 +72,10 @@ class Stopped(Silence):
             raise KeyboardInterrupt
 
 
-def stop(workspace: Path, after: int) -> None:
-    options = ConvertOptions(from_person="hopper", to_person="collins", preset="ultrafast", workspace=workspace)
+def stop(workspace: Path, after: int, crf: int = 18) -> None:
+    options = ConvertOptions(
+        from_person="hopper", to_person="collins", preset="ultrafast", crf=crf, workspace=workspace
+    )
     planned = plan(options)
     with pytest.raises(KeyboardInterrupt):
         convert(options, planned.model, planned.known, Stopped(after))
@@ -96,7 +100,7 @@ def test_a_stopped_run_goes_on_and_the_result_is_the_same(trained: Path, capsys:
 
 @pytest.mark.usefixtures("short_segments")
 def test_only_segments_that_would_be_the_same_are_used(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A crop deleted meanwhile makes its segment again, another quality all of them, and damaged ones are not used."""
+    """A crop deleted meanwhile makes its segment again, and damaged ones are not used."""
     final = trained / "converted" / "hopper_hopper_to_collins.mp4"
     stop(trained, 11)
     first = min(kept(final))
@@ -109,11 +113,41 @@ def test_only_segments_that_would_be_the_same_are_used(trained: Path, capsys: py
     assert run(trained, *SWAP) == 0
     assert "going on" not in capsys.readouterr().err
     assert final.read_bytes() == (trained / "whole.mp4").read_bytes()
-    final.unlink()
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_other_options_neither_use_nor_cost_what_is_there(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final = trained / "converted" / "hopper_hopper_to_collins.mp4"
     stop(trained, 11)
-    assert len(kept(final)) == 2
-    assert run(trained, *SWAP, "--crf", "30") == 0
+    before = kept(final)
+    assert len(before) == 2
+    assert run(trained, *SWAP[:4], "--preset", "none") == 2
+    stop(trained, 5, crf=30)
+    assert before.items() < kept(final).items()
+    capsys.readouterr()
+    assert run(trained, *SWAP) == 0
+    assert "going on: 8 of 12" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_another_state_of_the_model_makes_all_anew(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop(trained, 11)
+    model = checkpoint.load(trained / "output" / "model")
+    with torch.no_grad():
+        next(model.decoders["collins"].parameters()).add_(0.1)
+    checkpoint.save(trained / "output" / "model", model)
+    assert run(trained, *SWAP) == 0
     assert "going on" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_paths_may_be_typed_otherwise(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop(trained, 11)
+    monkeypatch.chdir(trained)
+    assert run(Path(), *SWAP) == 0
+    assert "going on: 8 of 12" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_segments")
@@ -166,7 +200,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_twenty_kills_and_the_result_is_the_same(trained: Path, tmp_path: Path) -> None:
-    """Killed at random moments of twenty runs, of which each does what the one before left."""
+    """Killed at random moments of twenty runs, of which each does what the one before left; some by Ctrl-C."""
     clip = tmp_path / "long.mp4"
     make_clip(HOPPER, clip, 1000)
     assert main(["extract", str(clip), "--person", "hopper", "--workspace", str(trained)]) == 0
@@ -176,14 +210,17 @@ def test_twenty_kills_and_the_result_is_the_same(trained: Path, tmp_path: Path) 
     takes_s = time.monotonic() - began
     chance, final = random.Random(5), trained / "converted" / "long_hopper_to_collins.mp4"
     kills = 0
-    for _ in range(20):
-        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for number in range(20):
+        process = subprocess.Popen(line, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        is_asked = number % 4 == 3
         try:
-            process.wait(chance.uniform(0.3, takes_s / 3))
+            process.wait(chance.uniform(3 if is_asked else 0.3, takes_s / 3))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGINT if is_asked else signal.SIGKILL)
             kills += 1
-        process.wait()
+        said = process.communicate()[1]
+        assert "Traceback" not in said
+        assert process.returncode in (0, 130 if is_asked else -signal.SIGKILL)
         if not final.exists():
             continue
         assert shown(final) == shown(tmp_path / "whole.mp4")

@@ -275,6 +275,16 @@ def test_seeking_does_not_decode_what_lies_before(tmp_path: Path, monkeypatch: p
     assert min(filter(None, decoded)) >= pts[20]
 
 
+def test_a_video_without_whole_frames_but_the_first_is_read_from_there(tmp_path: Path) -> None:
+    """Its pictures are refreshed strip by strip, and what is marked as a key frame is none."""
+    kind = Video(options={"x264-params": "intra-refresh=1:keyint=10:bframes=0"})
+    path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(40)], kind)
+    with VideoReader(path) as reader:
+        everything = list(reader)
+        later = next(reader.frames(25, everything[25].pts))
+    np.testing.assert_array_equal(later.image, everything[25].image)
+
+
 def test_a_timestamp_that_no_frame_has_is_found_by_counting(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", [scene(i) for i in range(8)])
     with VideoReader(path) as reader:

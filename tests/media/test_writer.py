@@ -15,8 +15,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from pipeline.errors import MediaError, RecastError, UsageError
+from pipeline.media.containers import choose_streams
 from pipeline.media.encoders import Encoding, pixel_formats
-from pipeline.media.joining import choose_streams
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
