@@ -3,6 +3,8 @@
 Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 130 interrupted.
 """
 
+import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -170,4 +172,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.set_threshold(100_000)  # what imports make stays: looking through it every 700 objects took 0.1 s
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is done and closed; taking torch apart, object by object, took 0.5 s

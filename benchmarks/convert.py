@@ -75,22 +75,23 @@ def run(clip: str, workspace: str) -> Row:
     command = [sys.executable, "cli.py", "convert", clip, "--swap", "someone:other", "--workspace", workspace]
     begin = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        own, ffmpegs = _watch(psutil.Process(process.pid))
-        said = process.communicate()[0]
+        own, ffmpegs = _watch(process)
         seconds = time.perf_counter() - begin
+        said = process.communicate()[0]
     faces = int(said.split("swapped ")[1].split()[0])
     return {"seconds": seconds, "faces": faces, "peak_mb": own, "ffmpeg_mb": ffmpegs}
 
 
-def _watch(process: psutil.Process) -> tuple[float, float]:
+def _watch(process: "subprocess.Popen[str]") -> tuple[float, float]:
     """Return the most MB that a process, and that all it started together, held until it ended."""
+    watched = psutil.Process(process.pid)
     own = others = 0
-    with suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE:
-            own = max(own, process.memory_info().rss)
-            with suppress(psutil.NoSuchProcess):
-                others = max(others, sum(child.memory_info().rss for child in process.children()))
-            time.sleep(WATCH_EVERY_S)
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            own = max(own, watched.memory_info().rss)
+            others = max(others, sum(child.memory_info().rss for child in watched.children()))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(WATCH_EVERY_S)
     return own / 2**20, others / 2**20
 
 
