@@ -6,16 +6,19 @@ Lavin & Gray 2015, "Fast Algorithms for Convolutional Neural Networks" (arXiv:15
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.autoencoder import Decoder
+from models.autoencoder import Decoder, Encoder
 
 Lines = Sequence[Sequence[float]]
+Network = TypeVar("Network", Encoder, Decoder)
 
 STEP_PX, SQUARE_PX, KERNEL_PX = 4, 6, 3
+FEWEST_CHANNELS = 256  # of which the numbers made outweigh what it takes to make them
 
 _FROM_PICTURE: Lines = [
     [4, 0, -5, 0, 1, 0],
@@ -45,7 +48,7 @@ def _in_two_directions(matrix: Lines) -> torch.Tensor:
 class WinogradConv2d(nn.Module):
     """Computes what a 3 x 3 convolution with a padding of 1 does, to five digits; its weights cannot be trained.
 
-    Worth its while from 256 channels on, for pictures whose sides are multiples of 4 px.
+    For pictures whose sides are multiples of 4 px.
 
     Args:
         convolution: whose weights.
@@ -80,11 +83,14 @@ class WinogradConv2d(nn.Module):
         return made.permute(3, 2, 4, 0, 5, 1).reshape(count, -1, height, width) + self.bias
 
 
-def faster(decoder: Decoder) -> Decoder:
-    """Make a copy of a decoder that draws faster on a CPU, and cannot be trained."""
-    made = deepcopy(decoder)
-    for upscale in (made.upscale1, made.upscale2):  # the last has too few channels to gain
-        convolution = upscale[0]
-        assert isinstance(convolution, nn.Conv2d)
-        upscale[0] = WinogradConv2d(convolution)
+def faster(network: Network) -> Network:
+    """Make a copy of an encoder or a decoder that computes the same faster on a CPU, and cannot be trained."""
+    made = deepcopy(network, {id(weights): weights for weights in network.parameters()})  # which are shared
+    for part in made.children():
+        if isinstance(part, nn.Sequential) and isinstance(first := part[0], nn.Conv2d) and _gains(first):
+            part[0] = WinogradConv2d(first)
     return made
+
+
+def _gains(convolution: nn.Conv2d) -> bool:
+    return convolution.kernel_size == (KERNEL_PX, KERNEL_PX) and convolution.in_channels >= FEWEST_CHANNELS

@@ -27,14 +27,15 @@ class Swapper:
 
     def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
         self._device = device
-        self._encoder = model.encoder.to(device).eval()
+        encoder = model.encoder.to(device).eval()
         decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
         known = hashlib.sha256(f"{torch.__version__} {device.type}".encode())
-        for network in (self._encoder, *decoders.values()):
+        for network in (encoder, *decoders.values()):
             for tensor in network.state_dict().values():
                 known.update(tensor.flatten()[:VALUES].cpu().numpy().tobytes())
         self.fingerprint = known.hexdigest()
         on_cpu = device.type == "cpu"
+        self._encoder = faster(encoder) if on_cpu else encoder
         self._decoders = {person: faster(decoder) if on_cpu else decoder for person, decoder in decoders.items()}
 
     def swap(self, pictures: Sequence[Image], people: Sequence[str]) -> list[Image]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.autoencoder import Decoder
+from models.autoencoder import Decoder, Encoder
 from models.winograd import WinogradConv2d, faster
 
 
@@ -18,16 +18,20 @@ def test_it_is_the_convolution(height: int, width: int, count: int) -> None:
     torch.testing.assert_close(made.double(), expected, atol=2e-5, rtol=0)
 
 
-def test_a_faster_decoder_draws_the_same_and_leaves_the_other_as_it_was() -> None:
+def test_faster_networks_make_the_same_and_leave_the_others_as_they_were() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        decoder, encoded = Decoder(), torch.randn(2, 512, 8, 8)
-    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+        encoder, decoder, pictures = Encoder(), Decoder(), torch.rand(2, 3, 64, 64)
+    before = [tensor.clone() for network in (encoder, decoder) for tensor in network.state_dict().values()]
+    quick_encoder, quick_decoder = faster(encoder), faster(decoder)
+    assert sum(isinstance(part, WinogradConv2d) for part in quick_encoder.modules()) == 1
+    assert sum(isinstance(part, WinogradConv2d) for part in quick_decoder.modules()) == 2
     with torch.inference_mode():
-        made, expected = faster(decoder)(encoded), decoder(encoded)
+        made, expected = quick_decoder(quick_encoder(pictures)), decoder(encoder(pictures))
     assert float((made - expected).abs().max()) < 0.01 / 255
     assert expected.std() > 0.01
-    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
+    after = [tensor for network in (encoder, decoder) for tensor in network.state_dict().values()]
+    assert all(torch.equal(tensor, old) for tensor, old in zip(after, before, strict=True))
 
 
 def test_other_convolutions_are_refused() -> None:
