@@ -30,7 +30,7 @@ from pipeline.media.writer import SegmentWriter, build_encode_command
 from pipeline.prefetch import mapped, prefetched, result_of
 from pipeline.progress import Bar
 
-FACES_AT_ONCE = 24  # drawn in one batch
+FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_WORKERS = 4  # more would wait for the encoder
