@@ -1,11 +1,12 @@
-"""3 x 3 convolutions with a quarter of the multiplications, for drawing on the CPU.
+"""3 x 3 convolutions with fewer multiplications, for drawing on the CPU.
 
-Lavin & Gray 2015, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308), F(4 x 4, 3 x 3): squares of
-6 x 6 px overlap by two; each becomes 36 numbers per channel that are multiplied by 36 instead of 16 x 9 weights.
+Lavin & Gray 2015, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308): overlapping squares of a
+picture become as many numbers per channel, which are multiplied by as many instead of 9 weights for every pixel made.
 """
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -17,26 +18,54 @@ from models.autoencoder import Decoder, Encoder
 Lines = Sequence[Sequence[float]]
 Network = TypeVar("Network", Encoder, Decoder)
 
-STEP_PX, SQUARE_PX, KERNEL_PX = 4, 6, 3
+KERNEL_PX = 3
 FEWEST_CHANNELS = 256  # of which the numbers made outweigh what it takes to make them
+MANY_CHANNELS = 1024  # whose weights take longer to read than the numbers to multiply
 
-_FROM_PICTURE: Lines = [
-    [4, 0, -5, 0, 1, 0],
-    [0, -4, -4, 1, 1, 0],
-    [0, 4, -4, -1, 1, 0],
-    [0, -2, -1, 2, 1, 0],
-    [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-]
-_FROM_WEIGHTS: Lines = [
-    [1 / 4, 0, 0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-]
-_TO_PICTURE: Lines = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way of computing squares of ``step`` x ``step`` px at once, from squares two px larger."""
+
+    step: int
+    from_picture: Lines
+    from_weights: Lines
+    to_picture: Lines
+
+    @property
+    def square(self) -> int:
+        """Side of what a square is computed from."""
+        return self.step + KERNEL_PX - 1
+
+
+FOUR = Scheme(
+    4,
+    from_picture=[
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    from_weights=[
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    to_picture=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+)
+"""A quarter of the multiplications, with four times the weights."""
+TWO = Scheme(
+    2,
+    from_picture=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+    from_weights=[[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+    to_picture=[[1, 1, 1, 0], [0, 1, -1, -1]],
+)
+"""Four ninths of the multiplications, with not quite twice the weights."""
 
 
 def _in_two_directions(matrix: Lines) -> torch.Tensor:
@@ -48,10 +77,9 @@ def _in_two_directions(matrix: Lines) -> torch.Tensor:
 class WinogradConv2d(nn.Module):
     """Computes what a 3 x 3 convolution with a padding of 1 does, to five digits; its weights cannot be trained.
 
-    For pictures whose sides are multiples of 4 px.
-
     Args:
         convolution: whose weights.
+        scheme: how; the pictures' sides must be multiples of its step.
     """
 
     products: torch.Tensor
@@ -59,27 +87,29 @@ class WinogradConv2d(nn.Module):
     from_picture: torch.Tensor
     to_picture: torch.Tensor
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
+    def __init__(self, convolution: nn.Conv2d, scheme: Scheme) -> None:
         super().__init__()
         assert convolution.bias is not None
         assert (convolution.kernel_size, convolution.padding) == ((KERNEL_PX, KERNEL_PX), (1, 1))
+        self._scheme = scheme
         weight = convolution.weight.detach()
-        products = _in_two_directions(_FROM_WEIGHTS) @ weight.flatten(2).flatten(0, 1).T
+        products = _in_two_directions(scheme.from_weights) @ weight.flatten(2).flatten(0, 1).T
         self.register_buffer("products", products.view(-1, *weight.shape[:2]))
         self.register_buffer("bias", convolution.bias.detach().view(-1, 1, 1))
-        self.register_buffer("from_picture", _in_two_directions(_FROM_PICTURE))
-        self.register_buffer("to_picture", _in_two_directions(_TO_PICTURE))
+        self.register_buffer("from_picture", _in_two_directions(scheme.from_picture))
+        self.register_buffer("to_picture", _in_two_directions(scheme.to_picture))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, out channels, H, W)."""
+        step, square = self._scheme.step, self._scheme.square
         count, channels, height, width = pictures.shape
-        down, across = height // STEP_PX, width // STEP_PX
+        down, across = height // step, width // step
         padded = functional.pad(pictures, (1, 1, 1, 1))
-        squares = padded.unfold(2, SQUARE_PX, STEP_PX).unfold(3, SQUARE_PX, STEP_PX)  # (N, C, down, across, 6, 6)
-        numbers = squares.permute(4, 5, 1, 0, 2, 3).reshape(SQUARE_PX**2, -1)
-        spread = (self.from_picture @ numbers).view(SQUARE_PX**2, channels, -1)
-        products = torch.bmm(self.products, spread).view(SQUARE_PX**2, -1)
-        made = (self.to_picture @ products).view(STEP_PX, STEP_PX, -1, count, down, across)
+        squares = padded.unfold(2, square, step).unfold(3, square, step)  # (N, C, down, across, square, square)
+        numbers = squares.permute(4, 5, 1, 0, 2, 3).reshape(square**2, -1)
+        spread = (self.from_picture @ numbers).view(square**2, channels, -1)
+        products = torch.bmm(self.products, spread).view(square**2, -1)
+        made = (self.to_picture @ products).view(step, step, -1, count, down, across)
         return made.permute(3, 2, 4, 0, 5, 1).reshape(count, -1, height, width) + self.bias
 
 
@@ -88,7 +118,7 @@ def faster(network: Network) -> Network:
     made = deepcopy(network, {id(weights): weights for weights in network.parameters()})  # which are shared
     for part in made.children():
         if isinstance(part, nn.Sequential) and isinstance(first := part[0], nn.Conv2d) and _gains(first):
-            part[0] = WinogradConv2d(first)
+            part[0] = WinogradConv2d(first, TWO if first.in_channels >= MANY_CHANNELS else FOUR)
     return made
 
 

@@ -33,7 +33,7 @@ from pipeline.progress import Bar
 FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
-MOST_WORKERS = 4  # more would wait for the encoder
+MOST_CORES = 4  # that draw; more would wait for the encoder
 LOOK = 1  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
 
 
@@ -93,11 +93,12 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
         draw_faces(canvases, batch.swaps(), work.swapper)
         return batch, [canvas.frame for canvas in canvases]
 
-    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    cores = min(os.cpu_count() or 1, MOST_CORES)
+    workers = cores + 1  # one is busy while the others wait for their turn with Python
     with (
-        _cores_shared(workers),
+        _cores_shared(cores),
         prefetched(_batches(work, list(names)), 1) as batches,
-        mapped(draw, batches, workers, lambda: torch.set_num_threads(_threads(workers))) as drawn,
+        mapped(draw, batches, workers, lambda: torch.set_num_threads(_threads(cores))) as drawn,
         _Segments(work, names) as segments,
     ):
         for batch, frames in drawn:
@@ -109,10 +110,10 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
 
 
 @contextmanager
-def _cores_shared(workers: int) -> Iterator[None]:
-    """In the block, let no library spread one worker's work over all cores."""
+def _cores_shared(cores: int) -> Iterator[None]:
+    """In the block, let no library spread one worker's work over more cores than are its share."""
     before = torch.get_num_threads(), cv2.getNumThreads()
-    cv2.setNumThreads(_threads(workers))
+    cv2.setNumThreads(_threads(cores))
     try:
         yield
     finally:
@@ -120,8 +121,8 @@ def _cores_shared(workers: int) -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-def _threads(workers: int) -> int:
-    return max(1, (os.cpu_count() or 1) // workers)
+def _threads(cores: int) -> int:
+    return max(1, (os.cpu_count() or 1) // cores)
 
 
 def _batches(work: Work, starts: Sequence[int]) -> Iterator[_Batch]:

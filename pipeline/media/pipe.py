@@ -1,5 +1,6 @@
 """An ffmpeg process that is fed through a pipe, packet by packet, with exact timestamps."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
+"""What glibc reads: a frame's memory is used for the next, as in ``pipeline.memory``; other systems pass it over."""
 BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
 
 
@@ -186,6 +189,7 @@ def _start(command: list[str], doing: str) -> "subprocess.Popen[bytes]":
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pipesize=pipe_bytes,
+            env=os.environ | KEEP_MEMORY,
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )

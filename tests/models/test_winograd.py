@@ -3,18 +3,19 @@ import torch
 from torch import nn
 
 from models.autoencoder import Decoder, Encoder
-from models.winograd import WinogradConv2d, faster
+from models.winograd import FOUR, TWO, Scheme, WinogradConv2d, faster
 
 
+@pytest.mark.parametrize("scheme", [TWO, FOUR], ids=["two", "four"])
 @pytest.mark.parametrize(("height", "width", "count"), [(4, 4, 1), (8, 16, 3), (12, 4, 2)])
-def test_it_is_the_convolution(height: int, width: int, count: int) -> None:
+def test_it_is_the_convolution(scheme: Scheme, height: int, width: int, count: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         convolution = nn.Conv2d(5, 7, 3, padding=1)
         pictures = torch.randn(count, 5, height, width)
     with torch.no_grad():
         expected = convolution.double()(pictures.double())
-        made = WinogradConv2d(convolution.float())(pictures)
+        made = WinogradConv2d(convolution.float(), scheme)(pictures)
     torch.testing.assert_close(made.double(), expected, atol=2e-5, rtol=0)
 
 
@@ -36,4 +37,4 @@ def test_faster_networks_make_the_same_and_leave_the_others_as_they_were() -> No
 
 def test_other_convolutions_are_refused() -> None:
     with pytest.raises(AssertionError):
-        WinogradConv2d(nn.Conv2d(5, 7, 5, padding=2))
+        WinogradConv2d(nn.Conv2d(5, 7, 5, padding=2), FOUR)
