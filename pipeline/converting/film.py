@@ -1,14 +1,16 @@
 """A video to convert, as segments: which frames each has, and which faces are to be drawn in them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from pipeline.blending.draw import Swap
+from pipeline.converting.steady import MARGIN, steadied
 from pipeline.errors import NothingToDoError, UsageError
 from pipeline.faces.people import crops_in, faces_of_person
-from pipeline.faces.store import FaceStore
+from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.joining import Part
 from pipeline.media.probe import VideoInfo
 from pipeline.moments import Moment, place_of
@@ -16,6 +18,7 @@ from pipeline.report import some
 from pipeline.workspace import Workspace
 
 SEGMENT_PIXELS = 150_000_000  # some seconds of work on two cores, which is what a stop costs
+MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
 SHORTEST, LONGEST = 48, 250  # frames; each begins with a key frame, and encoders set one every 250 anyway
 
 
@@ -66,7 +69,7 @@ class Film:
             labels, self._pts = store.labels(), store.timestamps()
             for from_person, to_person in people.items():
                 own = faces_of_person(labels, crops_in(workspace.person(from_person)))
-                self._people |= {(label.frame, label.track): to_person for label in own}
+                self._people |= dict.fromkeys(_bridged(labels, own), to_person)
             if not self._people:
                 who = " nor ".join(map(repr, people))
                 seen = some(list(store.people())) or "no face"
@@ -136,11 +139,39 @@ class Film:
     def segment(self, start: int) -> Planned:
         """Plan the segment that begins with a frame."""
         pts = self.pts(start)
-        swaps: dict[int, tuple[Swap, ...]] = {}
+        end = start + len(pts)
+        tracks: dict[int, list[StoredFace]] = {}
         with FaceStore(self._store) as store:
-            for stored in store.faces(start, start + len(pts)):
-                to_person = self._people.get((stored.frame, stored.track))
-                if to_person is not None:
-                    swap = Swap(stored.crop_from_frame, to_person)
-                    swaps[stored.frame] = (*swaps.get(stored.frame, ()), swap)
+            for stored in store.faces(start - MARGIN, end + MARGIN):
+                tracks.setdefault(stored.track, []).append(stored)
+        swaps: dict[int, tuple[Swap, ...]] = {}
+        for track, faces in sorted(tracks.items()):
+            wanted = [frame for frame in range(start, end) if (frame, track) in self._people]
+            places = steadied(
+                [self._time(stored.frame) for stored in faces],
+                [stored.crop_from_frame for stored in faces],
+                [self._time(frame) for frame in wanted],
+            )
+            for frame, place in zip(wanted, places, strict=True):
+                swaps[frame] = (*swaps.get(frame, ()), Swap(place, self._people[frame, track]))
         return Planned(start, pts, swaps)
+
+    def _time(self, frame: int) -> float:
+        """When a frame is shown, counted in frames."""
+        return float(self._pts[frame] * self._info.time_base * (self._info.average_rate or 25))
+
+
+def _bridged(labels: Sequence[Label], own: Sequence[Label]) -> list[tuple[int, int]]:
+    """Frame and track of a person's faces, and of those that the detector missed for a moment between two of them."""
+    mine = {(label.frame, label.track) for label in own}
+    frames: dict[int, list[int]] = {}
+    for label in labels:
+        frames.setdefault(label.track, []).append(label.frame)
+    missed = [
+        (frame, track)
+        for track, seen in frames.items()
+        for before, after in pairwise(seen)
+        if after - before <= MOST_MISSED + 1 and {(before, track), (after, track)} <= mine
+        for frame in range(before + 1, after)
+    ]
+    return [*mine, *missed]

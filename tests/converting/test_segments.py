@@ -231,3 +231,14 @@ def test_twenty_kills_and_the_result_is_the_same(trained: Path, tmp_path: Path) 
     assert shown(final) == shown(tmp_path / "whole.mp4")
     assert abs(final.stat().st_size / (tmp_path / "whole.mp4").stat().st_size - 1) < 0.02
     assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+@pytest.mark.parametrize(("first", "end", "drawn"), [(4, 9, 12), (4, 10, 6)])
+def test_a_face_that_the_detector_missed_for_a_moment_is_drawn(
+    first: int, end: int, drawn: int, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five frames are bridged, six not."""
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store, store._transaction() as db:
+        db.execute("DELETE FROM faces WHERE frame >= ? AND frame < ?", (first, end))
+    assert run(trained, *SWAP) == 0
+    assert f"swapped {drawn} faces in 12 frames" in capsys.readouterr().out
