@@ -10,6 +10,7 @@ import torch
 
 from models import checkpoint
 from models.checkpoint import Model
+from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
@@ -27,7 +28,7 @@ from pipeline.media.reader import VideoReader
 from pipeline.media.writer import read_segment
 from pipeline.memory import keep_freed_memory
 from pipeline.moments import parse_moment
-from pipeline.options import ConvertOptions
+from pipeline.options import ConvertOptions, LookOptions
 from pipeline.progress import Console
 from pipeline.report import counted, in_words, some
 from pipeline.workspace import Workspace, atomic_path, lengthened_name, list_people
@@ -163,7 +164,7 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             raise UsageError(f"{final} is the original: name another file with -o")
         with segments_folder(final) as folder:
             pixels = PixelFormat.for_video(reader.info)
-            work = Work(film, reader, swapper, pixels, encoding, folder)
+            work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options))
             names = work.names()
             drop_halves(folder)
             notes = [*rehearse(work, final), *_make(work, names, console)]
@@ -174,6 +175,21 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
     return Converted(final, film.frames, film.faces, film.seconds, time.monotonic() - began, tuple(notes))
+
+
+def look_of(options: LookOptions) -> Look:
+    """Put together how faces are to look."""
+    return Look(
+        mask=options.mask,
+        erode=options.erode,
+        feather=options.feather,
+        color=options.color,
+        sharpen=options.sharpen,
+        match_grain=options.match_grain,
+        blend=options.blend,
+        opacity=options.opacity,
+        scale=options.scale,
+    )
 
 
 def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:

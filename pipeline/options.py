@@ -116,7 +116,38 @@ class TrainOptions(WorkspaceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions(WorkspaceOptions):
+class LookOptions(WorkspaceOptions):
+    """How new faces look."""
+
+    mask: Literal["outline", "ellipse", "box"] = "outline"
+    """What shows of the new face: a face's outline, an ellipse, or a box with round edges."""
+    erode: float = 0
+    """Make the mask smaller all around, by percent of the face's height."""
+    feather: float = 14
+    """Width of the mask's soft edge, in percent of the face's height."""
+    color: Literal["none", "mean", "reinhard", "lab-hist"] = "reinhard"
+    """Colours the new face takes from the old: none, their mean, mean and contrast, all their shades."""
+    sharpen: float = 0
+    """Sharpen the new face, 0 to 2."""
+    match_grain: bool = False
+    """Give the new face the grain of the footage."""
+    blend: Literal["feather", "poisson"] = "feather"
+    """Fade the new face in; poisson also fits its brightness to the skin around it (slower)."""
+    opacity: float = 1
+    """How much of the new face shows, 0 to 1."""
+    scale: float = 1
+    """Size of the new face, 0.9 to 1.1."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.erode <= 40, f"--erode {self.erode:g}: must be 0 to 40 percent")
+        _require(0 <= self.feather <= 50, f"--feather {self.feather:g}: must be 0 to 50 percent")
+        _require(0 <= self.sharpen <= 2, f"--sharpen {self.sharpen:g}: must be 0 to 2")
+        _require(0 <= self.opacity <= 1, f"--opacity {self.opacity:g}: must be 0 to 1")
+        _require(0.9 <= self.scale <= 1.1, f"--scale {self.scale:g}: must be 0.9 to 1.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(LookOptions):
     """Draw one person's face over another's in videos."""
 
     videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional] = ()
@@ -145,6 +176,7 @@ class ConvertOptions(WorkspaceOptions):
     """Run the model on the CPU even where there is a CUDA device."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_name(self.model_name, "model")
         given = self.from_person is not None and self.to_person is not None
         none = self.from_person is None and self.to_person is None

@@ -10,10 +10,12 @@ import numpy as np
 from models.autoencoder import PICTURE_PX
 from pipeline.arrays import Affine, Image, Mask, Rect
 from pipeline.blending.color import match_color
-from pipeline.blending.masks import outline_mask
+from pipeline.blending.look import PLAIN, Look
+from pipeline.blending.masks import face_mask
 from pipeline.blending.paste import paste_face, rect_in_frame
 from pipeline.blending.swap import Swapper
-from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert
+from pipeline.blending.texture import sharpened
+from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform
 from pipeline.media.pixels import Canvas
 
 SEEN_BOX = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
@@ -44,13 +46,16 @@ class _Cut:
     to_person: str
 
 
-def draw_faces(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swapper: Swapper) -> None:
+def draw_faces(
+    canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swapper: Swapper, look: Look = PLAIN
+) -> None:
     """Draw faces anew, all in one batch.
 
     Args:
         canvases: frames to draw into.
         swaps: for each of them, what to draw, in order.
         swapper: the model.
+        look: how the new faces are put in.
     """
     found = [_cut(canvas, swap) for canvas, some in zip(canvases, swaps, strict=True) for swap in some]
     cuts = [cut for cut in found if cut is not None]
@@ -61,7 +66,7 @@ def draw_faces(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swap
     for cut, face in zip(cuts, faces, strict=True):
         is_first = before is None or before.canvas is not cut.canvas
         under = cut.under if is_first else cut.canvas.part(cut.rect)  # another face may reach into it
-        _paste(cut, under, match_color(face, cut.picture, _core()))
+        _paste(cut, under, match_color(face, cut.picture, _core(), look.color), look)
         before = cut
 
 
@@ -78,9 +83,15 @@ def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
     return _Cut(canvas, rect, under, seen_from_rect, np.asarray(picture, np.uint8), swap.to_person)
 
 
-def _paste(cut: _Cut, under: Image, face: Image) -> None:
+def _paste(cut: _Cut, under: Image, face: Image, look: Look) -> None:
     large = np.asarray(cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4), np.uint8)
-    patch = paste_face(under, large, outline_mask()[SEEN, SEEN], invert(cut.seen_from_rect))
+    if look.sharpen:
+        large = sharpened(large, look.sharpen)
+    middle = (SEEN_PX - 1) / 2 * (1 - look.scale)
+    larger = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
+    rect_from_seen = invert(cut.seen_from_rect)
+    place = np.column_stack([rect_from_seen[:, :2] @ larger[:, :2], transform(larger[:, 2:].T, rect_from_seen).T])
+    patch = paste_face(under, large, face_mask(look)[SEEN, SEEN], place, look)
     if patch is not None:
         cut.canvas.draw(patch.moved(cut.rect.left, cut.rect.top))
 
@@ -94,7 +105,7 @@ def _moved(crop_from_frame: Affine, left: int, top: int) -> Affine:
 @cache
 def _core() -> Mask:
     """Where in the model's picture no hair or background is, whoever it is."""
-    mask = outline_mask()[SEEN, SEEN]
+    mask = face_mask()[SEEN, SEEN]
     small = cv2.resize((mask >= 1).astype(np.float32), (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
     core: Mask = (small >= 1).astype(np.float32)
     core.setflags(write=False)

@@ -9,27 +9,35 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import Mask
+from pipeline.blending.look import PLAIN, Look
 from pipeline.faces.alignment import CROP_PX
 
 MIDDLE_X = (CROP_PX - 1) / 2
 TOP_PX, CHIN_PX = 68.0, 214.0  # the outline's ends: below fringes and brims, inside what the model sees
 HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
 TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
-FEATHER_PX = 20.0  # from the outline inwards until the new face is all that shows
+PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 
 
 @cache
-def outline_mask() -> Mask:
-    """Draw the canonical face outline: egg-shaped, soft inside its edge. The array is not to be changed.
+def face_mask(look: Look = PLAIN) -> Mask:
+    """Draw the shape that shows of a new face, soft inside its edge. The array is not to be changed.
 
-    With t from -1 at the top to 1 at the chin, its half width is 66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation).
+    The ``outline`` is a canonical face's, egg-shaped: with t from -1 at the top to 1 at the chin, its half width is
+    66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation). ``ellipse`` and ``box`` are as high and, in the middle, as wide.
+    Whatever the look, nothing shows on the border of what the model sees.
     """
     y, x = np.mgrid[0:CROP_PX, 0:CROP_PX]
     t = (2 * y - TOP_PX - CHIN_PX) / (CHIN_PX - TOP_PX)
-    half_width = HALF_WIDTH_PX * (1 - TAPER * t) * np.sqrt(np.clip(1 - t * t, 0, None))
+    round_width = HALF_WIDTH_PX * np.sqrt(np.clip(1 - t * t, 0, None))
+    half_width = {
+        "outline": (1 - TAPER * t) * round_width,
+        "ellipse": round_width,
+        "box": HALF_WIDTH_PX * (np.abs(t) < 1),
+    }[look.mask]
     inside = (np.abs(x - MIDDLE_X) < half_width).astype(np.uint8)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    mask = smoothstep(np.asarray(depth, np.float32) / FEATHER_PX)
+    depth = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    mask = smoothstep((depth - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1))
     mask.setflags(write=False)
     return mask
 

@@ -6,14 +6,18 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import Affine, Image, Mask, Patch, Rect
+from pipeline.blending.look import PLAIN, Look
+from pipeline.blending.texture import grained
 from pipeline.faces.alignment import transform, warp
 
 Box = tuple[float, float, float, float]
 
+SHOWN = 0.1  # of a mask: where the new face is to be seen
+AROUND_PX = 4  # that Poisson blending needs beyond it
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 
 
-def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine) -> Patch | None:
+def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine, look: Look = PLAIN) -> Patch | None:
     """Blend an aligned face over the part of the frame it covers.
 
     Convention: BGR uint8; points (x, y) in px, pixel centres at integers.
@@ -23,6 +27,7 @@ def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine) -
         crop: (S, S, 3), the new face.
         mask: (S, S) in [0, 1]; 1 shows the new face.
         frame_from_crop: (2, 3), maps crop px to frame px.
+        look: of which grain, blend and opacity are made here.
 
     Returns:
         The part of the frame that differs, with the face in it; None where the face lies outside the frame.
@@ -42,7 +47,28 @@ def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine) -
     share = warp(mask, there, (width, height), border=cv2.BORDER_CONSTANT)
     share = np.asarray(cv2.threshold(share, INVISIBLE, 0, cv2.THRESH_TOZERO)[1], np.float32)
     under = frame[top : top + height, left : left + width]
+    if look.blend == "poisson":
+        face = _bent(face, under, share)
+    if look.match_grain:
+        face = grained(face, under, share > SHOWN)
+    share *= look.opacity
     return Patch(left, top, cast(Image, cv2.blendLinear(face, under, share, 1 - share)), share > 0)
+
+
+def _bent(face: Image, under: Image, share: Mask) -> Image:
+    """Let a face meet what is under it in brightness and colour along the edge of what shows, and keep its gradients.
+
+    Pérez, Gangnet & Blake 2003, "Poisson Image Editing".
+    """
+    inside = np.pad((share > SHOWN).astype(np.uint8) * 255, AROUND_PX)
+    left, top, width, height = cv2.boundingRect(inside)
+    if min(width, height) < 3:
+        return face
+    around = [(AROUND_PX, AROUND_PX), (AROUND_PX, AROUND_PX), (0, 0)]
+    source, target = (np.pad(image, around, mode="edge") for image in (face, under))
+    middle = (left + width // 2, top + height // 2)
+    made = cv2.seamlessClone(source, target, inside, middle, cv2.NORMAL_CLONE)
+    return cast(Image, made[AROUND_PX:-AROUND_PX, AROUND_PX:-AROUND_PX])
 
 
 def rect_in_frame(box: Box, frame_from_crop: Affine, size_hw: tuple[int, ...]) -> Rect | None:

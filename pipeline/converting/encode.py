@@ -18,6 +18,7 @@ import torch
 from av.video.frame import VideoFrame
 
 from pipeline.blending.draw import Swap, draw_faces
+from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film, Planned
 from pipeline.converting.unfinished import keep
@@ -34,7 +35,7 @@ FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_CORES = 4  # that draw; more would wait for the encoder
-LOOK = 1  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
+DRAWING = 1  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Work:
         pixels: of the frames made.
         encoding: how they are encoded.
         folder: where segments are kept.
+        look: how new faces are put in.
     """
 
     film: Film
@@ -56,11 +58,13 @@ class Work:
     pixels: PixelFormat
     encoding: Encoding
     folder: Path
+    look: Look
 
     def names(self) -> dict[int, str]:
         """File name of each segment, by its first frame; it is another wherever what is in it would be."""
         _, *options = build_encode_command(Path(), self.reader.info, self.pixels, self.encoding)
-        made_of = (LOOK, fingerprint(self.reader.path), self.swapper.fingerprint, self.encoding.version, options)
+        networks, encoder = self.swapper.fingerprint, self.encoding.version
+        made_of = (DRAWING, fingerprint(self.reader.path), networks, self.look, encoder, options)
         settings = repr(made_of)
         return {start: self.film.segment(start).name(settings) for start in self.film.starts()}
 
@@ -90,7 +94,7 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
 
     def draw(batch: _Batch) -> tuple[_Batch, list[VideoFrame]]:
         canvases = [Canvas(frame.native, work.pixels) for frame in batch.frames]
-        draw_faces(canvases, batch.swaps(), work.swapper)
+        draw_faces(canvases, batch.swaps(), work.swapper, work.look)
         return batch, [canvas.frame for canvas in canvases]
 
     cores = min(os.cpu_count() or 1, MOST_CORES)

@@ -111,3 +111,41 @@ def test_inputs_stay_as_they_were() -> None:
     assert (made != face).any()
     for now, then in zip((face, original, mask), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_none_changes_nothing() -> None:
+    face = muted(1, 0.5, (0, 0, 0))
+    np.testing.assert_array_equal(match_color(face, muted(4, 0.5, (15, -10, -5)), spot(), "none"), face)
+
+
+def test_mean_moves_colours_and_keeps_their_spread() -> None:
+    face, original, mask = muted(1, 0.4, (-12, 8, 20)), muted(4, 0.3, (15, -10, -5)), spot()
+    mean, spread = statistics(match_color(face, original, mask, "mean"), mask)
+    np.testing.assert_allclose(mean, statistics(original, mask)[0], atol=0.5)
+    np.testing.assert_allclose(spread, statistics(face, mask)[1], atol=0.3)
+
+
+def test_lab_hist_gives_the_distribution_and_not_only_mean_and_spread() -> None:
+    """An original that is dark in one half and light in the other: its values end up as far apart."""
+    face, mask = muted(1, 0.3, (0, 0, 0)), np.ones((SIZE, SIZE), np.float32)
+    original = muted(1, 0.1, (0, 0, 0))
+    original[:, SIZE // 2 :] = np.clip(original[:, SIZE // 2 :].astype(int) + 60, 0, 255)
+
+    def shades(image: Image) -> npt.NDArray[np.float64]:
+        return np.asarray(np.percentile(rgb2lab(image[..., ::-1])[..., 0], [10, 30, 70, 90]))
+
+    made, plain = (shades(match_color(face, original, mask, how)) for how in ("lab-hist", "reinhard"))
+    assert np.abs(made - shades(original)).max() < 4
+    assert np.abs(plain - shades(original)).max() > 2 * np.abs(made - shades(original)).max()
+
+
+@pytest.mark.parametrize("how", ["mean", "reinhard", "lab-hist"])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_and_grey_pictures_divide_by_nothing(how: str, level: int) -> None:
+    flat, grey = np.full((SIZE, SIZE, 3), level, np.uint8), np.repeat(muted(1, 0.4, (0, 0, 0))[..., :1], 3, axis=2)
+    with np.errstate(all="raise"):
+        made = match_color(muted(1, 0.4, (0, 0, 0)), flat, spot(), how)
+        also = match_color(flat, grey, spot(), how)
+        grey_made = match_color(grey, grey, spot(), how)
+    assert made.dtype == also.dtype == np.uint8
+    assert int(np.ptp(grey_made.astype(int), axis=2).max()) <= 2, "grey stays grey"

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arrays import Affine, Image, Mask, Patch, Points
-from pipeline.blending.masks import outline_mask
+from pipeline.blending.look import Look
+from pipeline.blending.masks import face_mask
 from pipeline.blending.paste import paste_face
 from pipeline.faces.alignment import cut_crop, invert, transform
 from tests.clips import scene
@@ -204,7 +205,7 @@ def test_a_tiny_face_is_averaged_and_not_picked_from() -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 200
     frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    patch = paste_face(frame, stripes, outline_mask(), placed(1 / 8, 0, (70.3, 50.8), 256))
+    patch = paste_face(frame, stripes, face_mask(), placed(1 / 8, 0, (70.3, 50.8), 256))
     assert patch is not None
     np.testing.assert_allclose(apply_patch(frame, patch)[48:54, 68:73].astype(int), 100, atol=12)
 
@@ -222,7 +223,7 @@ def test_a_tiny_face_is_averaged_and_not_picked_from() -> None:
 def test_a_crop_pasted_back_is_nearly_the_frame(frame_from_crop: Affine) -> None:
     frame = smooth(320, 260, 1)
     crop = cut_crop(frame, invert(frame_from_crop))
-    patch = paste_face(frame, crop, outline_mask(), frame_from_crop)
+    patch = paste_face(frame, crop, face_mask(), frame_from_crop)
     assert patch is not None
     height, width = patch.changed.shape
     under = frame[patch.top : patch.top + height, patch.left : patch.left + width]
@@ -251,3 +252,31 @@ def test_inputs_stay_as_they_were() -> None:
     patch.image[:] = 77  # nor is the patch a view of the frame
     for now, then in zip((frame, crop, mask, frame_from_crop), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_half_the_opacity_is_half_of_the_change() -> None:
+    frame, crop = smooth(WIDTH, HEIGHT, 0), smooth(SIZE, SIZE, 2)
+    place = placed(1.3, 20, (70, 50))
+    whole, half = (paste_face(frame, crop, spot(), place, Look(opacity=opacity)) for opacity in (1.0, 0.5))
+    assert whole is not None
+    assert half is not None
+    changes = [apply_patch(frame, patch).astype(int) - frame for patch in (whole, half)]
+    np.testing.assert_allclose(changes[1], changes[0] / 2, atol=1)
+
+
+@pytest.mark.parametrize("centre", [(70, 50), (4, 6), (WIDTH - 5, 60)])
+def test_poisson_takes_the_brightness_of_what_is_around(centre: tuple[int, int]) -> None:
+    """A face that is 60 too light all over hardly shows its edge, keeps its own pattern, and stays in the mask."""
+    frame = smooth(WIDTH, HEIGHT, 0)
+    place = placed(1.3, 20, centre)
+    face = np.clip(cut_crop(frame, invert(place), SIZE).astype(int) + 60, 0, 255).astype(np.uint8)
+    plain, bent = (paste_face(frame, face, spot(), place, Look(blend=blend)) for blend in ("feather", "poisson"))
+    assert plain is not None
+    assert bent is not None
+    np.testing.assert_array_equal(plain.changed, bent.changed)
+    off = [np.abs(apply_patch(frame, patch).astype(int) - frame).mean() for patch in (plain, bent)]
+    assert off[0] > 1
+    assert off[1] < 0.25 * off[0]
+    outside = np.ones(frame.shape[:2], bool)
+    outside[bent.top : bent.top + bent.changed.shape[0], bent.left : bent.left + bent.changed.shape[1]] = ~bent.changed
+    np.testing.assert_array_equal(apply_patch(frame, bent)[outside], frame[outside])

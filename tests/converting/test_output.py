@@ -243,6 +243,57 @@ def test_without_a_face_it_is_a_plain_transcode(tags: list[str], trained: Path, 
     assert np.abs((made - original).mean(axis=(0, 1, 2))).max() < 0.3
 
 
+# How it looks
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        ["--mask", "box"],
+        ["--mask", "ellipse"],
+        ["--erode", "15"],
+        ["--feather", "40"],
+        ["--color", "none"],
+        ["--color", "lab-hist"],
+        ["--sharpen", "2"],
+        ["--match-grain"],
+        ["--blend", "poisson"],
+        ["--opacity", "0.5"],
+        ["--scale", "1.1"],
+    ],
+    ids=" ".join,
+)
+def test_every_choice_of_look_shows(look: list[str], trained: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "plain.mkv", tmp_path / "other.mkv"]
+    part = ["--end", "2f", *LOSSLESS]
+    assert run(trained, *SWAP[:4], *part, "-o", outs[0]) == 0
+    assert run(trained, *SWAP[:4], *part, *look, "-o", outs[1]) == 0
+    plain, other = (np.array(images_of(path), int) for path in outs)
+    assert np.abs(plain - other).max() > 2
+
+
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        (["--mask", "star"], "outline"),
+        (["--erode", "50"], "--erode 50: must be 0 to 40 percent"),
+        (["--feather", "-1"], "--feather -1: must be 0 to 50 percent"),
+        (["--sharpen", "3"], "--sharpen 3: must be 0 to 2"),
+        (["--opacity", "1.5"], "--opacity 1.5: must be 0 to 1"),
+        (["--scale", "2"], "--scale 2: must be 0.9 to 1.1"),
+        (["--color", "nan"], "reinhard"),
+        (["--opacity", "nan"], "must be 0 to 1"),
+    ],
+)
+def test_looks_that_cannot_be(look: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = run(tmp_path, *SWAP, *look)
+    except SystemExit as wrong:  # the parser's own refusal
+        code = wrong.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+
+
 # Depth and brightness
 
 
