@@ -24,14 +24,19 @@ from pipeline.options import (
     ImportOptions,
     Options,
     PeopleOptions,
+    PreviewOptions,
     ReviewOptions,
+    SwapOptions,
     TrainOptions,
 )
 from pipeline.progress import Bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tqdm import tqdm
 
+    from models.checkpoint import Model
     from pipeline.report import Report
 
 COMMANDS = {
@@ -39,6 +44,7 @@ COMMANDS = {
     "people": PeopleOptions,
     "review": ReviewOptions,
     "train": TrainOptions,
+    "preview": PreviewOptions,
     "convert": ConvertOptions,
     "import": ImportOptions,
 }
@@ -83,42 +89,56 @@ def parse(arguments: list[str] | None) -> Options:
 
 def run(options: Options, console: "Terminal") -> "Report":
     """Run the stage the options are for; only its own imports are loaded."""
+    report: Report
     match options:
         case ExtractOptions():
             from pipeline.extract import extract
 
-            return extract(options, console)
+            report = extract(options, console)
         case TrainOptions():
             from pipeline.train import train
 
-            return train(options, console)
-        case ConvertOptions():
-            from pipeline.convert import convert, plan
+            report = train(options, console)
+        case PreviewOptions():
+            from pipeline.preview import preview
 
-            planned = plan(options)
-            videos, failed = list(planned.known), []
-            if planned.unknown:
-                from pipeline.extract import extract
-
-                first = ExtractOptions(videos=planned.unknown, person=planned.name, workspace=options.workspace)
-                extracted = extract(first, console)
-                videos += [one.path for one in extracted.done]
-                failed = extracted.failed
-            report = convert(options, planned.model, videos, console)
+            model, videos, failed = _ready(options, console)
+            report = preview(options, model, videos, console)
             report.failed = [*failed, *report.failed]
-            return report
+        case ConvertOptions():
+            from pipeline.convert import check, convert
+
+            check(options)
+            model, videos, failed = _ready(options, console)
+            report = convert(options, model, videos, console)
+            report.failed = [*failed, *report.failed]
         case PeopleOptions():
             from pipeline.curate import curate
 
-            return curate(options)
+            report = curate(options)
         case ReviewOptions():
             from pipeline.review import review
 
-            return review(options, console)
+            report = review(options, console)
         case ImportOptions():
             from pipeline.import_model import import_model
 
-            return import_model(options)
+            report = import_model(options)
+    return report
+
+
+def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path], list[RecastError]]":
+    """Check a command against the workspace, extract the videos that are not; return also what failed of those."""
+    from pipeline.converting.plan import plan
+
+    planned = plan(options)
+    if not planned.unknown:
+        return planned.model, list(planned.known), []
+    from pipeline.extract import extract
+
+    first = ExtractOptions(videos=planned.unknown, person=planned.name, workspace=options.workspace)
+    extracted = extract(first, console)
+    return planned.model, [*planned.known, *(one.path for one in extracted.done)], extracted.failed
 
 
 class Terminal:

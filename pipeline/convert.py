@@ -1,25 +1,20 @@
 """Stage 3: draw one person's face over another's in videos, and re-encode them with all else as it was."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import torch
-
-from models import checkpoint
 from models.checkpoint import Model
-from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
+from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.unfinished import drop_halves, segments_folder
-from pipeline.errors import MediaError, NothingToDoError, RecastError, UsageError, WorkspaceError
-from pipeline.faces.people import crops_in, faces_of_person
-from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import fingerprint, is_extracted, name_video
+from pipeline.errors import RecastError, UsageError
+from pipeline.faces.videos import name_video
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join
@@ -28,10 +23,10 @@ from pipeline.media.reader import VideoReader
 from pipeline.media.writer import read_segment
 from pipeline.memory import keep_freed_memory
 from pipeline.moments import parse_moment
-from pipeline.options import ConvertOptions, LookOptions
+from pipeline.options import ConvertOptions
 from pipeline.progress import Console
-from pipeline.report import counted, in_words, some
-from pipeline.workspace import Workspace, atomic_path, lengthened_name, list_people
+from pipeline.report import counted, in_words
+from pipeline.workspace import Workspace, atomic_path, lengthened_name
 
 
 @dataclass(frozen=True)
@@ -70,67 +65,29 @@ class ConvertReport:
         return [str(error) for error in self.failed]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a convert run will do, checked before anything long begins.
-
-    Attributes:
-        model: loaded.
-        known: files whose faces are recorded.
-        unknown: files to extract first.
-        name: what extract is to call the main person of those; None where it can find out by itself.
-    """
-
-    model: Model
-    known: tuple[Path, ...]
-    unknown: tuple[Path, ...]
-    name: str | None
-
-
-def plan(options: ConvertOptions) -> Plan:
-    """Check a convert command against the workspace.
+def check(options: ConvertOptions) -> None:
+    """Make sure that the encoder is there and that the result can be written under its name.
 
     Raises:
-        UsageError: the options do not fit together, or there is no such encoder.
-        WorkspaceError: there is no such model, or a video has gone.
-        NothingToDoError: the model or the workspace does not know a person.
-        MediaError: a file is missing.
+        UsageError: it is not, or cannot.
+        MediaError: ffmpeg does not run.
     """
-    workspace, people = Workspace(options.workspace), options.people()
     pixel_formats(options.codec)
-    model = checkpoint.load(workspace.model(options.model_name))
-    for to_person in people.values():
-        if to_person not in model.decoders:
-            there = some(sorted(model.decoders))
-            raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {there}")
-    videos = options.videos or _videos_of(workspace, people)
     if options.output is not None and _is_file(options.output):
-        if len(videos) > 1:
-            raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
         check_container(options.output, options.codec)
-    for path in videos:
-        if not path.is_file():
-            raise MediaError(f"{path} is a folder: name the videos in it" if path.is_dir() else f"no such file: {path}")
-    known = tuple(path for path in videos if is_extracted(workspace, name_video(workspace, path)))
-    unknown = tuple(path for path in videos if path not in known)
-    strangers = [person for person in people if not crops_in(workspace.person(person))]
-    return Plan(model, known, unknown, strangers[0] if len(people) == len(strangers) == 1 else None)
 
 
 def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], console: Console) -> ConvertReport:
     """Convert videos that were extracted; of several, one that fails is reported and does not stop the others.
 
     Raises:
+        UsageError: all are to become one file.
         RecastError: the only one fails.
     """
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
-    for from_person, to_person in options.people().items():
-        if model.trained[to_person].samples == 0:
-            console.note(f"{to_person!r} is not trained yet in this model: what it draws is noise")
-        if from_person not in model.decoders:
-            console.note(f"the model has not been trained on {from_person!r}: expressions will be poor")
-    swapper = Swapper(model, options.people().values(), device)
+    if len(videos) > 1 and options.output is not None and _is_file(options.output):
+        raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
+    swapper = make_swapper(options, model, console)
     report = ConvertReport()
     for path in videos:
         try:
@@ -177,21 +134,6 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
     return Converted(final, film.frames, film.faces, film.seconds, time.monotonic() - began, tuple(notes))
 
 
-def look_of(options: LookOptions) -> Look:
-    """Put together how faces are to look."""
-    return Look(
-        mask=options.mask,
-        erode=options.erode,
-        feather=options.feather,
-        color=options.color,
-        sharpen=options.sharpen,
-        match_grain=options.match_grain,
-        blend=options.blend,
-        opacity=options.opacity,
-        scale=options.scale,
-    )
-
-
 def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
     """Make the segments that are missing; say how many were not."""
     unit = work.reader.info.time_base
@@ -218,33 +160,6 @@ def _seen_by(reader: VideoReader) -> list[str]:
     return notes
 
 
-def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
-    """Files of the workspace's videos in which one of the people was found."""
-    crops = {person: crops_in(workspace.person(person)) for person in people}
-    for person, own in crops.items():
-        if not own:
-            there = some(list_people(workspace.data)) or "nobody yet"
-            raise NothingToDoError(
-                f"no faces for {person!r} in {workspace.person(person)} (there: {there}); "
-                f"run: python cli.py extract VIDEO --person {person}"
-            )
-    found = []
-    for path in workspace.stores():
-        with FaceStore(path) as store:
-            labels = store.labels() if store.fact("pictures") is None else []
-            if any(faces_of_person(labels, own) for own in crops.values()):
-                found.append(Path(store.fact("source")))
-                if not found[-1].is_file() or fingerprint(found[-1]) != store.fact("fingerprint"):
-                    raise WorkspaceError(
-                        f"the video {path.parent.name!r} is no longer at {found[-1]}: "
-                        "name where it is: python cli.py convert VIDEO --from … --to …"
-                    )
-    if not found:
-        who = " or ".join(map(repr, crops))
-        raise NothingToDoError(f"no video of the workspace shows {who}; name one: python cli.py convert VIDEO …")
-    return tuple(found)
-
-
 def _is_file(output: Path) -> bool:
     """Say whether a result's name is that of a file, and not of a folder to put it in."""
     return bool(output.suffix) and not output.is_dir()
@@ -253,5 +168,5 @@ def _is_file(output: Path) -> bool:
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Film) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    swaps = "".join(f"_{from_person}_to_{to_person}" for from_person, to_person in options.people().items())
-    return (options.output or workspace.converted) / f"{lengthened_name(video, swaps + film.part_name)}.mp4"
+    name = lengthened_name(video, options.in_words + film.part_name)
+    return (options.output or workspace.converted) / f"{name}.mp4"

@@ -147,31 +147,19 @@ class LookOptions(WorkspaceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions(LookOptions):
-    """Draw one person's face over another's in videos."""
+class SwapOptions(LookOptions):
+    """Who becomes whom, and where."""
 
     videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional] = ()
-    """Videos to convert (default: every video of the workspace in which the --from person was found)."""
+    """Videos (default: every video of the workspace in which the --from person was found)."""
     from_person: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Who stands in the footage."""
     to_person: Annotated[str | None, tyro.conf.arg(name="to")] = None
     """Whose face is drawn in."""
     swap: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FROM:TO"), tyro.conf.UseAppendAction] = ()
     """Instead of --from and --to, as often as needed: several people in one pass."""
-    start: str | None = None
-    """Convert from here on: a time (12.5 or 1:30) or a frame (250f)."""
-    end: str | None = None
-    """Convert up to here, and without it: a time or a frame."""
     model_name: Annotated[str, Short(aliases=["-n"])] = "model"
     """Name of the model under WORKSPACE/output."""
-    output: Annotated[Path | None, Short(aliases=["-o"])] = None
-    """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
-    crf: int = 18
-    """Quality of the encoded video: smaller is better and larger, 0 to 51 (AV1 and VP9: to 63)."""
-    preset: str | None = None
-    """Speed of the encoder, in its own words: ultrafast … medium … veryslow (default: the encoder's own)."""
-    codec: str = "libx264"
-    """ffmpeg's name of the video encoder: libx265, libsvtav1, h264_nvenc, hevc_videotoolbox …"""
     no_cuda: bool = False
     """Run the model on the CPU even where there is a CUDA device."""
 
@@ -190,11 +178,6 @@ class ConvertOptions(LookOptions):
             for person in (from_person, to_person):
                 checked_name(person, "person")
             _require(from_person != to_person, f"{from_person!r} would become {to_person!r}: nothing to swap")
-        for option, text in (("--start", self.start), ("--end", self.end)):
-            if text is not None:
-                parse_moment(text, option)
-        worst = 51 if self.codec in ("libx264", "libx265") else 63
-        _require(0 <= self.crf <= worst, f"--crf {self.crf}: must be 0 to {worst} for {self.codec}")
 
     def _pairs(self) -> list[tuple[str, str]]:
         if self.from_person is not None and self.to_person is not None:
@@ -204,6 +187,53 @@ class ConvertOptions(LookOptions):
     def people(self) -> dict[str, str]:
         """Who becomes whom."""
         return dict(self._pairs())
+
+    @property
+    def in_words(self) -> str:
+        """The same as the end of a file's name."""
+        return "".join(f"_{from_person}_to_{to_person}" for from_person, to_person in self._pairs())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(SwapOptions):
+    """Draw one person's face over another's in videos."""
+
+    start: str | None = None
+    """Convert from here on: a time since the first frame (12.5 or 1:30) or a frame (250f)."""
+    end: str | None = None
+    """Convert up to here, and without it: a time or a frame."""
+    output: Annotated[Path | None, Short(aliases=["-o"])] = None
+    """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
+    crf: int = 18
+    """Quality of the encoded video: smaller is better and larger, 0 to 51 (AV1 and VP9: to 63)."""
+    preset: str | None = None
+    """Speed of the encoder, in its own words: ultrafast … medium … veryslow (default: the encoder's own)."""
+    codec: str = "libx264"
+    """ffmpeg's name of the video encoder: libx265, libsvtav1, h264_nvenc, hevc_videotoolbox …"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for option, text in (("--start", self.start), ("--end", self.end)):
+            if text is not None:
+                parse_moment(text, option)
+        worst = 51 if self.codec in ("libx264", "libx265") else 63
+        _require(0 <= self.crf <= worst, f"--crf {self.crf}: must be 0 to {worst} for {self.codec}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions(SwapOptions):
+    """Show some frames as convert would make them, on one picture, to choose how faces are to look."""
+
+    frames: int = 8
+    """Number of frames, spread over how far the head is turned."""
+    compare: (
+        Literal["mask", "color", "blend", "match-grain", "erode", "feather", "sharpen", "opacity", "scale"] | None
+    ) = None
+    """Show the frames with several values of this option, side by side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(1 <= self.frames <= 100, f"--frames {self.frames}: must be 1 to 100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,4 +290,6 @@ class ReviewOptions(WorkspaceOptions):
         checked_name(self.person, "person")
 
 
-Options = ExtractOptions | TrainOptions | ConvertOptions | ImportOptions | PeopleOptions | ReviewOptions
+Options = (
+    ExtractOptions | TrainOptions | PreviewOptions | ConvertOptions | ImportOptions | PeopleOptions | ReviewOptions
+)

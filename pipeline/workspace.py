@@ -87,6 +87,11 @@ class Workspace:
         """Folder of finished videos."""
         return self.root / "converted"
 
+    @property
+    def previews(self) -> Path:
+        """Folder of pictures that show what a conversion would be like."""
+        return self.root / "preview"
+
     def person(self, name: str) -> Path:
         """Folder of a person's crops."""
         return self.data / checked_name(name, "person")

@@ -70,6 +70,12 @@ def draw_faces(
         before = cut
 
 
+def picture_of(canvas: Canvas, swap: Swap) -> Image | None:
+    """Show what the model would see of a face, (64, 64, 3) BGR; None where it lies outside the frame."""
+    cut = _cut(canvas, swap)
+    return None if cut is None else cut.picture
+
+
 def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
     """Cut what the model sees of a face, sampled as in training: bilinearly, without averaging."""
     seen_from_frame = swap.crop_from_frame - np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pipeline.blending.draw import Swap
 from pipeline.converting.steady import MARGIN, steadied
 from pipeline.errors import NothingToDoError, UsageError
+from pipeline.faces.measures import yaw_deg
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.joining import Part
@@ -139,7 +140,10 @@ class Film:
     def segment(self, start: int) -> Planned:
         """Plan the segment that begins with a frame."""
         pts = self.pts(start)
-        end = start + len(pts)
+        return Planned(start, pts, self.swaps(start, start + len(pts)))
+
+    def swaps(self, start: int, end: int) -> dict[int, tuple[Swap, ...]]:
+        """Say what is to be drawn from a frame up to, and without, another; frames without are not in it."""
         tracks: dict[int, list[StoredFace]] = {}
         with FaceStore(self._store) as store:
             for stored in store.faces(start - MARGIN, end + MARGIN):
@@ -154,7 +158,18 @@ class Film:
             )
             for frame, place in zip(wanted, places, strict=True):
                 swaps[frame] = (*swaps.get(frame, ()), Swap(place, self._people[frame, track]))
-        return Planned(start, pts, swaps)
+        return swaps
+
+    def turned(self) -> list[int]:
+        """Frames that show one of the people, in the order of how far that head is turned, from left to right."""
+        with FaceStore(self._store) as store:
+            found = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.faces()}
+        first = {frame: track for frame, track in sorted(self._people, reverse=True) if (frame, track) in found}
+        return sorted(first, key=lambda frame: (found[frame, first[frame]], frame))
+
+    def moment(self, frame: int) -> int:
+        """Timestamp of a frame."""
+        return self._pts[frame]
 
     def _time(self, frame: int) -> float:
         """When a frame is shown, counted in frames."""

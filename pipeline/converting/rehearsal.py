@@ -41,8 +41,8 @@ def rehearse(work: Work, final: Path) -> list[str]:
     short = work.folder / f"rehearsal{final.suffix}"
     try:
         _encode(work, segment)
-        begin = segment.pts[0] * info.time_base
-        join([segment], short, info, Part(begin, begin + SOUND_S))
+        begin, last = (segment.pts[place] * info.time_base for place in (0, -1))
+        join([segment], short, info, Part(begin, last + SOUND_S))
     finally:
         for path in (segment.path, short):
             with suppress(OSError):

@@ -19,7 +19,8 @@ from pipeline.media.writer import read_segment
 
 MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
 NO_STREAM = 9999  # a number that no file has
-DROP_EARLY = "noise=amount=0:drop=lt(pts\\,0)"  # a bitstream filter: no noise, no packet from before the start
+DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # a bitstream filter: no noise, no packets from before the start
+LEADING = 2  # packets of sound from before it that a decoder needs, where the container can say that they are not heard
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
         options[f"c:{place}"] = into
         options[f"map_metadata:s:{place}"] = f"1:s:{index}"
         if part is not None and index not in covers:
-            options |= {f"bsf:{place}": DROP_EARLY} if into == "copy" else {f"filter:{place}": "atrim=start=0"}
+            early = DROP_EARLY.format(LEADING if is_mp4(output) else 0)
+            options |= {f"bsf:{place}": early} if into == "copy" else {f"filter:{place}": "atrim=start=0"}
         if index in covers:
             options[f"disposition:{place}"] = "attached_pic"
     if is_mp4(output):
@@ -137,7 +139,8 @@ def _add_stream(pipe: FfmpegPipe, template: VideoStream, output: Path) -> VideoS
     try:
         return pipe.container.add_stream_from_template(template, opaque=True)  # for AV1 it has no decoder by our name
     except ValueError as error:
-        raise MediaError(f"{output.suffix} files cannot hold {template.codec_context.name} video") from error
+        what = f"{output.suffix} files cannot hold {template.codec_context.name} video"
+        raise MediaError(f"{what}: name a .mov or .mkv") from error
 
 
 def _count_frames(path: Path) -> int:

@@ -128,6 +128,10 @@ class Canvas:
             missing = (plane.shape[0] - samples.shape[0], plane.shape[1] - samples.shape[1])
             plane[:] = samples if missing == (0, 0) else np.pad(samples, [(0, n) for n in missing], mode="edge")
 
+    def copy(self) -> "Canvas":
+        """Make another with the same in it."""
+        return Canvas(self.frame, self._target)
+
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width, even."""

@@ -144,6 +144,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     # Frame threads decode faster (docs/log.md), but PyAV's flush at the end of a file gives up at the first damaged
     # packet in them: frames would be lost, more of them on machines with more cores.
     stream.thread_type = "SLICE"
+    if stream.codec_context.name == "h264":
+        stream.codec_context.thread_count = 1  # its slice threads do not conceal errors: what is missing would be green
     return stream
 
 

@@ -18,8 +18,9 @@ import torch
 from cli import main
 from demo.clips import HOPPER, make_clip
 from models import checkpoint
-from pipeline.convert import convert, plan
+from pipeline.convert import convert
 from pipeline.converting import film
+from pipeline.converting.plan import plan
 from pipeline.converting.unfinished import segments_folder
 from pipeline.errors import WorkspaceError
 from pipeline.faces.store import FaceStore

@@ -1,3 +1,4 @@
+import zlib
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -273,6 +274,18 @@ def test_seeking_does_not_decode_what_lies_before(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(reader, "_as_first", noted)
         assert next(reader.frames(35, pts[35])).pts == pts[35]
     assert min(filter(None, decoded)) >= pts[20]
+
+
+def test_what_damage_leaves_is_concealed_whoever_holds_the_frames(real_data: Path) -> None:
+    """The same pictures whether they are looked at one by one or kept, and none of them the green of empty memory."""
+    path = real_data / "hard" / "23_bit_errors_midstream.mp4"
+    with VideoReader(path) as reader:
+        one_by_one = [zlib.crc32(frame.image.tobytes()) for frame in reader.frames()]
+        kept = [frame.native for frame in reader.frames()]
+        assert reader.damaged > 0
+    assert [zlib.crc32(native.to_ndarray(format="bgr24").tobytes()) for native in kept] == one_by_one
+    means = [native.to_ndarray(format="bgr24").mean(axis=(0, 1)) for native in kept]
+    assert max(green - red for _, green, red in means) < 20
 
 
 def test_a_video_without_whole_frames_but_the_first_is_read_from_there(tmp_path: Path) -> None:

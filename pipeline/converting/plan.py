@@ -1,0 +1,114 @@
+"""What a conversion, or a preview of one, is to do, checked before anything long begins."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models import checkpoint
+from models.checkpoint import Model
+from pipeline.blending.look import Look
+from pipeline.blending.swap import Swapper
+from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
+from pipeline.faces.people import crops_in, faces_of_person
+from pipeline.faces.store import FaceStore
+from pipeline.faces.videos import fingerprint, is_extracted, name_video
+from pipeline.options import LookOptions, SwapOptions
+from pipeline.progress import Console
+from pipeline.report import some
+from pipeline.workspace import Workspace, list_people
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        model: loaded.
+        known: files whose faces are recorded.
+        unknown: files to extract first.
+        name: what extract is to call the main person of those; None where it can find out by itself.
+    """
+
+    model: Model
+    known: tuple[Path, ...]
+    unknown: tuple[Path, ...]
+    name: str | None
+
+
+def plan(options: SwapOptions) -> Plan:
+    """Check a command against the workspace.
+
+    Raises:
+        WorkspaceError: there is no such model, or a video has gone.
+        NothingToDoError: the model or the workspace does not know a person.
+        MediaError: a file is missing.
+    """
+    workspace, people = Workspace(options.workspace), options.people()
+    model = checkpoint.load(workspace.model(options.model_name))
+    for to_person in people.values():
+        if to_person not in model.decoders:
+            there = some(sorted(model.decoders))
+            raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {there}")
+    videos = options.videos or _videos_of(workspace, people)
+    for path in videos:
+        if not path.is_file():
+            raise MediaError(f"{path} is a folder: name the videos in it" if path.is_dir() else f"no such file: {path}")
+    known = tuple(path for path in videos if is_extracted(workspace, name_video(workspace, path)))
+    unknown = tuple(path for path in videos if path not in known)
+    strangers = [person for person in people if not crops_in(workspace.person(person))]
+    return Plan(model, known, unknown, strangers[0] if len(people) == len(strangers) == 1 else None)
+
+
+def make_swapper(options: SwapOptions, model: Model, console: Console) -> Swapper:
+    """Make ready what draws, and say what is to be expected of it."""
+    device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
+    for from_person, to_person in options.people().items():
+        if model.trained[to_person].samples == 0:
+            console.note(f"{to_person!r} is not trained yet in this model: what it draws is noise")
+        if from_person not in model.decoders:
+            console.note(f"the model has not been trained on {from_person!r}: expressions will be poor")
+    return Swapper(model, options.people().values(), device)
+
+
+def look_of(options: LookOptions) -> Look:
+    """Put together how faces are to look."""
+    return Look(
+        mask=options.mask,
+        erode=options.erode,
+        feather=options.feather,
+        color=options.color,
+        sharpen=options.sharpen,
+        match_grain=options.match_grain,
+        blend=options.blend,
+        opacity=options.opacity,
+        scale=options.scale,
+    )
+
+
+def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
+    """Files of the workspace's videos in which one of the people was found."""
+    crops = {person: crops_in(workspace.person(person)) for person in people}
+    for person, own in crops.items():
+        if not own:
+            there = some(list_people(workspace.data)) or "nobody yet"
+            raise NothingToDoError(
+                f"no faces for {person!r} in {workspace.person(person)} (there: {there}); "
+                f"run: python cli.py extract VIDEO --person {person}"
+            )
+    found = []
+    for path in workspace.stores():
+        with FaceStore(path) as store:
+            labels = store.labels() if store.fact("pictures") is None else []
+            if any(faces_of_person(labels, own) for own in crops.values()):
+                found.append(Path(store.fact("source")))
+                if not found[-1].is_file() or fingerprint(found[-1]) != store.fact("fingerprint"):
+                    raise WorkspaceError(
+                        f"the video {path.parent.name!r} is no longer at {found[-1]}: "
+                        "name where it is: python cli.py convert VIDEO --from … --to …"
+                    )
+    if not found:
+        who = " or ".join(map(repr, crops))
+        raise NothingToDoError(f"no video of the workspace shows {who}; name one: python cli.py convert VIDEO …")
+    return tuple(found)

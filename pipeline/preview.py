@@ -1,0 +1,129 @@
+"""A picture that shows some frames as convert would make them, so that a person can choose by looking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.checkpoint import Model
+from pipeline.arrays import Image, Rect
+from pipeline.blending.draw import Swap, draw_faces, picture_of
+from pipeline.blending.look import Look
+from pipeline.blending.masks import face_mask
+from pipeline.blending.swap import Swapper
+from pipeline.converting.film import Film
+from pipeline.converting.plan import look_of, make_swapper
+from pipeline.errors import NothingToDoError, RecastError
+from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop
+from pipeline.faces.videos import name_video
+from pipeline.media.pictures import write_picture
+from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.reader import VideoReader
+from pipeline.options import PreviewOptions
+from pipeline.progress import Console
+from pipeline.workspace import Workspace, lengthened_name
+
+COMPARED: dict[str, tuple[Any, ...]] = {
+    "mask": ("outline", "ellipse", "box"),
+    "color": ("none", "mean", "reinhard", "lab-hist"),
+    "blend": ("feather", "poisson"),
+    "match-grain": (False, True),
+    "erode": (0.0, 5.0, 10.0, 15.0),
+    "feather": (5.0, 14.0, 25.0, 40.0),
+    "sharpen": (0.0, 0.5, 1.0, 2.0),
+    "opacity": (0.5, 0.75, 1.0),
+    "scale": (0.9, 0.95, 1.0, 1.05, 1.1),
+}
+"""Values that are shown side by side, by option."""
+
+SHOWN_PX = 256  # side of each picture on the sheet: a crop as it is
+HEAD_PX = 24  # height of the line of words above
+
+
+@dataclass
+class PreviewReport:
+    """What a preview run wrote."""
+
+    written: list[Path] = field(default_factory=list)
+    failed: list[RecastError] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Where the pictures are."""
+        return [f"look at {path}" for path in self.written]
+
+    def problems(self) -> list[str]:
+        """The videos of which none could be made."""
+        return [str(error) for error in self.failed]
+
+
+def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], console: Console) -> PreviewReport:
+    """Write a sheet for each video; one that fails is reported and does not stop the others."""
+    swapper, report = make_swapper(options, model, console), PreviewReport()
+    for path in videos:
+        try:
+            report.written.append(_preview_video(path, options, swapper, console))
+        except RecastError as error:
+            report.failed.append(error)
+    return report
+
+
+def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, console: Console) -> Path:
+    workspace, looks = Workspace(options.workspace), _looks(options)
+    video = name_video(workspace, path)
+    rows = []
+    with VideoReader(path) as reader:
+        film = Film(workspace, video, reader.info, options.people())
+        turned = film.turned()
+        places = np.linspace(0, len(turned) - 1, min(options.frames, len(turned))).round().astype(int)
+        with console.bar(f"preview {path.name}", len(places), "frame") as bar:
+            for number in (turned[place] for place in places):
+                frame = next(reader.frames(number, film.moment(number)))
+                swap = film.swaps(number, number + 1)[number][0]
+                pixels = PixelFormat.for_video(reader.info)
+                rows.append(_row(Canvas(frame.native, pixels), swap, swapper, looks))
+                bar.advance()
+    if not rows:
+        raise NothingToDoError(f"no frame of {path} shows a face to swap")
+    words = ["original", *(["drawn", "mask", "result"] if options.compare is None else looks)]
+    sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
+    compared = "" if options.compare is None else f"_{options.compare}"
+    final = workspace.previews / f"{lengthened_name(video, options.in_words + compared)}.png"
+    write_picture(final, sheet)
+    return final
+
+
+def _looks(options: PreviewOptions) -> dict[str, Look]:
+    """The looks to show, by what is written above them."""
+    chosen = look_of(options)
+    if options.compare is None:
+        return {"result": chosen}
+    name = options.compare.replace("-", "_")
+    return {f"{options.compare} {value}": replace(chosen, **{name: value}) for value in COMPARED[options.compare]}
+
+
+def _row(original: Canvas, swap: Swap, swapper: Swapper, looks: dict[str, Look]) -> list[Image]:
+    def crop_of(canvas: Canvas) -> Image:
+        height, width = canvas.size_hw
+        return cut_crop(canvas.part(Rect(0, 0, width, height)), swap.crop_from_frame, SHOWN_PX)
+
+    row = [crop_of(original)]
+    picture = picture_of(original, swap)
+    if "result" in looks and picture is not None:
+        drawn = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8)
+        face = swapper.swap([picture], [swap.to_person])[0]
+        drawn[SEEN, SEEN] = cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4)
+        mask = (face_mask(looks["result"]) * 255).round().astype(np.uint8)
+        row += [drawn, np.repeat(mask[..., None], 3, axis=2)]
+    for look in looks.values():
+        canvas = original.copy()
+        draw_faces([canvas], [[swap]], swapper, look)
+        row.append(crop_of(canvas))
+    return row
+
+
+def _words(text: str) -> Image:
+    line = np.zeros((HEAD_PX, SHOWN_PX, 3), np.uint8)
+    return np.asarray(cv2.putText(line, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA))
