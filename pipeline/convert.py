@@ -121,7 +121,7 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             raise UsageError(f"{final} is the original: name another file with -o")
         with segments_folder(final) as folder:
             pixels = PixelFormat.for_video(reader.info)
-            work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options))
+            work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options), _shown(options))
             names = work.names()
             drop_halves(folder)
             notes = [*rehearse(work, final), *_make(work, names, console)]
@@ -160,6 +160,12 @@ def _seen_by(reader: VideoReader) -> list[str]:
     return notes
 
 
+def _shown(options: ConvertOptions) -> str:
+    if options.only_mask:
+        return "mask"
+    return "beside" if options.side_by_side else "result"
+
+
 def _is_file(output: Path) -> bool:
     """Say whether a result's name is that of a file, and not of a folder to put it in."""
     return bool(output.suffix) and not output.is_dir()
@@ -168,5 +174,6 @@ def _is_file(output: Path) -> bool:
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Film) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    name = lengthened_name(video, options.in_words + film.part_name)
+    ending = {"mask": "_mask", "beside": "_side_by_side"}.get(_shown(options), "")
+    name = lengthened_name(video, options.in_words + film.part_name + ending)
     return (options.output or workspace.converted) / f"{name}.mp4"

@@ -202,6 +202,10 @@ class ConvertOptions(SwapOptions):
     """Convert from here on: a time since the first frame (12.5 or 1:30) or a frame (250f)."""
     end: str | None = None
     """Convert up to here, and without it: a time or a frame."""
+    side_by_side: bool = False
+    """Show the original to the left of the result."""
+    only_mask: bool = False
+    """Instead of the result, show in white what of it is new, on black: a matte for other programs."""
     output: Annotated[Path | None, Short(aliases=["-o"])] = None
     """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
     crf: int = 18
@@ -216,6 +220,7 @@ class ConvertOptions(SwapOptions):
         for option, text in (("--start", self.start), ("--end", self.end)):
             if text is not None:
                 parse_moment(text, option)
+        _require(not (self.side_by_side and self.only_mask), "--side-by-side and --only-mask: choose one")
         worst = 51 if self.codec in ("libx264", "libx265") else 63
         _require(0 <= self.crf <= worst, f"--crf {self.crf}: must be 0 to {worst} for {self.codec}")
 

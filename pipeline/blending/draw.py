@@ -70,6 +70,17 @@ def draw_faces(
         before = cut
 
 
+def draw_masks(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], look: Look = PLAIN) -> None:
+    """Draw in white where new faces would show, as ``draw_faces`` would draw them."""
+    white = np.full((SEEN_PX, SEEN_PX, 3), 255, np.uint8)
+    fading = Look(mask=look.mask, erode=look.erode, feather=look.feather, opacity=look.opacity, scale=look.scale)
+    for canvas, some in zip(canvases, swaps, strict=True):
+        for swap in some:
+            cut = _cut(canvas, swap)
+            if cut is not None:
+                _paste(cut, cut.under, white, fading)
+
+
 def picture_of(canvas: Canvas, swap: Swap) -> Image | None:
     """Show what the model would see of a face, (64, 64, 3) BGR; None where it lies outside the frame."""
     cut = _cut(canvas, swap)

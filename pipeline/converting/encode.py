@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +17,7 @@ import cv2
 import torch
 from av.video.frame import VideoFrame
 
-from pipeline.blending.draw import Swap, draw_faces
+from pipeline.blending.draw import Swap, draw_faces, draw_masks
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film, Planned
@@ -50,6 +50,7 @@ class Work:
         encoding: how they are encoded.
         folder: where segments are kept.
         look: how new faces are put in.
+        shown: what the result shows: ``result``, ``mask`` (where faces are new) or ``beside`` (original and result).
     """
 
     film: Film
@@ -59,12 +60,32 @@ class Work:
     encoding: Encoding
     folder: Path
     look: Look
+    shown: str = "result"
+
+    @property
+    def made(self) -> PixelFormat:
+        """What is encoded."""
+        return replace(self.pixels, width=2 * self.pixels.width) if self.shown == "beside" else self.pixels
+
+    def draw(self, frames: Sequence[Frame], swaps: Sequence[Sequence[Swap]]) -> list[VideoFrame]:
+        """Make frames of the result."""
+        if self.shown == "mask":
+            canvases = [Canvas(self.pixels.black(), self.pixels) for _ in frames]
+            draw_masks(canvases, swaps, self.look)
+        else:
+            canvases = [Canvas(frame.native, self.pixels) for frame in frames]
+            draw_faces(canvases, swaps, self.swapper, self.look)
+        if self.shown == "beside":
+            originals = [Canvas(frame.native, self.pixels).frame for frame in frames]
+            pairs = zip(originals, canvases, strict=True)
+            return [self.made.beside(original, canvas.frame) for original, canvas in pairs]
+        return [canvas.frame for canvas in canvases]
 
     def names(self) -> dict[int, str]:
         """File name of each segment, by its first frame; it is another wherever what is in it would be."""
-        _, *options = build_encode_command(Path(), self.reader.info, self.pixels, self.encoding)
+        _, *options = build_encode_command(Path(), self.reader.info, self.made, self.encoding)
         networks, encoder = self.swapper.fingerprint, self.encoding.version
-        made_of = (DRAWING, fingerprint(self.reader.path), networks, self.look, encoder, options)
+        made_of = (DRAWING, fingerprint(self.reader.path), networks, self.look, self.shown, encoder, options)
         settings = repr(made_of)
         return {start: self.film.segment(start).name(settings) for start in self.film.starts()}
 
@@ -93,9 +114,7 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
     """
 
     def draw(batch: _Batch) -> tuple[_Batch, list[VideoFrame]]:
-        canvases = [Canvas(frame.native, work.pixels) for frame in batch.frames]
-        draw_faces(canvases, batch.swaps(), work.swapper, work.look)
-        return batch, [canvas.frame for canvas in canvases]
+        return batch, work.draw(batch.frames, batch.swaps())
 
     cores = min(os.cpu_count() or 1, MOST_CORES)
     workers = cores + 1  # one is busy while the others wait for their turn with Python
@@ -188,7 +207,7 @@ class _Segments:
         if self._writer is None:
             self._final = self._work.folder / self._names[segment.first]
             work = self._work
-            self._writer = SegmentWriter(self._part, work.reader.info, work.pixels, work.encoding, segment.pts)
+            self._writer = SegmentWriter(self._part, work.reader.info, work.made, work.encoding, segment.pts)
         self._writer.write(frame)
 
     def end(self) -> None:

@@ -52,8 +52,8 @@ def rehearse(work: Work, final: Path) -> list[str]:
 
 def _encode(work: Work, segment: Segment) -> None:
     try:
-        with SegmentWriter(segment.path, work.reader.info, work.pixels, work.encoding, segment.pts) as writer:
+        with SegmentWriter(segment.path, work.reader.info, work.made, work.encoding, segment.pts) as writer:
             for _ in segment.pts:
-                writer.write(VideoFrame(work.pixels.width, work.pixels.height, work.pixels.name))
+                writer.write(VideoFrame(work.made.width, work.made.height, work.made.name))
     except MediaError as error:
         raise UsageError(f"--codec {work.encoding.codec} does not work here with these options: {error}") from error

@@ -56,6 +56,19 @@ class PixelFormat:
             colour = Colour(colour.matrix, colour.primaries, colour.transfer, FULL_RANGE)
         return cls(name, info.width + info.width % 2, info.height + info.height % 2, colour)
 
+    def black(self) -> VideoFrame:
+        """Make a black frame."""
+        nothing = np.zeros((self.height, self.width, 3), np.uint8)
+        return self.convert(VideoFrame.from_ndarray(nothing, format="bgr24"))
+
+    def beside(self, left: VideoFrame, right: VideoFrame) -> VideoFrame:
+        """Put two frames of this format, but of half its width, next to each other."""
+        made = VideoFrame(self.width, self.height, self.name)
+        parts = zip(_planes(made, self), _planes(left, self), _planes(right, self), strict=True)
+        for plane, *halves in parts:
+            plane[:] = np.hstack(halves)
+        return made
+
     def changes(self, info: VideoInfo) -> list[str]:
         """Say what of a video's pixels this format does not hold, a line each."""
         source, lines = av.VideoFormat(info.pixel_format), []

@@ -280,6 +280,32 @@ def test_every_choice_of_look_shows(look: list[str], trained: Path, tmp_path: Pa
     assert np.abs(plain - other).max() > 2
 
 
+def test_side_by_side(trained: Path, clips: dict[str, Path]) -> None:
+    """The original to the left, the result to the right, not a pixel otherwise than alone."""
+    for name, shown in (("alone", []), ("both", ["--side-by-side"])):
+        assert run(trained, *SWAP[:4], *LOSSLESS, *shown, "--end", "4f", "-o", trained / f"{name}.mkv") == 0
+    both, alone = (np.array(images_of(trained / f"{name}.mkv")) for name in ("both", "alone"))
+    left, right = np.split(both, 2, axis=2)
+    assert np.abs(left.astype(int) - images_of(clips["hopper"])[:4]).max() <= 2
+    np.testing.assert_array_equal(right[..., 2:-2, :], alone[..., 2:-2, :])
+    assert times_of(trained / "both.mkv") == times_of(trained / "alone.mkv")
+    assert run(trained, *SWAP, "--side-by-side") == 0
+    assert (trained / "converted" / "hopper_hopper_to_collins_side_by_side.mp4").is_file()
+
+
+def test_only_the_mask(trained: Path, clips: dict[str, Path]) -> None:
+    """White where the result is new, black where it is the original, soft between."""
+    assert run(trained, *SWAP[:4], *LOSSLESS, "-o", trained / "alone.mkv") == 0
+    assert run(trained, *SWAP[:4], *LOSSLESS, "--only-mask", "-o", trained / "mask.mkv") == 0
+    masks, made = (np.array(images_of(trained / f"{name}.mkv"), int) for name in ("mask", "alone"))
+    assert np.ptp(masks, axis=3).max() <= 4, "grey"
+    changed = np.abs(made - images_of(clips["hopper"])).max(axis=3)
+    assert changed[masks.max(axis=3) <= 1].max() <= 12, "colours have half the resolution"
+    assert changed[masks.min(axis=3) > 245].mean() > 5
+    assert 0.02 < (masks.min(axis=3) > 245).mean() < 0.3
+    assert 0.005 < ((masks > 20) & (masks < 235)).mean() < 0.2
+
+
 @pytest.mark.parametrize(
     ("look", "words"),
     [
@@ -290,6 +316,7 @@ def test_every_choice_of_look_shows(look: list[str], trained: Path, tmp_path: Pa
         (["--opacity", "1.5"], "--opacity 1.5: must be 0 to 1"),
         (["--scale", "2"], "--scale 2: must be 0.9 to 1.1"),
         (["--color", "nan"], "reinhard"),
+        (["--side-by-side", "--only-mask"], "choose one"),
         (["--opacity", "nan"], "must be 0 to 1"),
     ],
 )
