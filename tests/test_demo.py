@@ -16,11 +16,11 @@ def test_the_whole_main_job(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=without_network, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_picture(tmp_path / "demo" / "contact_sheet.png").shape == (720, 1440, 3)
-    original = probe(tmp_path / "demo" / "clips" / "collins.mp4")
-    result = probe(tmp_path / "demo" / "converted" / "collins_to_hopper.mp4")
+    original = probe(tmp_path / "demo" / "clips" / "hopper.mp4")
+    result = probe(tmp_path / "demo" / "converted" / "hopper_to_collins.mp4")
     both = probe(tmp_path / "demo" / "side_by_side.mp4")
     assert (result.width, result.height, result.audio_codecs) == (400, 400, ("aac",))
     assert result.duration_s == original.duration_s
     assert (both.width, both.height, both.audio_codecs) == (800, 400, ("aac",))
-    for name in ("contact_sheet.png", "side_by_side.mp4", "collins_to_hopper.mp4"):
+    for name in ("contact_sheet.png", "side_by_side.mp4", "hopper_to_collins.mp4"):
         assert name in done.stdout
