@@ -1,5 +1,6 @@
 """What convert writes: whose face, which part, which container and encoder, and what it refuses."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -103,6 +104,23 @@ def test_two_people_in_one_frame(two: tuple[Path, Path]) -> None:
         for side, is_one in enumerate(row):
             alone = one if is_one else other
             assert np.abs(both[place, side] - alone[place, side]).mean() < 0.05, "other faces reach over the middle"
+
+
+def test_cuts_between_two_people(real_data: Path, trained_once: Path, tmp_path: Path) -> None:
+    """In an interview that cuts from one to the other, frames of the other stay as they were."""
+    clip = real_data / "multi" / "made_interview_cuts.mp4"
+    truth = json.loads(clip.with_suffix(".truth.json").read_text(encoding="utf-8"))
+    shutil.copytree(trained_once / "output", tmp_path / "output", copy_function=os.link)
+    assert main(["extract", str(clip), "--person", "guest", "--workspace", str(tmp_path)]) == 0
+    out = tmp_path / "out.mp4"
+    assert run(tmp_path, clip, "--swap", "guest:collins", "--preset", "ultrafast", "--crf", "6", "-o", out) == 0
+    shown = [
+        shot["on_screen"][0] for shot in truth["timeline"] for _ in range(shot["last_frame"] - shot["first_frame"] + 1)
+    ]
+    with VideoReader(out) as new, VideoReader(clip) as old:
+        changed = [bool(np.abs(a.image.astype(int) - b.image).mean() > 2) for a, b in zip(new, old, strict=True)]
+    guest = max(set(shown), key=shown.count)
+    assert changed == [who == guest for who in shown]
 
 
 def test_both_directions_in_one_pass(trained: Path, clips: dict[str, Path]) -> None:
