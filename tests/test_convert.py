@@ -152,7 +152,7 @@ def test_killed_it_leaves_no_result_and_runs_again(trained: Path, tmp_path: Path
     assert main(["extract", str(clip), "--person", "hopper", "--workspace", str(trained)]) == 0
     line = [sys.executable, "cli.py", "convert", str(clip), *SWAP, "--preset", "veryslow", "--workspace", str(trained)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(trained.glob("converted/.*.part.mp4")):
+    while not list(trained.glob("converted/.*.segments/part_*")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     process.kill()
