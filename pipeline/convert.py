@@ -75,6 +75,7 @@ def check(options: ConvertOptions) -> None:
     pixel_formats(options.codec)
     if options.output is not None and _is_file(options.output):
         check_container(options.output, options.codec)
+    _check_one_result_each(options, options.videos)
 
 
 def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], console: Console) -> ConvertReport:
@@ -85,8 +86,7 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
         RecastError: the only one fails.
     """
     keep_freed_memory()
-    if len(videos) > 1 and options.output is not None and _is_file(options.output):
-        raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
+    _check_one_result_each(options, videos)
     swapper = make_swapper(options, model, console)
     report = ConvertReport()
     for path in videos:
@@ -164,6 +164,11 @@ def _shown(options: ConvertOptions) -> str:
     if options.only_mask:
         return "mask"
     return "beside" if options.side_by_side else "result"
+
+
+def _check_one_result_each(options: ConvertOptions, videos: Sequence[Path]) -> None:
+    if len(videos) > 1 and options.output is not None and _is_file(options.output):
+        raise UsageError(f"{len(videos)} videos cannot all be {options.output}: name a folder with -o")
 
 
 def _is_file(output: Path) -> bool:

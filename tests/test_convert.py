@@ -96,6 +96,15 @@ def test_a_bad_video_does_not_stop_a_good_one(
     assert f"swapped {FRAMES} faces in {FRAMES} frames" in words.out
 
 
+def test_one_name_for_several_results_is_refused_before_anything_long_begins(trained: Path, tmp_path: Path) -> None:
+    """Videos that are not extracted yet stay so."""
+    videos = [tmp_path / "first.mp4", tmp_path / "second.mp4"]
+    for video in videos:
+        make_clip(HOPPER, video, 3)
+    assert run(trained, *videos, *SWAP, "-o", tmp_path / "one.mp4") == 2
+    assert not list((trained / "videos").glob("first*"))
+
+
 def test_an_untrained_decoder_is_said(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = trained / "output" / "model"
     model = checkpoint.load(folder)

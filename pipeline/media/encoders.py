@@ -25,28 +25,32 @@ class Encoding:
     preset: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """The same in ffmpeg's words for this encoder; one that knows no quality gets none."""
-        quality: dict[str, Any] = {}
+        """The same in ffmpeg's words for this encoder, without what it does not know."""
+        return {"c:v": self.codec} | self._quality() | self._speed()
+
+    def _quality(self) -> dict[str, Any]:
         match self.codec.rsplit("_", 1)[-1]:
             case "nvenc":
-                quality = {"rc": "vbr", "cq": self.crf, "b:v": 0}
+                return {"rc": "vbr", "cq": self.crf, "b:v": 0}
             case "videotoolbox":
-                quality = {"q:v": max(1, 100 - 2 * self.crf)}  # 1 to 100, larger is better
+                return {"q:v": max(1, 100 - 2 * self.crf)}  # 1 to 100, larger is better
             case "qsv":
-                quality = {"global_quality": self.crf}
+                return {"global_quality": self.crf}
             case "amf":
-                quality = {"rc": "cqp", "qp_i": self.crf, "qp_p": self.crf}
+                return {"rc": "cqp", "qp_i": self.crf, "qp_p": self.crf}
             case _ if "crf" in _ask(self.codec).options:
-                quality = {"crf": self.crf} | ({"b:v": 0} if self.codec.startswith("libvpx") else {})
-        speed = {"preset": self.preset} if self.preset and "preset" in _ask(self.codec).options else {}
-        return {"c:v": self.codec} | quality | speed
+                return {"crf": self.crf} | ({"b:v": 0} if self.codec.startswith("libvpx") else {})
+        return {}
+
+    def _speed(self) -> dict[str, Any]:
+        return {"preset": self.preset} if self.preset and "preset" in _ask(self.codec).options else {}
 
     def notes(self) -> list[str]:
         """Say what of the quality and speed asked for the encoder does not know, a line each."""
-        options, notes = self.options(), []
-        if len(options) == 1:
+        notes = []
+        if not self._quality():
             notes.append(f"{self.codec} knows no --crf: it encoded at a quality of its own")
-        if self.preset and "preset" not in options:
+        if self.preset and not self._speed():
             notes.append(f"{self.codec} knows no --preset: left out")
         return notes
 

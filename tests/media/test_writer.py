@@ -268,6 +268,20 @@ def test_a_name_that_looks_like_a_protocol(tmp_path: Path, monkeypatch: pytest.M
     assert sound_packets(tmp_path / "pipe:1.mp4") == sound_packets(tmp_path / "-http:ü.mp4")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "notes"),
+    [
+        (Encoding("libx264", 18, "fast"), []),
+        (Encoding("libwebp", 18, "photo"), ["--crf"]),
+        (Encoding("mpeg4", 18, "fast"), ["--crf", "--preset"]),
+    ],
+)
+def test_what_an_encoder_does_not_know_is_said(encoding: Encoding, notes: list[str]) -> None:
+    said = encoding.notes()
+    assert len(said) == len(notes)
+    assert all(option in line for option, line in zip(notes, said, strict=True))
+
+
 def test_an_unknown_encoder_is_named() -> None:
     with pytest.raises(UsageError, match="'libx999'"):
         pixel_formats("libx999")
