@@ -10,14 +10,14 @@ import numpy as np
 
 from models.checkpoint import Model
 from pipeline.arrays import Image, Rect
-from pipeline.blending.draw import Swap, draw_faces, picture_of
+from pipeline.blending.draw import Swap, draw_faces, enlarged, picture_of
 from pipeline.blending.look import Look
 from pipeline.blending.masks import face_mask
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.errors import NothingToDoError, RecastError
-from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop
+from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.videos import name_video
 from pipeline.media.pictures import write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
@@ -76,18 +76,17 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     rows = []
     with VideoReader(path) as reader:
         film = Film(workspace, video, reader.info, options.people())
-        turned = film.turned()
+        turned, pixels = film.turned(), PixelFormat.for_video(reader.info)
         places = np.linspace(0, len(turned) - 1, min(options.frames, len(turned))).round().astype(int)
         with console.bar(f"preview {path.name}", len(places), "frame") as bar:
             for number in (turned[place] for place in places):
                 frame = next(reader.frames(number, film.moment(number)))
                 swap = film.swaps(number, number + 1)[number][0]
-                pixels = PixelFormat.for_video(reader.info)
                 rows.append(_row(Canvas(frame.native, pixels), swap, swapper, looks))
                 bar.advance()
     if not rows:
         raise NothingToDoError(f"no frame of {path} shows a face to swap")
-    words = ["original", *(["drawn", "mask", "result"] if options.compare is None else looks)]
+    words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
     final = workspace.previews / f"{lengthened_name(video, options.in_words + compared)}.png"
@@ -114,7 +113,7 @@ def _row(original: Canvas, swap: Swap, swapper: Swapper, looks: dict[str, Look])
     if "result" in looks and picture is not None:
         drawn = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8)
         face = swapper.swap([picture], [swap.to_person])[0]
-        drawn[SEEN, SEEN] = cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4)
+        drawn[SEEN, SEEN] = enlarged(face)
         mask = (face_mask(looks["result"]) * 255).round().astype(np.uint8)
         row += [drawn, np.repeat(mask[..., None], 3, axis=2)]
     for look in looks.values():

@@ -10,10 +10,9 @@ from pipeline.arrays import Image, Mask
 
 LARGEST_GAIN = 1.25  # of contrast; a face that is still blurred has little, and raising it only makes blotches
 FLAT = 1e-3  # a standard deviation below this (of 100 or 255 Lab units) is a flat colour: its contrast is left alone
-
+RANKS = 64  # into which a distribution is divided
 
 Lab = npt.NDArray[np.float32]
-RANKS = 64  # into which a distribution is divided
 
 
 def match_color(face: Image, original: Image, mask: Mask, how: str = "reinhard") -> Image:
@@ -44,11 +43,11 @@ def match_color(face: Image, original: Image, mask: Mask, how: str = "reinhard")
     return cast(Image, (np.clip(bgr, 0, 1) * 255).round().astype(np.uint8))
 
 
-def _to_lab(image: Image) -> npt.NDArray[np.float32]:
-    return cast("npt.NDArray[np.float32]", cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB))
+def _to_lab(image: Image) -> Lab:
+    return cast(Lab, cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB))
 
 
-def _statistics(lab: npt.NDArray[np.float32], weight: Mask) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _statistics(lab: Lab, weight: Mask) -> tuple[Lab, Lab]:
     mean = (lab * weight[..., None]).sum(axis=(0, 1))
     variance = (np.square(lab - mean) * weight[..., None]).sum(axis=(0, 1))
     return mean, np.sqrt(variance)

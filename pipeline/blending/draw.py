@@ -1,7 +1,7 @@
 """New faces drawn into frames: cut, swapped in one batch, given the light of the old ones, pasted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -73,7 +73,7 @@ def draw_faces(
 def draw_masks(canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], look: Look = PLAIN) -> None:
     """Draw in white where new faces would show, as ``draw_faces`` would draw them."""
     white = np.full((SEEN_PX, SEEN_PX, 3), 255, np.uint8)
-    fading = Look(mask=look.mask, erode=look.erode, feather=look.feather, opacity=look.opacity, scale=look.scale)
+    fading = replace(look, sharpen=0.0, match_grain=False, blend="feather")
     for canvas, some in zip(canvases, swaps, strict=True):
         for swap in some:
             cut = _cut(canvas, swap)
@@ -85,6 +85,11 @@ def picture_of(canvas: Canvas, swap: Swap) -> Image | None:
     """Show what the model would see of a face, (64, 64, 3) BGR; None where it lies outside the frame."""
     cut = _cut(canvas, swap)
     return None if cut is None else cut.picture
+
+
+def enlarged(face: Image) -> Image:
+    """Bring what the model drew to the px of a crop, (180, 180, 3)."""
+    return np.asarray(cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
 def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
@@ -101,7 +106,7 @@ def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
 
 
 def _paste(cut: _Cut, under: Image, face: Image, look: Look) -> None:
-    large = np.asarray(cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4), np.uint8)
+    large = enlarged(face)
     if look.sharpen:
         large = sharpened(large, look.sharpen)
     middle = (SEEN_PX - 1) / 2 * (1 - look.scale)

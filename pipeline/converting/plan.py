@@ -1,7 +1,7 @@
 """What a conversion, or a preview of one, is to do, checked before anything long begins."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -73,18 +73,8 @@ def make_swapper(options: SwapOptions, model: Model, console: Console) -> Swappe
 
 
 def look_of(options: LookOptions) -> Look:
-    """Put together how faces are to look."""
-    return Look(
-        mask=options.mask,
-        erode=options.erode,
-        feather=options.feather,
-        color=options.color,
-        sharpen=options.sharpen,
-        match_grain=options.match_grain,
-        blend=options.blend,
-        opacity=options.opacity,
-        scale=options.scale,
-    )
+    """Put together how faces are to look: an option each."""
+    return Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
 
 
 def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
