@@ -119,8 +119,8 @@ class TrainOptions(WorkspaceOptions):
 class LookOptions(WorkspaceOptions):
     """How new faces look."""
 
-    mask: Literal["outline", "ellipse", "box"] = "outline"
-    """What shows of the new face: a face's outline, an ellipse, or a box with round edges."""
+    mask: Literal["outline", "mesh", "ellipse", "box"] = "outline"
+    """What shows of the new face: the outline of a face, of this very face (README), an ellipse, a box."""
     erode: float = 0
     """Make the mask smaller all around, by percent of the face's height."""
     feather: float = 14
@@ -130,7 +130,7 @@ class LookOptions(WorkspaceOptions):
     sharpen: float = 0
     """Sharpen the new face, 0 to 2."""
     match_grain: bool = False
-    """Give the new face the grain of the footage."""
+    """Give the new face the softness and the grain of the footage."""
     blend: Literal["feather", "poisson"] = "feather"
     """Fade the new face in; poisson also fits its brightness to the skin around it (slower)."""
     opacity: float = 1

@@ -12,7 +12,6 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-WAITING = 4  # results of ``mapped`` that wait, so that no thread stops when whoever uses them is slow for a moment
 PATIENCE_S = 0.1  # how soon a thread that waits notices that it is to stop
 
 
@@ -82,7 +81,7 @@ def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
 
 @contextmanager
 def mapped(
-    work: Callable[[T], R], items: Iterator[T], workers: int, begin: Callable[[], None]
+    work: Callable[[T], R], items: Iterator[T], workers: int, waiting: int, begin: Callable[[], None]
 ) -> Iterator[Iterator[R]]:
     """Do work on items in several threads, as many items at once as there are threads, and some ahead.
 
@@ -93,6 +92,7 @@ def mapped(
         work: done to each.
         items: drawn from where the results are used.
         workers: number of threads.
+        waiting: results that may wait, so that no thread stops when whoever uses them is slow for a moment.
         begin: called first in each of them.
 
     Yields:
@@ -100,7 +100,7 @@ def mapped(
     """
     pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
-        yield _results(pool, work, items, workers + WAITING)
+        yield _results(pool, work, items, workers + waiting)
     finally:
         pool.shutdown(cancel_futures=True)
 

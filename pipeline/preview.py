@@ -10,14 +10,14 @@ import numpy as np
 
 from models.checkpoint import Model
 from pipeline.arrays import Image, Rect
-from pipeline.blending.draw import Swap, draw_faces, enlarged, picture_of
+from pipeline.blending.draw import Swap, mask_of, new_faces, put_in
 from pipeline.blending.look import Look
-from pipeline.blending.masks import face_mask
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.errors import NothingToDoError, RecastError
 from pipeline.faces.alignment import SEEN, cut_crop
+from pipeline.faces.mesh import has_mesh
 from pipeline.faces.videos import name_video
 from pipeline.media.pictures import write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
@@ -27,7 +27,7 @@ from pipeline.progress import Console
 from pipeline.workspace import Workspace, lengthened_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
-    "mask": ("outline", "ellipse", "box"),
+    "mask": ("outline", "mesh", "ellipse", "box"),
     "color": ("none", "mean", "reinhard", "lab-hist"),
     "blend": ("feather", "poisson"),
     "match-grain": (False, True),
@@ -100,7 +100,8 @@ def _looks(options: PreviewOptions) -> dict[str, Look]:
     if options.compare is None:
         return {"result": chosen}
     name = options.compare.replace("-", "_")
-    return {f"{options.compare} {value}": replace(chosen, **{name: value}) for value in COMPARED[options.compare]}
+    values = [value for value in COMPARED[options.compare] if value != "mesh" or has_mesh()]
+    return {f"{options.compare} {value}": replace(chosen, **{name: value}) for value in values}
 
 
 def _row(original: Canvas, swap: Swap, swapper: Swapper, looks: dict[str, Look]) -> list[Image]:
@@ -109,16 +110,15 @@ def _row(original: Canvas, swap: Swap, swapper: Swapper, looks: dict[str, Look])
         return cut_crop(canvas.part(Rect(0, 0, width, height)), swap.crop_from_frame, SHOWN_PX)
 
     row = [crop_of(original)]
-    picture = picture_of(original, swap)
-    if "result" in looks and picture is not None:
-        drawn = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8)
-        face = swapper.swap([picture], [swap.to_person])[0]
-        drawn[SEEN, SEEN] = enlarged(face)
-        mask = (face_mask(looks["result"]) * 255).round().astype(np.uint8)
-        row += [drawn, np.repeat(mask[..., None], 3, axis=2)]
-    for look in looks.values():
+    for name, look in looks.items():
+        faces = new_faces([original], [[swap]], swapper, look)[0]
+        if name == "result":
+            drawn, mask = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8), np.zeros((SHOWN_PX, SHOWN_PX), np.float32)
+            for face in faces:
+                drawn[SEEN, SEEN], mask = face.picture, mask_of(face, look)
+            row += [drawn, np.repeat((mask[..., None] * 255).round().astype(np.uint8), 3, axis=2)]
         canvas = original.copy()
-        draw_faces([canvas], [[swap]], swapper, look)
+        put_in(canvas, faces, look)
         row.append(crop_of(canvas))
     return row
 

@@ -52,6 +52,13 @@ def test_original_drawn_mask_and_result(trained: Path, capsys: pytest.CaptureFix
         assert drawn[38:218, 38:218].std() > 3
 
 
+def test_the_mesh_gives_each_face_its_own_mask(trained: Path) -> None:
+    assert run(trained, *SWAP, "--frames", "3", "--mask", "mesh") == 0
+    masks = [row[2] for row in tiles(read_picture(trained / "preview" / "hopper_hopper_to_collins.png"))]
+    assert len({mask.tobytes() for mask in masks}) == 3
+    assert all(0.1 < (mask > 0).mean() < 0.4 for mask in masks)
+
+
 def test_the_result_is_what_convert_makes(trained: Path, clips: dict[str, Path]) -> None:
     """The frame whose head is turned farthest left, cut from the converted film and seen on the sheet."""
     workspace = Workspace(trained)
@@ -84,7 +91,7 @@ def test_frames_are_spread_over_how_far_the_head_is_turned(trained: Path, clips:
     assert film.turned() == sorted(turned, key=turned.__getitem__)
 
 
-@pytest.mark.parametrize(("option", "columns"), [("color", 5), ("mask", 4), ("match-grain", 3), ("scale", 6)])
+@pytest.mark.parametrize(("option", "columns"), [("color", 5), ("mask", 5), ("match-grain", 3), ("scale", 6)])
 def test_values_side_by_side(option: str, columns: int, trained: Path) -> None:
     assert run(trained, *SWAP, "--frames", "1", "--compare", option) == 0
     (row,) = tiles(read_picture(trained / "preview" / f"hopper_hopper_to_collins_{option}.png"))

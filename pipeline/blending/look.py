@@ -8,12 +8,12 @@ class Look:
     """Choices of how new faces look.
 
     Attributes:
-        mask: shape of what shows of the new face: ``outline``, ``ellipse`` or ``box``.
+        mask: shape of what shows of the new face: ``outline``, ``mesh``, ``ellipse`` or ``box``.
         erode: by how much it is smaller, in percent of the face's height.
         feather: width of its soft edge, in percent of the face's height.
         color: how the new face takes the colours of the old one: ``none``, ``mean``, ``reinhard`` or ``lab-hist``.
         sharpen: how much of its fine detail is added once more.
-        match_grain: whether it gets as much noise as the picture around it.
+        match_grain: whether it gets as soft, and as noisy, as the picture it comes into.
         blend: ``feather`` fades the new face into the old, ``poisson`` also bends its brightness to fit at the edge.
         opacity: how much of the new face shows, 0 to 1.
         scale: how large the new face is, 1 for as large as the old.

@@ -7,16 +7,18 @@ from functools import cache
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.arrays import Mask
+from pipeline.arrays import Mask, Points
 from pipeline.blending.look import PLAIN, Look
-from pipeline.faces.alignment import CROP_PX
+from pipeline.faces.alignment import CROP_PX, SEEN
 
 MIDDLE_X = (CROP_PX - 1) / 2
 TOP_PX, CHIN_PX = 68.0, 214.0  # the outline's ends: below fringes and brims, inside what the model sees
 HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
 TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
 FINER = 8  # times: so fine is the shape drawn whose depth is measured; the steps of a coarse one show as rays
+FINE, SHIFT = 3, 4  # times, for the shape of a single face; and bits of its corners' fractions
 PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 
 
@@ -38,11 +40,40 @@ def face_mask(look: Look = PLAIN) -> Mask:
         "box": HALF_WIDTH_PX * (np.abs(t) < 1),
     }[look.mask]
     inside = (np.abs(x - MIDDLE_X) < half_width).astype(np.uint8)
-    fine_depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / FINER
-    depth = np.asarray(cv2.resize(fine_depth, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA), np.float32)
-    mask = smoothstep((depth - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1))
+    mask = _soft(inside, FINER, look)
     mask.setflags(write=False)
     return mask
+
+
+@cache
+def core(size: int) -> Mask:
+    """Say where in what the model sees no hair or background is, whoever it is; (size, size), 0 or 1."""
+    inside = (face_mask()[SEEN, SEEN] >= 1).astype(np.float32)
+    mask = (cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA) >= 1).astype(np.float32)
+    mask.setflags(write=False)
+    return mask
+
+
+def mesh_mask(look: Look, outline: Points) -> Mask:
+    """Draw the shape of one face, soft inside its edge; nothing shows on the border of what the model sees.
+
+    Args:
+        look: its ``erode`` and ``feather`` are heeded.
+        outline: (N, 2), its corners in px of the crop, in order.
+    """
+    inside = np.zeros((CROP_PX * FINE, CROP_PX * FINE), np.uint8)
+    corners = ((outline + 0.5) * FINE - 0.5) * (1 << SHIFT)
+    cv2.fillPoly(inside, [corners.round().astype(np.int32)], 1, shift=SHIFT)
+    inside[: (SEEN.start + 1) * FINE] = inside[(SEEN.stop - 1) * FINE :] = 0
+    inside[:, : (SEEN.start + 1) * FINE] = inside[:, (SEEN.stop - 1) * FINE :] = 0
+    return _soft(inside, FINE, look)
+
+
+def _soft(inside: npt.NDArray[np.uint8], finer: int, look: Look) -> Mask:
+    """Fade a shape, drawn so many times finer than a crop, from its edge inwards."""
+    fine_depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / finer
+    depth = np.asarray(cv2.resize(fine_depth, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA), np.float32)
+    return smoothstep((depth - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1))
 
 
 def smoothstep(x: Mask) -> Mask:

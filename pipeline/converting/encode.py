@@ -1,7 +1,8 @@
-"""Segments made: frames decoded, faces drawn, frames encoded, all at the same time.
+"""Segments made: frames decoded, faces drawn and put in, frames encoded, all at the same time.
 
-A thread decodes; up to four others draw, which is faster than all cores at one face; this one hands the frames to
-ffmpeg, which encodes in a process of its own; one more waits for ffmpeg to end a segment while the next has begun.
+A thread decodes; up to four others draw, which is faster than all cores at one face; as many put the faces in, some
+frames later, when it is known what comes behind them; this one hands the frames to ffmpeg, which encodes in a process
+of its own; one more waits for ffmpeg to end a segment while the next has begun.
 """
 
 import os
@@ -17,9 +18,10 @@ import cv2
 import torch
 from av.video.frame import VideoFrame
 
-from pipeline.blending.draw import Swap, draw_faces, draw_masks
+from pipeline.blending.draw import NewFace, Swap, new_faces, put_in, put_masks_in
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
+from pipeline.converting.evened import Drawn, evened
 from pipeline.converting.film import Film, Planned
 from pipeline.converting.unfinished import keep
 from pipeline.errors import MediaError
@@ -35,7 +37,7 @@ FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_CORES = 4  # that draw; more would wait for the encoder
-DRAWING = 1  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
+DRAWING = 2  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,15 @@ class Work:
         """What is encoded."""
         return replace(self.pixels, width=2 * self.pixels.width) if self.shown == "beside" else self.pixels
 
-    def draw(self, frames: Sequence[Frame], swaps: Sequence[Sequence[Swap]]) -> list[VideoFrame]:
-        """Make frames of the result."""
+    def frame(self, canvas: Canvas, faces: Sequence[NewFace]) -> VideoFrame:
+        """Make a frame of the result from one of the original and its new faces."""
         if self.shown == "mask":
-            canvases = [Canvas(self.pixels.black(), self.pixels) for _ in frames]
-            draw_masks(canvases, swaps, self.look)
-        else:
-            canvases = [Canvas(frame.native, self.pixels) for frame in frames]
-            draw_faces(canvases, swaps, self.swapper, self.look)
-        if self.shown == "beside":
-            originals = [Canvas(frame.native, self.pixels).frame for frame in frames]
-            pairs = zip(originals, canvases, strict=True)
-            return [self.made.beside(original, canvas.frame) for original, canvas in pairs]
-        return [canvas.frame for canvas in canvases]
+            black = Canvas(self.pixels.black(), self.pixels)
+            put_masks_in(black, faces, self.look)
+            return black.frame
+        original = canvas.copy() if self.shown == "beside" else canvas
+        put_in(canvas, faces, self.look)
+        return canvas.frame if original is canvas else self.made.beside(original.frame, canvas.frame)
 
     def names(self) -> dict[int, str]:
         """File name of each segment, by its first frame; it is another wherever what is in it would be."""
@@ -113,18 +111,26 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
         WorkspaceError: a segment cannot be kept.
     """
 
-    def draw(batch: _Batch) -> tuple[_Batch, list[VideoFrame]]:
-        return batch, work.draw(batch.frames, batch.swaps())
+    def draw(batch: _Batch) -> Drawn:
+        canvases = [Canvas(frame.native, work.pixels) for frame in batch.frames]
+        faces = new_faces(canvases, batch.swaps(), work.swapper, work.look)
+        return Drawn(batch.segment, batch.frames[0].index, canvases, faces, batch.is_last)
+
+    def put_together(batch: Drawn) -> tuple[Drawn, list[VideoFrame]]:
+        return batch, [work.frame(*parts) for parts in zip(batch.canvases, batch.faces, strict=True)]
+
+    def begin() -> None:
+        torch.set_num_threads(_threads(cores))
 
     cores = min(os.cpu_count() or 1, MOST_CORES)
-    workers = cores + 1  # one is busy while the others wait for their turn with Python
     with (
         _cores_shared(cores),
         prefetched(_batches(work, list(names)), 1) as batches,
-        mapped(draw, batches, workers, lambda: torch.set_num_threads(_threads(cores))) as drawn,
+        mapped(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
+        mapped(put_together, evened(drawn), cores, 0, begin) as made,
         _Segments(work, names) as segments,
     ):
-        for batch, frames in drawn:
+        for batch, frames in made:
             for frame in frames:
                 segments.write(batch.segment, frame)
                 bar.advance()

@@ -42,7 +42,7 @@ class Planned:
         known = hashlib.sha256(repr((settings, self.pts)).encode())
         for frame, swaps in sorted(self.swaps.items()):
             for swap in swaps:
-                known.update(repr((frame, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
+                known.update(repr((frame, swap.track, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
         return f"{self.first:08d}_{known.hexdigest()[:16]}.nut"
 
 
@@ -157,7 +157,7 @@ class Film:
                 [self._time(frame) for frame in wanted],
             )
             for frame, place in zip(wanted, places, strict=True):
-                swaps[frame] = (*swaps.get(frame, ()), Swap(place, self._people[frame, track]))
+                swaps[frame] = (*swaps.get(frame, ()), Swap(place, self._people[frame, track], track))
         return swaps
 
     def turned(self) -> list[int]:

@@ -11,6 +11,7 @@ from models.checkpoint import Model
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
+from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import fingerprint, is_extracted, name_video
@@ -44,8 +45,11 @@ def plan(options: SwapOptions) -> Plan:
         WorkspaceError: there is no such model, or a video has gone.
         NothingToDoError: the model or the workspace does not know a person.
         MediaError: a file is missing.
+        UsageError: the face mesh is asked for and not installed.
     """
     workspace, people = Workspace(options.workspace), options.people()
+    if options.mask == "mesh":
+        mesh_weights()
     model = checkpoint.load(workspace.model(options.model_name))
     for to_person in people.values():
         if to_person not in model.decoders:

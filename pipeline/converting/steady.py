@@ -39,15 +39,31 @@ def steadied(times: Sequence[float], crops_from_frame: Sequence[Affine], at: Seq
         return []
     known, wanted = np.asarray(times, float), np.asarray(at, float)
     sides = np.stack([transform(SIDES, invert(crop_from_frame)).ravel() for crop_from_frame in crops_from_frame])
-    narrow, wide = (_fitted(known, sides, wanted, width) for width in (NARROW, WIDE))
-    crop_px = (CROP_PX - 1) / np.linalg.norm(wide[:, 2:] - wide[:, :2], axis=1)  # per px of the frame
-    apart = np.abs(wide - narrow).max(axis=1) * crop_px
-    apart = _fitted(wanted, _largest_near(wanted, apart)[:, None], wanted, NARROW, degree=0)[:, 0]
-    share = np.clip(apart / TREMBLE_PX - 1, 0, 1)[:, None]
-    return [_crop_from_frame(place) for place in wide + share * (narrow - wide)]
+    across = np.linalg.norm(sides[:, 2:] - sides[:, :2], axis=1)  # px of the frame
+    tremble = np.interp(wanted, known, across) * TREMBLE_PX / (CROP_PX - 1)
+    return [_crop_from_frame(place) for place in smoothed(known, sides, wanted, tremble)]
 
 
-def _fitted(times: Numbers, values: Numbers, at: Numbers, width: float, degree: int = 2) -> Numbers:
+def smoothed(times: Numbers, values: Numbers, at: Numbers, tremble: Numbers | float, degree: int = 2) -> Numbers:
+    """Smooth what varies in time, more where it only trembles than where it really moves.
+
+    Args:
+        times: (N,), rising, in frames.
+        values: (N, K).
+        at: (M,), rising: times to say values for.
+        tremble: by how much values are off that do not really change; (M,) or one for all.
+        degree: of the polynomials: 2 follows what speeds up; 0 never leaves the range of the values.
+
+    Returns:
+        (M, K).
+    """
+    narrow, wide = (_fitted(times, values, at, width, degree) for width in (NARROW, WIDE))
+    apart = np.abs(wide - narrow).max(axis=1)
+    apart = _fitted(at, _largest_near(at, apart)[:, None], at, NARROW, degree=0)[:, 0]
+    return wide + np.clip(apart / tremble - 1, 0, 1)[:, None] * (narrow - wide)
+
+
+def _fitted(times: Numbers, values: Numbers, at: Numbers, width: float, degree: int) -> Numbers:
     """Fit a polynomial around each wanted time.
 
     Args:

@@ -4,7 +4,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from pipeline.arrays import Image, Mask
-from pipeline.blending.color import LARGEST_GAIN, match_color
+from pipeline.blending.color import LARGEST_GAIN, colors_of, recolored
 from tests.clips import scene
 
 SIZE = 64
@@ -27,6 +27,10 @@ def statistics(image: Image, mask: Mask) -> tuple[npt.NDArray[np.float64], npt.N
     lab = rgb2lab(image[..., ::-1]).reshape(-1, 3)
     mean = np.average(lab, axis=0, weights=mask.ravel())
     return mean, np.sqrt(np.average((lab - mean) ** 2, axis=0, weights=mask.ravel()))
+
+
+def match_color(face: Image, original: Image, mask: Mask, how: str = "reinhard") -> Image:
+    return recolored(face, colors_of(face, mask, how), colors_of(original, mask, how), how)
 
 
 def test_mean_and_spread_become_those_of_the_original() -> None:

@@ -8,8 +8,8 @@ from av.video.frame import VideoFrame
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
 from pipeline.arrays import Affine, Image, Rect
-from pipeline.blending.draw import Swap, draw_faces
-from pipeline.blending.look import Look
+from pipeline.blending.draw import Swap, new_faces, put_in
+from pipeline.blending.look import PLAIN, Look
 from pipeline.blending.masks import face_mask
 from pipeline.blending.swap import Swapper
 from pipeline.faces.alignment import SEEN, SEEN_PX, invert, transform, warp
@@ -55,6 +55,12 @@ def canvas(smooth: float = 4) -> Canvas:
     image = cv2.GaussianBlur(scene(1, WIDTH, HEIGHT), (0, 0), smooth).astype(np.uint8)
     picture = VideoFrame.from_ndarray(image, format="bgr24")
     return Canvas(PIXELS.convert(picture), PIXELS)
+
+
+def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = PLAIN) -> None:
+    """Each frame by itself."""
+    for target, faces in zip(canvases, new_faces(canvases, swaps, swapper, look), strict=True):
+        put_in(target, faces, look)
 
 
 def at(left: float, top: float, scale: float = 0.8, degrees: float = 12) -> Affine:

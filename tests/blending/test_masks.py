@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.arrays import Points
 from pipeline.blending.look import Look
-from pipeline.blending.masks import face_mask, smoothstep
+from pipeline.blending.masks import core, face_mask, mesh_mask, smoothstep
 from pipeline.faces.alignment import CROP_PX, SEEN_PX, TEMPLATE
 
 MARGIN_PX = (CROP_PX - SEEN_PX) // 2
@@ -112,3 +113,40 @@ def test_a_wider_feather_is_softer() -> None:
     hard, soft = face_mask(Look(feather=2)), face_mask(Look(feather=30))
     assert np.abs(np.diff(hard[141])).max() > 5 * np.abs(np.diff(soft[141])).max()
     np.testing.assert_array_equal(hard > 0, soft > 0)
+
+
+def ring(radius: float, points: int = 36) -> Points:
+    """Corners of a circle about the middle of a face."""
+    angles = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    return np.column_stack([127.5 + radius * np.sin(angles), 140 - radius * np.cos(angles)])
+
+
+def test_a_mesh_mask_is_the_outline_faded_inwards() -> None:
+    mask = mesh_mask(Look(feather=10, erode=5), ring(60))
+    y, x = np.mgrid[0:CROP_PX, 0:CROP_PX]
+    depth = 60 - np.hypot(x - 127.5, y - 140)
+    expected = smoothstep(((depth - 7.3) / 14.6).astype(np.float32))
+    assert np.abs(mask - expected).max() < 0.09
+    assert np.abs(mask - expected).mean() < 0.005
+
+
+def test_a_mesh_mask_moves_by_less_than_px() -> None:
+    before, after = mesh_mask(Look(), ring(60)), mesh_mask(Look(), ring(60) + np.array([0.25, 0]))
+    moved = (before - after)[90:190, 40:128].sum(axis=1).mean()
+    assert moved == pytest.approx(0.25, abs=0.1)
+
+
+@pytest.mark.parametrize("radius", [85, 120, 400])
+def test_a_face_that_fills_the_crop_shows_no_border(radius: float) -> None:
+    mask = mesh_mask(Look(feather=5), ring(radius))
+    assert mask[140, 128] == 1
+    mask[MARGIN_PX + 1 : -MARGIN_PX - 1, MARGIN_PX + 1 : -MARGIN_PX - 1] = 0
+    assert not mask.any()
+
+
+@pytest.mark.parametrize("size", [64, 180])
+def test_the_core_lies_where_the_mask_shows_all(size: int) -> None:
+    inside = core(size)
+    assert inside.shape == (size, size)
+    assert set(np.unique(inside)) == {0, 1}
+    assert 0.15 < inside.mean() < 0.5

@@ -3,8 +3,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.arrays import Image
-from pipeline.blending.texture import LARGEST_GRAIN, grain_of, grained, sharpened
+from pipeline.arrays import Image, Mask
+from pipeline.blending.texture import LARGEST_GRAIN, grain_of, grained, sharpened, softened, softness_of
 from tests.clips import scene
 
 EVERYWHERE: npt.NDArray[np.bool_] = np.ones((128, 128), bool)
@@ -50,3 +50,34 @@ def test_sharpening_adds_detail_and_keeps_flat_colours() -> None:
     assert detail(sharpened(face, 1)) > 1.3 * detail(face)
     flat = np.full((32, 32, 3), (40, 90, 200), np.uint8)
     np.testing.assert_array_equal(sharpened(flat, 2), flat)
+
+
+def fine(blur: float) -> Image:
+    """Detail of all sizes, blurred."""
+    noise = np.random.default_rng(3).normal(0, 1, (180, 180, 3))
+    detail = sum(cv2.GaussianBlur(noise, (0, 0), width) * width * 12 for width in (1, 2, 4, 8))
+    image = np.clip(128 + detail, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), blur) if blur else image, np.uint8)
+
+
+ALL_OF_IT: Mask = np.ones((180, 180), np.float32)
+
+
+@pytest.mark.parametrize("blur", [1.0, 1.7, 3.0])
+def test_a_face_sharper_than_the_picture_is_made_as_soft(blur: float) -> None:
+    softness = softness_of(fine(0), fine(blur), ALL_OF_IT)
+    assert softness == pytest.approx(blur, abs=0.25)
+    assert np.abs(softened(fine(0), softness).astype(int) - fine(blur)).mean() < 1.5
+
+
+def test_a_face_softer_than_the_picture_stays() -> None:
+    assert softness_of(fine(2), fine(0), ALL_OF_IT) == 0
+    np.testing.assert_array_equal(softened(fine(2), 0), fine(2))
+
+
+def test_softness_is_measured_where_it_counts_and_has_an_end() -> None:
+    half = ALL_OF_IT.copy()
+    half[:, 90:] = 0
+    mixed = np.hstack([fine(0)[:, :90], fine(3)[:, 90:]])
+    assert softness_of(fine(0), mixed, half) < 0.4
+    assert softness_of(fine(0), np.full_like(fine(0), 90), ALL_OF_IT) == 4
