@@ -132,13 +132,15 @@ def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path
     from pipeline.converting.plan import plan
 
     planned = plan(options)
-    if not planned.unknown:
-        return planned.model, list(planned.known), []
-    from pipeline.extract import extract
+    ready, failed = list(planned.known), []
+    for path in planned.unknown:  # each by itself: pictures named together would become one set
+        from pipeline.extract import extract
 
-    first = ExtractOptions(videos=planned.unknown, person=planned.name, workspace=options.workspace)
-    extracted = extract(first, console)
-    return planned.model, [*planned.known, *(one.path for one in extracted.done)], extracted.failed
+        first = ExtractOptions(videos=(path,), person=planned.name, workspace=options.workspace)
+        extracted = extract(first, console)
+        ready += [path for _ in extracted.done]
+        failed += extracted.failed
+    return planned.model, ready, failed
 
 
 class Terminal:

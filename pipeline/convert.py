@@ -1,4 +1,4 @@
-"""Stage 3: draw one person's face over another's in videos, and re-encode them with all else as it was."""
+"""Stage 3: draw one person's face over another's in videos and pictures, with all else as it was."""
 
 import time
 from collections.abc import Sequence
@@ -12,12 +12,15 @@ from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
+from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
-from pipeline.errors import RecastError, UsageError
+from pipeline.errors import MediaError, RecastError, UsageError
+from pipeline.faces.footage import pictures_at
 from pipeline.faces.videos import name_video
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join
+from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import read_segment
@@ -26,15 +29,15 @@ from pipeline.moments import parse_moment
 from pipeline.options import ConvertOptions
 from pipeline.progress import Console
 from pipeline.report import counted, in_words
-from pipeline.workspace import Workspace, atomic_path, lengthened_name
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, lengthened_name, write_bytes
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of one video."""
+    """What became of one video, picture, or folder of pictures."""
 
     output: Path
-    frames: int
+    frames: str
     faces: int
     video_s: float
     seconds: float
@@ -52,10 +55,9 @@ class ConvertReport:
         """What was converted, and where it is."""
         lines = []
         for made in self.done:
-            pace = f"{made.seconds / (made.video_s / 60):.0f} s per minute of video" if made.video_s else "one picture"
+            pace = f" ({made.seconds / (made.video_s / 60):.0f} s per minute of video)" if made.video_s else ""
             lines.append(
-                f"swapped {counted(made.faces, 'face')} in {counted(made.frames, 'frame')}, "
-                f"{in_words(made.seconds)} ({pace}): {made.output}"
+                f"swapped {counted(made.faces, 'face')} in {made.frames}, {in_words(made.seconds)}{pace}: {made.output}"
             )
             lines += [f"  {note}" for note in made.notes]
         return lines
@@ -73,7 +75,8 @@ def check(options: ConvertOptions) -> None:
         MediaError: ffmpeg does not run.
     """
     pixel_formats(options.codec)
-    if options.output is not None and _is_file(options.output):
+    are_pictures = [pictures_at(path) is not None for path in options.videos]
+    if options.output is not None and _is_file(options.output) and not any(are_pictures):
         check_container(options.output, options.codec)
     _check_one_result_each(options, options.videos)
 
@@ -91,7 +94,8 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
     report = ConvertReport()
     for path in videos:
         try:
-            report.done.append(convert_video(path, options, swapper, console))
+            kind = convert_video if pictures_at(path) is None else convert_pictures
+            report.done.append(kind(path, options, swapper, console))
         except RecastError as error:
             if len(options.videos or videos) == 1:
                 raise
@@ -131,7 +135,42 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
         notes += _seen_by(reader)
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
-    return Converted(final, film.frames, film.faces, film.seconds, time.monotonic() - began, tuple(notes))
+    frames, seconds = counted(film.frames, "frame"), time.monotonic() - began
+    return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes))
+
+
+def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, console: Console) -> Converted:
+    """Draw the other faces into a picture, or into those of a folder; pictures without the people are copied.
+
+    Raises:
+        MediaError: the only one cannot be read.
+        NothingToDoError: the people are in none of them.
+        UsageError: a result would replace its original, or what is asked is for videos.
+        WorkspaceError: a result cannot be written.
+    """
+    workspace, began, look = Workspace(options.workspace), time.monotonic(), look_of(options)
+    if options.start or options.end:
+        raise UsageError(f"--start and --end are for videos, and {path} is none")
+    stills = Stills(workspace, path, options.people())
+    final, notes = _pictures_output(workspace, options, path, stills.name), []
+    with console.bar(f"convert {path.name}", len(stills.pictures), "picture") as bar:
+        for place, picture in enumerate(stills.pictures):
+            made = final / picture.name if path.is_dir() else final
+            if made.exists() and made.samefile(picture):
+                raise UsageError(f"{made} is the original: name another place with -o")
+            try:
+                if place in stills.swaps:
+                    image = draw_still(read_picture(picture), stills.swaps[place], swapper, look, _shown(options))
+                    notes += write_picture_like(made, image, picture)
+                else:
+                    write_bytes(made, picture.read_bytes())
+            except MediaError as error:
+                if len(stills.pictures) == 1:
+                    raise
+                notes.append(f"left out: {error}")
+            bar.advance()
+    faces, pictures = sum(map(len, stills.swaps.values())), counted(len(stills.swaps), "picture")
+    return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes))
 
 
 def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
@@ -179,6 +218,23 @@ def _is_file(output: Path) -> bool:
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Film) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    ending = {"mask": "_mask", "beside": "_side_by_side"}.get(_shown(options), "")
-    name = lengthened_name(video, options.in_words + film.part_name + ending)
+    name = lengthened_name(video, options.in_words + film.part_name + _ending(options))
     return (options.output or workspace.converted) / f"{name}.mp4"
+
+
+def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, name: str) -> Path:
+    """Say what file a picture's result is, or what folder those of a folder of pictures go into."""
+    suffix = "" if path.is_dir() else path.suffix
+    if options.output is not None and _is_file(options.output):
+        if path.is_dir() or options.output.suffix.lower() not in PICTURE_SUFFIXES:
+            what = "a folder" if path.is_dir() else f"a name that ends in {', '.join(sorted(PICTURE_SUFFIXES))}"
+            raise UsageError(f"cannot write {path} as {options.output}: give {what} with -o")
+        return options.output
+    if options.output is not None and path.is_dir():
+        return options.output
+    lengthened = lengthened_name(name, options.in_words + _ending(options))
+    return (options.output or workspace.converted) / f"{lengthened}{suffix}"
+
+
+def _ending(options: ConvertOptions) -> str:
+    return {"mask": "_mask", "beside": "_side_by_side"}.get(_shown(options), "")

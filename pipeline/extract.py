@@ -15,7 +15,7 @@ from pipeline.arrays import Embedding, Face, Image
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector
-from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
+from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage, pictures_at
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
 from pipeline.faces.people import Wish, crop_name
@@ -28,7 +28,7 @@ from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Console
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, write_bytes
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, write_bytes
 
 LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
@@ -98,7 +98,7 @@ def _sort_out(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
     together = pictures[0] if len(pictures) == 1 else pictures[0].resolve().parent if pictures else Path()
     sets: list[tuple[Path, list[Path] | None]] = [(together, pictures)] if pictures else []
     others = [path for path in paths if path not in pictures]
-    return [*sets, *((path, list_pictures(path) if path.is_dir() else None) for path in others)]
+    return [*sets, *((path, pictures_at(path)) for path in others)]
 
 
 def _reference(path: Path, detector: Detector) -> Embedding:
@@ -263,6 +263,8 @@ def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict
 def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Extracted:
     frames = store.frame_count()
     people = store.people()
+    if not frames:
+        raise MediaError(f"nothing in {path} can be read: {store.fact('lost')}")
     if not people:
         raise NothingToDoError(
             f"no face found in the {frames} frames of {path}: is someone's face to be seen? "

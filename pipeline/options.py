@@ -151,7 +151,7 @@ class SwapOptions(LookOptions):
     """Who becomes whom, and where."""
 
     videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="VIDEO"), tyro.conf.Positional] = ()
-    """Videos (default: every video of the workspace in which the --from person was found)."""
+    """Videos, pictures, folders of pictures (default: all videos that extract found the --from person in)."""
     from_person: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Who stands in the footage."""
     to_person: Annotated[str | None, tyro.conf.arg(name="to")] = None
@@ -196,7 +196,7 @@ class SwapOptions(LookOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(SwapOptions):
-    """Draw one person's face over another's in videos."""
+    """Draw one person's face over another's in videos and pictures."""
 
     start: str | None = None
     """Convert from here on: a time since the first frame (12.5 or 1:30) or a frame (250f)."""
@@ -207,7 +207,7 @@ class ConvertOptions(SwapOptions):
     only_mask: bool = False
     """Instead of the result, show in white what of it is new, on black: a matte for other programs."""
     output: Annotated[Path | None, Short(aliases=["-o"])] = None
-    """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4)."""
+    """File to write, or a folder (default: WORKSPACE/converted/<video>_<from>_to_<to>.mp4, or a picture)."""
     crf: int = 18
     """Quality of the encoded video: smaller is better and larger, 0 to 51 (AV1 and VP9: to 63)."""
     preset: str | None = None

@@ -1,6 +1,6 @@
 """A picture that shows some frames as convert would make them, so that a person can choose by looking."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
+from pipeline.converting.stills import PictureCanvas, Stills
 from pipeline.errors import NothingToDoError, RecastError
 from pipeline.faces.alignment import SEEN, cut_crop
+from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.faces.mesh import has_mesh
-from pipeline.faces.videos import name_video
-from pipeline.media.pictures import write_picture
+from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.reader import VideoReader
 from pipeline.options import PreviewOptions
@@ -72,26 +73,42 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
 
 def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, console: Console) -> Path:
     workspace, looks = Workspace(options.workspace), _looks(options)
-    video = name_video(workspace, path)
-    rows = []
-    with VideoReader(path) as reader:
-        film = Film(workspace, video, reader.info, options.people())
-        turned, pixels = film.turned(), PixelFormat.for_video(reader.info)
-        places = np.linspace(0, len(turned) - 1, min(options.frames, len(turned))).round().astype(int)
-        with console.bar(f"preview {path.name}", len(places), "frame") as bar:
-            for number in (turned[place] for place in places):
-                frame = next(reader.frames(number, film.moment(number)))
-                swap = film.swaps(number, number + 1)[number][0]
-                rows.append(_row(Canvas(frame.native, pixels), swap, swapper, looks))
-                bar.advance()
+    rows, faces = [], _faces_of_video if pictures_at(path) is None else _faces_of_pictures
+    with console.bar(f"preview {path.name}", None, "frame") as bar:
+        for canvas, swap in faces(path, options):
+            rows.append(_row(canvas, swap, swapper, looks))
+            bar.advance()
     if not rows:
         raise NothingToDoError(f"no frame of {path} shows a face to swap")
     words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
-    final = workspace.previews / f"{lengthened_name(video, options.in_words + compared)}.png"
+    final = workspace.previews / f"{lengthened_name(name_footage(workspace, path), options.in_words + compared)}.png"
     write_picture(final, sheet)
     return final
+
+
+def _faces_of_video(path: Path, options: PreviewOptions) -> Iterator[tuple[Canvas, Swap]]:
+    """Frames spread over how far the head is turned, with the face to draw."""
+    workspace = Workspace(options.workspace)
+    with VideoReader(path) as reader:
+        film = Film(workspace, name_footage(workspace, path), reader.info, options.people())
+        pixels = PixelFormat.for_video(reader.info)
+        for number in _spread(film.turned(), options.frames):
+            frame = next(reader.frames(number, film.moment(number)))
+            yield Canvas(frame.native, pixels), film.swaps(number, number + 1)[number][0]
+
+
+def _faces_of_pictures(path: Path, options: PreviewOptions) -> Iterator[tuple[PictureCanvas, Swap]]:
+    """Pictures from first to last, with the face to draw."""
+    stills = Stills(Workspace(options.workspace), path, options.people())
+    for place in _spread(sorted(stills.swaps), options.frames):
+        yield PictureCanvas(read_picture(stills.pictures[place])), stills.swaps[place][0]
+
+
+def _spread(numbers: Sequence[int], count: int) -> list[int]:
+    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)
+    return [numbers[place] for place in places]
 
 
 def _looks(options: PreviewOptions) -> dict[str, Look]:
@@ -104,8 +121,8 @@ def _looks(options: PreviewOptions) -> dict[str, Look]:
     return {f"{options.compare} {value}": replace(chosen, **{name: value}) for value in values}
 
 
-def _row(original: Canvas, swap: Swap, swapper: Swapper, looks: dict[str, Look]) -> list[Image]:
-    def crop_of(canvas: Canvas) -> Image:
+def _row(original: Canvas | PictureCanvas, swap: Swap, swapper: Swapper, looks: dict[str, Look]) -> list[Image]:
+    def crop_of(canvas: Canvas | PictureCanvas) -> Image:
         height, width = canvas.size_hw
         return cut_crop(canvas.part(Rect(0, 0, width, height)), swap.crop_from_frame, SHOWN_PX)
 

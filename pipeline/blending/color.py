@@ -10,6 +10,8 @@ from pipeline.arrays import Image, Mask
 
 LARGEST_GAIN = 1.25  # of contrast; a face that is still blurred has little, and raising it only makes blotches
 FLAT = 1e-3  # a standard deviation below this (of 100 or 255 Lab units) is a flat colour: its contrast is left alone
+GREY = 0.5  # where hues spread less than this the picture is grey, and so becomes the face
+IS_HUE = np.array([False, True, True])  # of L, a, b
 RANKS = 64  # into which a distribution is divided
 
 Colors = npt.NDArray[np.float64]
@@ -61,9 +63,12 @@ def recolored(face: Image, own: Colors, wanted: Colors, how: str) -> Image:
         for channel in range(3):
             lab[..., channel] += np.interp(lab[..., channel], ranked[:, channel], _even(moves[:, channel]))
     else:
-        gain = np.where(own[1] > FLAT, wanted[1] / np.maximum(own[1], FLAT), 1.0)
-        most = 1.0 if how == "mean" else LARGEST_GAIN
-        lab = (lab - own[0]) * np.clip(gain, 1 / most, most) + wanted[0]
+        if how == "mean":
+            gain = np.where(IS_HUE & (wanted[1] < GREY), 0.0, 1.0)
+        else:
+            gain = np.where(own[1] > FLAT, wanted[1] / np.maximum(own[1], FLAT), 1.0)
+            gain = np.clip(gain, np.where(IS_HUE, 0, 1 / LARGEST_GAIN), LARGEST_GAIN)
+        lab = (lab - own[0]) * gain + wanted[0]
     bgr = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2BGR)
     return cast(Image, (np.clip(bgr, 0, 1) * 255).round().astype(np.uint8))
 

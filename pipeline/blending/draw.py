@@ -19,7 +19,7 @@ from pipeline.blending.swap import Swapper
 from pipeline.blending.texture import sharpened, softened, softness_of
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform
 from pipeline.faces.mesh import OUTLINE, mesh_of
-from pipeline.media.pixels import Canvas
+from pipeline.media.pixels import Surface
 
 SEEN_BOX = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
 
@@ -76,7 +76,7 @@ class NewFace:
 
 
 def new_faces(
-    canvases: Sequence[Canvas], swaps: Sequence[Sequence[Swap]], swapper: Swapper, look: Look = PLAIN
+    canvases: Sequence[Surface], swaps: Sequence[Sequence[Swap]], swapper: Swapper, look: Look = PLAIN
 ) -> list[list[NewFace]]:
     """Draw faces anew, all in one batch, and put them nowhere yet.
 
@@ -109,7 +109,7 @@ def new_faces(
     return faces
 
 
-def put_in(canvas: Canvas, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
+def put_in(canvas: Surface, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
     """Put new faces into their frame, each over those before it."""
     for face in faces:
         traits = face.traits
@@ -117,7 +117,7 @@ def put_in(canvas: Canvas, faces: Sequence[NewFace], look: Look = PLAIN) -> None
         _paste(canvas, face, sharpened(picture, look.sharpen), look)
 
 
-def put_masks_in(canvas: Canvas, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
+def put_masks_in(canvas: Surface, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
     """Show in white where new faces would be, and how strongly."""
     fading = replace(look, match_grain=False, blend="feather")
     for face in faces:
@@ -139,7 +139,7 @@ class _Cut:
     seen: Image
 
 
-def _cut(canvas: Canvas, swap: Swap) -> _Cut | None:
+def _cut(canvas: Surface, swap: Swap) -> _Cut | None:
     seen_from_frame = swap.crop_from_frame - np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])
     rect = rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw)
     if rect is None:
@@ -161,7 +161,7 @@ def _outline(cut: _Cut, look: Look) -> Points:
     return mesh_of(cut.under, crop_from_rect, OUTLINE)
 
 
-def _paste(canvas: Canvas, face: NewFace, picture: Image, look: Look) -> None:
+def _paste(canvas: Surface, face: NewFace, picture: Image, look: Look) -> None:
     mask = mask_of(face, look)
     middle = (SEEN_PX - 1) / 2 * (1 - look.scale)
     larger = np.array([[look.scale, 0, middle], [0, look.scale, middle]])

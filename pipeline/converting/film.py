@@ -65,16 +65,8 @@ class Film:
 
     def __init__(self, workspace: Workspace, video: str, info: VideoInfo, people: Mapping[str, str]) -> None:
         self._store, self._info = workspace.store(video), info
-        self._people: dict[tuple[int, int], str] = {}
         with FaceStore(self._store) as store:
-            labels, self._pts = store.labels(), store.timestamps()
-            for from_person, to_person in people.items():
-                own = faces_of_person(labels, crops_in(workspace.person(from_person)))
-                self._people |= dict.fromkeys(_bridged(labels, own), to_person)
-            if not self._people:
-                who = " nor ".join(map(repr, people))
-                seen = some(list(store.people())) or "no face"
-                raise NothingToDoError(f"{who} is not in the video {video!r}; it shows {seen}")
+            self._people, self._pts = whose_faces(store, workspace, video, people), store.timestamps()
         self._first, self._end = 0, len(self._pts)
 
     def cut(self, start: Moment | None, end: Moment | None) -> None:
@@ -174,6 +166,30 @@ class Film:
     def _time(self, frame: int) -> float:
         """When a frame is shown, counted in frames."""
         return float(self._pts[frame] * self._info.time_base * (self._info.average_rate or 25))
+
+
+def whose_faces(
+    store: FaceStore, workspace: Workspace, video: str, people: Mapping[str, str]
+) -> dict[tuple[int, int], str]:
+    """Say whose each face to be drawn becomes, by frame and track.
+
+    Args:
+        store: of the video, or the pictures.
+        workspace: whose folders say who is who.
+        video: its name.
+        people: whose face becomes whose.
+
+    Raises:
+        NothingToDoError: none of them is in it.
+    """
+    labels, chosen = store.labels(), dict[tuple[int, int], str]()
+    for from_person, to_person in people.items():
+        own = faces_of_person(labels, crops_in(workspace.person(from_person)))
+        chosen |= dict.fromkeys(_bridged(labels, own), to_person)
+    if not chosen:
+        who, seen = " nor ".join(map(repr, people)), some(list(store.people())) or "no face"
+        raise NothingToDoError(f"{who} is not in {video!r}; it shows {seen}")
+    return chosen
 
 
 def _bridged(labels: Sequence[Label], own: Sequence[Label]) -> list[tuple[int, int]]:

@@ -11,10 +11,11 @@ from models.checkpoint import Model
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
+from pipeline.faces.footage import name_footage
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import fingerprint, is_extracted, name_video
+from pipeline.faces.videos import fingerprint, is_extracted
 from pipeline.options import LookOptions, SwapOptions
 from pipeline.progress import Console
 from pipeline.report import some
@@ -44,7 +45,7 @@ def plan(options: SwapOptions) -> Plan:
     Raises:
         WorkspaceError: there is no such model, or a video has gone.
         NothingToDoError: the model or the workspace does not know a person.
-        MediaError: a file is missing.
+        MediaError: a file is missing, or a folder has no pictures.
         UsageError: the face mesh is asked for and not installed.
     """
     workspace, people = Workspace(options.workspace), options.people()
@@ -57,9 +58,9 @@ def plan(options: SwapOptions) -> Plan:
             raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {there}")
     videos = options.videos or _videos_of(workspace, people)
     for path in videos:
-        if not path.is_file():
-            raise MediaError(f"{path} is a folder: name the videos in it" if path.is_dir() else f"no such file: {path}")
-    known = tuple(path for path in videos if is_extracted(workspace, name_video(workspace, path)))
+        if not path.exists():
+            raise MediaError(f"no such file: {path}")
+    known = tuple(path for path in videos if is_extracted(workspace, name_footage(workspace, path)))
     unknown = tuple(path for path in videos if path not in known)
     strangers = [person for person in people if not crops_in(workspace.person(person))]
     return Plan(model, known, unknown, strangers[0] if len(people) == len(strangers) == 1 else None)

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from pipeline.arrays import Image
 from pipeline.errors import MediaError
 from pipeline.faces.scanning import KEY_EVERY, is_cut, thumbnail
-from pipeline.faces.videos import fingerprint
+from pipeline.faces.videos import fingerprint, name_video
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.report import some
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures
 
 GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
 SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
@@ -92,6 +93,19 @@ def group_size(pixels: int) -> int:
     """How many frames are followed together: a whole number of key frames' distances where memory allows."""
     size = min(GROUP_PIXELS // pixels, LARGEST_GROUP)
     return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
+
+
+def pictures_at(path: Path) -> list[Path] | None:
+    """Pictures that a path names, one or those of a folder; None where it names a video."""
+    if path.is_dir():
+        return list_pictures(path)
+    return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
+
+
+def name_footage(workspace: Workspace, path: Path) -> str:
+    """Return the name that a video, a picture or a folder of pictures has in the workspace, or would get."""
+    pictures = pictures_at(path)
+    return name_video(workspace, path, None if pictures is None else PictureFootage(path, pictures).fingerprint)
 
 
 class PictureFootage:

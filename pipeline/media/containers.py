@@ -68,7 +68,7 @@ class _Container:
     Attributes:
         encoders: those whose video it takes, as a regular expression that finds something in their names.
         sound: codecs it takes as they are; None for any.
-        sound_encoder: what becomes of the others.
+        sound_encoder: what becomes of the others; None: they are left out.
         text: subtitle codecs it takes as they are.
         text_encoder: what becomes of other subtitles in words; None: they are left out.
         more: other kinds of streams that it takes; ``subtitle``: those that are pictures.
@@ -76,7 +76,7 @@ class _Container:
 
     encoders: str
     sound: frozenset[str] | None
-    sound_encoder: str
+    sound_encoder: str | None
     text: frozenset[str]
     text_encoder: str | None
     more: frozenset[str]
@@ -91,6 +91,7 @@ _CONTAINERS = {
     ".m4v": _MP4,
     ".mov": replace(_MP4, sound=_MOV_SOUND | _RAW_SOUND),
     ".webm": _Container("vp[89x]|av1", _WEBM_SOUND, "libopus", _WEBM_TEXT, "webvtt", frozenset()),
+    ".gif": _Container("", frozenset(), None, frozenset(), None, frozenset()),
     ".mkv": _Container(
         "", None, "copy", TEXT_SUBTITLES - {"mov_text"}, "subrip", frozenset({"subtitle", "attachment"})
     ),
@@ -117,6 +118,11 @@ def check_container(output: Path, codec: str) -> None:
 def is_mp4(output: Path) -> bool:
     """Say whether a file's name asks for MP4 or its like."""
     return output.suffix.lower() in (".mp4", ".mov", ".m4v")
+
+
+def is_gif(output: Path) -> bool:
+    """Say whether a file's name asks for a GIF, which is made anew from what was encoded: 256 colours a frame."""
+    return output.suffix.lower() == ".gif"
 
 
 def form_for(output: Path, codec: str) -> Form:

@@ -12,7 +12,7 @@ import ffmpeg
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
-from pipeline.media.containers import choose_streams, form_for, is_mp4
+from pipeline.media.containers import choose_streams, form_for, is_gif, is_mp4
 from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
 from pipeline.media.probe import VideoInfo
 from pipeline.media.writer import read_segment
@@ -80,8 +80,18 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
             options["video_track_timescale"] = like.time_base.denominator
     taken = [original[str(index)] for index, _ in streams.taken]
     taken.append(original[f"{NO_STREAM}?"])  # ffmpeg-python drops an input of which nothing is taken
-    command = ffmpeg.output(video["v:0"], *taken, as_input(output), **options)
+    shown = video["v:0"]
+    if is_gif(output):
+        shown = _in_few_colours(shown)
+        options |= {"c:0": "gif", "fps_mode": "passthrough"}
+    command = ffmpeg.output(shown, *taken, as_input(output), **options)
     return quiet(command.get_args())
+
+
+def _in_few_colours(video: Any) -> Any:
+    """Choose 256 colours for each frame by itself, so that long films need no more memory than short ones."""
+    copies = video.filter_multi_output("split")
+    return ffmpeg.filter([copies[0], copies[1].filter("palettegen", stats_mode="single")], "paletteuse", new=1)
 
 
 def _cut(part: Part) -> dict[str, str | None]:

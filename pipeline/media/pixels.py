@@ -6,7 +6,7 @@ stays exactly as it was decoded: no round trip through BGR, no colour drift.
 
 import threading
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -119,6 +119,20 @@ class PixelFormat:
     @property
     def _range(self) -> int:
         return max(self.colour.range, 1)
+
+
+class Surface(Protocol):
+    """What faces are drawn into."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+
+    def part(self, rect: Rect) -> Image:
+        """Show a part, left and top even, as it is now, as (height, width, 3) BGR."""
+
+    def draw(self, patch: Patch) -> None:
+        """Replace what a patch changes."""
 
 
 class Canvas:

@@ -64,7 +64,9 @@ def test_contrast_is_raised_only_so_far() -> None:
 def test_contrast_is_lowered_only_so_far() -> None:
     face, original, mask = muted(1, 0.7, (0, 0, 0)), muted(1, 0.1, (0, 0, 0)), spot()
     spread = statistics(match_color(face, original, mask), mask)[1]
-    np.testing.assert_allclose(spread / statistics(face, mask)[1], 1 / LARGEST_GAIN, rtol=0.1)
+    lowered = spread / statistics(face, mask)[1]
+    assert lowered[0] == pytest.approx(1 / LARGEST_GAIN, rel=0.1)
+    assert (lowered[1:] < 0.5).all(), "hues as far as need be: grey footage has none"
 
 
 def test_colours_that_would_leave_the_range_are_clipped() -> None:
@@ -141,6 +143,15 @@ def test_lab_hist_gives_the_distribution_and_not_only_mean_and_spread() -> None:
     made, plain = (shades(match_color(face, original, mask, how)) for how in ("lab-hist", "reinhard"))
     assert np.abs(made - shades(original)).max() < 4
     assert np.abs(plain - shades(original)).max() > 2 * np.abs(made - shades(original)).max()
+
+
+@pytest.mark.parametrize("how", ["mean", "reinhard", "lab-hist"])
+def test_grey_footage_makes_a_grey_face(how: str) -> None:
+    grey = np.repeat(muted(1, 0.4, (0, 0, 0))[..., :1], 3, axis=2)
+    made = match_color(muted(4, 0.5, (15, -10, -5)), grey, spot(), how)
+    inside = made[spot() > 0.5].astype(int)
+    assert np.ptp(inside, axis=1).mean() <= 2
+    assert inside.std() > 5
 
 
 @pytest.mark.parametrize("how", ["mean", "reinhard", "lab-hist"])

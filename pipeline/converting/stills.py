@@ -1,0 +1,96 @@
+"""Still pictures to convert: which faces are to be drawn in each, and the pictures as surfaces to draw on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.arrays import Image, Patch, Rect
+from pipeline.blending.draw import Swap, new_faces, put_in, put_masks_in
+from pipeline.blending.look import Look
+from pipeline.blending.swap import Swapper
+from pipeline.converting.film import whose_faces
+from pipeline.faces.footage import name_footage, pictures_at
+from pipeline.faces.store import FaceStore
+from pipeline.workspace import Workspace
+
+
+class Stills:
+    """A picture, or those of a folder.
+
+    Args:
+        workspace: where their faces are recorded.
+        path: of the picture or folder.
+        people: whose face becomes whose.
+
+    Attributes:
+        pictures: the files, in order.
+        swaps: what to draw, by place of the picture; those without are not in it.
+
+    Raises:
+        NothingToDoError: none of the people is in any of them.
+    """
+
+    def __init__(self, workspace: Workspace, path: Path, people: Mapping[str, str]) -> None:
+        self.pictures = pictures_at(path) or []
+        self.name = name_footage(workspace, path)
+        self.swaps: dict[int, tuple[Swap, ...]] = {}
+        with FaceStore(workspace.store(self.name)) as store:
+            chosen = whose_faces(store, workspace, self.name, people)
+            for stored in store.faces():
+                if (stored.frame, stored.track) in chosen:
+                    swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
+                    self.swaps[stored.frame] = (*self.swaps.get(stored.frame, ()), swap)
+
+
+class PictureCanvas:
+    """A picture to be drawn into.
+
+    Args:
+        image: (H, W, 3) BGR; stays as it is.
+
+    Attributes:
+        image: what is made.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image.copy()
+
+    def copy(self) -> "PictureCanvas":
+        """Make another with the same in it."""
+        return PictureCanvas(self.image)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def part(self, rect: Rect) -> Image:
+        """Show a part of the picture, as it is now, as (height, width, 3) BGR."""
+        return self.image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width].copy()
+
+    def draw(self, patch: Patch) -> None:
+        """Replace the pixels that a patch changes."""
+        height, width = patch.changed.shape
+        part = self.image[patch.top : patch.top + height, patch.left : patch.left + width]
+        np.copyto(part, patch.image, where=patch.changed[..., None])
+
+
+def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: str) -> Image:
+    """Draw the new faces of one picture.
+
+    Args:
+        image: (H, W, 3) BGR.
+        swaps: what to draw.
+        swapper: the model.
+        look: how the new faces are put in.
+        shown: what the result shows, as for films: ``result``, ``mask`` or ``beside``.
+    """
+    canvas = PictureCanvas(image)
+    faces = new_faces([canvas], [swaps], swapper, look)[0]
+    if shown == "mask":
+        black = PictureCanvas(np.zeros_like(image))
+        put_masks_in(black, faces, look)
+        return black.image
+    put_in(canvas, faces, look)
+    return np.hstack([image, canvas.image]) if shown == "beside" else canvas.image
