@@ -1,0 +1,29 @@
+"""Every option of every command: name, type, default, help and check, once.
+
+The command line is made from these classes (``cli.py``), and the stages take the same objects.
+This package must stay quick to import: ``cli.py --help`` loads it and little else.
+"""
+
+from pipeline.options.base import WorkspaceOptions
+from pipeline.options.convert import ConvertOptions, LookOptions, PreviewOptions, SwapOptions
+from pipeline.options.extract import ExtractOptions
+from pipeline.options.people import PeopleOptions, ReviewOptions
+from pipeline.options.train import ImportOptions, TrainOptions
+
+__all__ = [
+    "ConvertOptions",
+    "ExtractOptions",
+    "ImportOptions",
+    "LookOptions",
+    "Options",
+    "PeopleOptions",
+    "PreviewOptions",
+    "ReviewOptions",
+    "SwapOptions",
+    "TrainOptions",
+    "WorkspaceOptions",
+]
+
+Options = (
+    ExtractOptions | TrainOptions | PreviewOptions | ConvertOptions | ImportOptions | PeopleOptions | ReviewOptions
+)

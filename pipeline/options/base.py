@@ -1,0 +1,28 @@
+"""What the options of all commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pipeline.errors import UsageError
+
+Short = tyro.conf.arg
+
+
+def require(claim: bool, message: str) -> None:
+    """Refuse options of which a claim does not hold.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not claim:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceOptions:
+    """Shared by all commands."""
+
+    workspace: Path = Path("workspace")
+    """Folder that holds all data, models and results."""

@@ -1,0 +1,73 @@
+"""Options of train and import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from pipeline.options.base import Short, WorkspaceOptions, require
+from pipeline.workspace import checked_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(WorkspaceOptions):
+    """Train one shared encoder and one decoder per person."""
+
+    data_dir: Annotated[Path | None, Short(aliases=["-d"])] = None
+    """Folder of per-person folders of face pictures (default: WORKSPACE/data)."""
+    model_name: Annotated[str, Short(aliases=["-n"])] = "model"
+    """Name of the model: its folder under WORKSPACE/output."""
+    batch_size: Annotated[int, Short(aliases=["-b"])] = 64
+    """Faces per step."""
+    init_dim: int = 32
+    """Channels of the encoder's first convolution."""
+    code_dim: int = 1024
+    """Length of the code between encoder and decoder."""
+    log_interval: int = 1
+    """Refresh the status every N batches; save model and previews every N epochs."""
+    epochs: int = 100_000_000
+    """Train until this epoch (one epoch visits every person once)."""
+    inner_loop: int = 100
+    """Passes over a person's faces before the next person is visited."""
+    lr: float = 5e-5
+    """Learning rate."""
+    no_cuda: bool = False
+    """Train on the CPU even where there is a CUDA device."""
+    seed: int = 1
+    """Seed of everything random."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers the networks compute in (auto: what is fastest on the device without hurting the result)."""
+    compile: bool = False
+    """Compile the networks first: minutes at the start, perhaps faster then (GPU; on CPUs it was slower)."""
+    keep: int = 2
+    """Number of saved states to keep."""
+    fix_enc: bool = False
+    """Keep the encoder as it is and train the decoders alone."""
+    max_minutes: float | None = None
+    """Stop this run after so many minutes."""
+    max_steps: int | None = None
+    """Stop this run after so many batches."""
+
+    def __post_init__(self) -> None:
+        checked_name(self.model_name, "model")
+        for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop", "keep"):
+            value = getattr(self, name)
+            require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        require(0 < self.lr < 1, f"--lr {self.lr}: must be above 0 and below 1")
+        require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
+        require(self.max_minutes is None or self.max_minutes > 0, f"--max-minutes {self.max_minutes}: must be above 0")
+        require(self.max_steps is None or self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(WorkspaceOptions):
+    """Take over a model of the reference tool: encoder.pth and decoder<person>.pth."""
+
+    folder: Annotated[Path, tyro.conf.arg(metavar="DIR"), tyro.conf.Positional]
+    """Folder that holds encoder.pth and a decoder<person>.pth per person."""
+    model_name: Annotated[str, Short(aliases=["-n"])] = "model"
+    """Name the model gets under WORKSPACE/output."""
+
+    def __post_init__(self) -> None:
+        checked_name(self.model_name, "model")
