@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO_MINUTES ?= 8
 
-.PHONY: demo test test-all bench check format clean
+.PHONY: demo test test-all bench quality check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES)
@@ -18,6 +18,9 @@ test-all: $(READY)  ## all tests
 
 bench: $(READY)  ## speed and quality beside the plain way; needs the clips of RECAST_TEST_DATA
 	$(RUN) -m benchmarks
+
+quality: $(READY)  ## train on a pair of clips for an hour, swap both ways, measure; needs the clips of RECAST_TEST_DATA
+	$(RUN) -m benchmarks.quality
 
 check: $(READY)  ## lint, format and types
 	$(RUN) -m ruff check .

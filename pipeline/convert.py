@@ -15,8 +15,7 @@ from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
 from pipeline.errors import MediaError, RecastError, UsageError
-from pipeline.faces.footage import pictures_at
-from pipeline.faces.videos import name_video
+from pipeline.faces.videos import name_video, pictures_at
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join

@@ -15,14 +15,14 @@ from pipeline.arrays import Embedding, Face, Image
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector
-from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage, pictures_at
+from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
 from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
-from pipeline.faces.videos import forget_video, name_video, only_run
+from pipeline.faces.videos import forget_video, name_video, only_run, pictures_at
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions

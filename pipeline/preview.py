@@ -18,8 +18,8 @@ from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.stills import PictureCanvas, Stills
 from pipeline.errors import NothingToDoError, RecastError
 from pipeline.faces.alignment import SEEN, cut_crop
-from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.faces.mesh import has_mesh
+from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.reader import VideoReader

@@ -23,6 +23,17 @@ def test_help_loads_no_heavy_library() -> None:
     assert "extract" in done.stdout
 
 
+def test_converting_loads_nothing_of_finding_faces_and_of_training() -> None:
+    """Each would cost a second at the start, and a tenth of the memory."""
+    probe = (
+        "import sys, pipeline.convert, pipeline.preview\n"
+        "heavy = {'torchvision', 'facenet_pytorch', 'matplotlib', 'tensorboardX', 'dlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_training_options_are_those_of_the_reference_tool() -> None:
     options = parse(["train"])
     assert isinstance(options, TrainOptions)

@@ -4,6 +4,7 @@ Convention: masks are (256, 256) float32 in [0, 1]; 1 shows the new face.
 """
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,14 +12,14 @@ import numpy.typing as npt
 
 from pipeline.arrays import Mask, Points
 from pipeline.blending.look import PLAIN, Look
-from pipeline.faces.alignment import CROP_PX, SEEN
+from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX
 
 MIDDLE_X = (CROP_PX - 1) / 2
 TOP_PX, CHIN_PX = 68.0, 214.0  # the outline's ends: below fringes and brims, inside what the model sees
 HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
 TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
 FINER = 8  # times: so fine is the shape drawn whose depth is measured; the steps of a coarse one show as rays
-FINE, SHIFT = 3, 4  # times, for the shape of a single face; and bits of its corners' fractions
+FINE, SHIFT = 2, 4  # times, for the shape of a single face; and bits of its corners' fractions
 PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 
 
@@ -40,7 +41,7 @@ def face_mask(look: Look = PLAIN) -> Mask:
         "box": HALF_WIDTH_PX * (np.abs(t) < 1),
     }[look.mask]
     inside = (np.abs(x - MIDDLE_X) < half_width).astype(np.uint8)
-    mask = _soft(inside, FINER, look)
+    mask = _soft(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), FINER, look)
     mask.setflags(write=False)
     return mask
 
@@ -61,19 +62,22 @@ def mesh_mask(look: Look, outline: Points) -> Mask:
         look: its ``erode`` and ``feather`` are heeded.
         outline: (N, 2), its corners in px of the crop, in order.
     """
-    inside = np.zeros((CROP_PX * FINE, CROP_PX * FINE), np.uint8)
-    corners = ((outline + 0.5) * FINE - 0.5) * (1 << SHIFT)
+    inside = np.zeros((SEEN_PX * FINE, SEEN_PX * FINE), np.uint8)
+    corners = ((outline - SEEN.start + 0.5) * FINE - 0.5) * (1 << SHIFT)
     cv2.fillPoly(inside, [corners.round().astype(np.int32)], 1, shift=SHIFT)
-    inside[: (SEEN.start + 1) * FINE] = inside[(SEEN.stop - 1) * FINE :] = 0
-    inside[:, : (SEEN.start + 1) * FINE] = inside[:, (SEEN.stop - 1) * FINE :] = 0
-    return _soft(inside, FINE, look)
+    inside[:FINE] = inside[-FINE:] = 0
+    inside[:, :FINE] = inside[:, -FINE:] = 0
+    mask = np.zeros((CROP_PX, CROP_PX), np.float32)
+    mask[SEEN, SEEN] = _soft(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5), FINE, look)
+    return mask
 
 
-def _soft(inside: npt.NDArray[np.uint8], finer: int, look: Look) -> Mask:
-    """Fade a shape, drawn so many times finer than a crop, from its edge inwards."""
-    fine_depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / finer
-    depth = np.asarray(cv2.resize(fine_depth, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA), np.float32)
-    return smoothstep((depth - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1))
+def _soft(fine_depth: npt.NDArray[Any], finer: int, look: Look) -> Mask:
+    """Fade a shape from its edge inwards, whose depth is given so many times finer than px of a crop."""
+    size = fine_depth.shape[0] // finer
+    depth = np.asarray(cv2.resize(fine_depth, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    inwards = (depth / finer - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1)
+    return smoothstep(np.asarray(inwards, np.float32))
 
 
 def smoothstep(x: Mask) -> Mask:

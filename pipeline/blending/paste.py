@@ -13,6 +13,7 @@ from pipeline.faces.alignment import transform, warp
 Box = tuple[float, float, float, float]
 
 SHOWN = 0.1  # of a mask: where the new face is to be seen
+WELL_SHOWN = 0.5  # where Poisson blending meets the picture: farther out there may be hair, or the wall
 AROUND_PX = 4  # that Poisson blending needs beyond it
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 
@@ -60,7 +61,7 @@ def _bent(face: Image, under: Image, share: Mask) -> Image:
 
     Pérez, Gangnet & Blake 2003, "Poisson Image Editing".
     """
-    inside = np.pad((share > SHOWN).astype(np.uint8) * 255, AROUND_PX)
+    inside = np.pad((share > WELL_SHOWN).astype(np.uint8) * 255, AROUND_PX)
     left, top, width, height = cv2.boundingRect(inside)
     if min(width, height) < 3:
         return face

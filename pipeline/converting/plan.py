@@ -11,11 +11,10 @@ from models.checkpoint import Model
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
-from pipeline.faces.footage import name_footage
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import fingerprint, is_extracted
+from pipeline.faces.videos import fingerprint, is_extracted, name_footage
 from pipeline.options import LookOptions, SwapOptions
 from pipeline.progress import Console
 from pipeline.report import some

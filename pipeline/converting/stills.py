@@ -10,8 +10,8 @@ from pipeline.blending.draw import Swap, new_faces, put_in, put_masks_in
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import whose_faces
-from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.faces.store import FaceStore
+from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.workspace import Workspace
 
 

@@ -1,6 +1,5 @@
 """What extract looks through: a video, or a set of still pictures, as frames in order with the film's cuts."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,11 +9,10 @@ from typing import Any, Protocol
 from pipeline.arrays import Image
 from pipeline.errors import MediaError
 from pipeline.faces.scanning import KEY_EVERY, is_cut, thumbnail
-from pipeline.faces.videos import fingerprint, name_video
+from pipeline.faces.videos import fingerprint, fingerprint_set
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.report import some
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures
 
 GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
 SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
@@ -95,19 +93,6 @@ def group_size(pixels: int) -> int:
     return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
 
 
-def pictures_at(path: Path) -> list[Path] | None:
-    """Pictures that a path names, one or those of a folder; None where it names a video."""
-    if path.is_dir():
-        return list_pictures(path)
-    return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
-
-
-def name_footage(workspace: Workspace, path: Path) -> str:
-    """Return the name that a video, a picture or a folder of pictures has in the workspace, or would get."""
-    pictures = pictures_at(path)
-    return name_video(workspace, path, None if pictures is None else PictureFootage(path, pictures).fingerprint)
-
-
 class PictureFootage:
     """Still pictures, each a shot of its own.
 
@@ -126,8 +111,7 @@ class PictureFootage:
             raise MediaError(f"no picture in {path}: name a folder that holds some, or a video")
         self.path, self._pictures, self.frames_claimed = path, pictures, len(pictures)
         self.facts: dict[str, Any] = {"pictures": [picture.name for picture in pictures]}
-        listed = "\n".join(f"{picture.name} {fingerprint(picture)}" for picture in pictures)
-        self.fingerprint = f"pictures-{hashlib.sha256(listed.encode()).hexdigest()[:32]}"
+        self.fingerprint = fingerprint_set(pictures)
         self._unreadable: list[str] = []
 
     def frames(self, first: int) -> Iterator[Shown]:

@@ -2,14 +2,14 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline.errors import WorkspaceError
+from pipeline.errors import MediaError, WorkspaceError
 from pipeline.faces.store import FaceStore
 from pipeline.locks import locked
-from pipeline.workspace import Workspace, name_from_file, numbered_name
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, name_from_file, numbered_name
 
 FINGERPRINT_BYTES = 65536  # read from each end of a file; with its length that tells videos apart
 MOST_NAMESAKES = 10_000
@@ -34,6 +34,31 @@ def name_video(workspace: Workspace, path: Path, mark: str | None = None) -> str
             if store.fact("fingerprint") in (mark, None):
                 return name
     raise WorkspaceError(f"too many videos are named {base!r}; rename {path}")
+
+
+def pictures_at(path: Path) -> list[Path] | None:
+    """Pictures that a path names, one or those of a folder; None where it names a video."""
+    if path.is_dir():
+        return list_pictures(path)
+    return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
+
+
+def name_footage(workspace: Workspace, path: Path) -> str:
+    """Return the name that a video, a picture or a folder of pictures has in the workspace, or would get.
+
+    Raises:
+        MediaError: the folder has no pictures.
+    """
+    pictures = pictures_at(path)
+    if pictures == []:
+        raise MediaError(f"no picture in {path}: name a folder that holds some, or a video")
+    return name_video(workspace, path, None if pictures is None else fingerprint_set(pictures))
+
+
+def fingerprint_set(pictures: Sequence[Path]) -> str:
+    """Tell a set of pictures from others by their names and what they are."""
+    listed = "\n".join(f"{picture.name} {fingerprint(picture)}" for picture in pictures)
+    return f"pictures-{hashlib.sha256(listed.encode()).hexdigest()[:32]}"
 
 
 def fingerprint(path: Path) -> str:

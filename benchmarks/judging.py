@@ -1,0 +1,110 @@
+"""How good a swap is, from crops of the original and of the result: numbers, and a sheet to look at.
+
+Convention: crops are (256, 256, 3) BGR, the same part of both; a list of them is one face, frame after frame.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays import Image, Points
+from pipeline.blending.masks import face_mask
+from pipeline.faces.alignment import CROP_PX
+from pipeline.faces.identity import embed
+from pipeline.faces.mesh import POINTS, mesh_of
+
+Numbers = npt.NDArray[np.float64]
+
+STILL = np.array([[1.0, 0, 0], [0, 1, 0]])
+LIPS, FACE = (13, 14), (10, 152)  # inner middles of upper and lower lip; forehead and chin
+EYES = ((159, 145, 33, 133), (386, 374, 362, 263))  # upper and lower lid, outer and inner corner; the other eye
+RIGID = (
+    6,
+    168,
+    197,
+    195,
+    33,
+    133,
+    362,
+    263,
+)  # bridge of the nose and corners of the eyes: they move with the head only
+SECTORS, RING_PX = 24, 10  # round the mask's edge
+
+
+def identity(crops: Sequence[Image], own: Sequence[Image]) -> float:
+    """Mean dlib distance of faces to the mean of someone's faces; below 0.6 dlib calls two pictures one person."""
+    mean = np.mean([embed(crop) for crop in own], axis=0)
+    return float(np.mean([np.linalg.norm(embed(crop) - mean) for crop in crops]))
+
+
+def meshes(crops: Sequence[Image]) -> Numbers:
+    """Find the mesh in each crop, (N, 468, 2)."""
+    return np.stack([mesh_of(crop, STILL, range(POINTS)) for crop in crops])
+
+
+def mouth_opening(mesh: Numbers) -> Numbers:
+    """How far apart the lips are, of the face's height; (N,)."""
+    return _apart(mesh, *LIPS) / _apart(mesh, *FACE)
+
+
+def eye_opening(mesh: Numbers) -> Numbers:
+    """How far apart the lids are, of the eyes' width; (N,), the mean of both."""
+    return np.asarray(np.mean([_apart(mesh, *eye[:2]) / _apart(mesh, *eye[2:]) for eye in EYES], axis=0))
+
+
+def likeness(one: Numbers, other: Numbers) -> float:
+    """Pearson's correlation; 0 where one of them never changes."""
+    if min(np.std(one), np.std(other)) < 1e-9:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def jitter(points: Numbers) -> float:
+    """Mean second difference from frame to frame, px; points are (N, K, 2)."""
+    return float(np.linalg.norm(np.diff(points, 2, axis=0), axis=2).mean())
+
+
+def head_jitter(mesh: Numbers) -> float:
+    """Jitter of what moves with the head only."""
+    return jitter(mesh[:, RIGID])
+
+
+def seam(crop: Image) -> float:
+    """Mean step in CIE Lab from just inside the outline's soft edge to just outside it, all round."""
+    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
+    steps = [np.linalg.norm(lab[inner].mean(axis=0) - lab[outer].mean(axis=0)) for inner, outer in _rings()]
+    return float(np.mean(steps))
+
+
+def sheet(rows: dict[str, Sequence[Image]]) -> Image:
+    """Show crops in rows, each with its name."""
+    made = []
+    for name, crops in rows.items():
+        line = np.hstack(crops).copy()
+        cv2.putText(line, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        made.append(line)
+    return np.vstack(made)
+
+
+def _apart(mesh: Numbers, one: int, other: int) -> Numbers:
+    return np.asarray(np.linalg.norm(mesh[:, one] - mesh[:, other], axis=1))
+
+
+def _rings() -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Pixels just inside, and just outside, of the soft edge, by direction from the middle."""
+    mask = face_mask()
+    full, none = (mask >= 1).astype(np.uint8), (mask <= 0).astype(np.uint8)
+    within = (cv2.distanceTransform(full, cv2.DIST_L2, 5) <= RING_PX) & (full > 0)
+    beyond = (cv2.distanceTransform(none, cv2.DIST_L2, 5) <= RING_PX) & (none > 0)
+    y, x = np.mgrid[0:CROP_PX, 0:CROP_PX]
+    sector = ((np.arctan2(y - 141, x - 127.5) / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS
+    return [(within & (sector == number), beyond & (sector == number)) for number in range(SECTORS)]
+
+
+def corners_in_crop_px(places: Sequence[Points]) -> Numbers:
+    """Corners of crops in the frame, (N, 4, 2), in px of the first crop; places are ``crop_from_frame``."""
+    scale = np.sqrt(np.linalg.det(places[0][:, :2]))
+    ends = np.array([[x, y] for x in (0, CROP_PX - 1) for y in (0, CROP_PX - 1)], float)
+    return np.stack([scale * ((ends - place[:, 2]) @ np.linalg.inv(place[:, :2]).T) for place in places])
