@@ -2,14 +2,14 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from models import checkpoint
 from models.autoencoder import Encoder
-from models.checkpoint import Model, Training
+from models.checkpoint import Model
 from pipeline.errors import UsageError
 from pipeline.interrupt import StopRequest
 from pipeline.locks import locked
@@ -18,13 +18,15 @@ from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Bar, Console, Silence
-from pipeline.report import in_words, some
 from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
 from pipeline.training.computing import Computing, check_compiler, choose_precision
 from pipeline.training.dataset import Faces, Feed, load_faces
+from pipeline.training.holdout import hold_out
+from pipeline.training.outcome import MOST_SETBACKS, TrainReport
 from pipeline.training.pace import Pace
-from pipeline.training.preview import preview_pairs, preview_sheet
+from pipeline.training.preview import preview_pairs, preview_sheet, swap_sheet, validation_l1
 from pipeline.training.processes import LostProcessError, joined
+from pipeline.training.record import Judgement, Record
 from pipeline.training.schedule import Batch, Schedule, generator
 from pipeline.training.trainer import DivergedError, Trainer
 from pipeline.workspace import Workspace
@@ -32,56 +34,7 @@ from pipeline.workspace import Workspace
 SAVE_EVERY_S = 600
 SAVING_SHARE = 0.02  # of the time at most goes into saving at the ends of short epochs
 AHEAD = 2  # batches that are fetched while a GPU computes
-MOST_SETBACKS = 3  # in a row, then the run ends
 ENDS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
-
-
-@dataclass
-class TrainReport:
-    """What a training run did."""
-
-    folder: Path
-    ended_by: str = ""
-    epoch: int = 0
-    steps: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    people: dict[str, Training] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
-    setbacks: list[str] = field(default_factory=list)
-    undone: int = 0
-    is_first: bool = True
-    has_diverged: bool = False
-
-    def lines(self) -> list[str]:
-        """What was trained, and where it is; of several processes only the first says so."""
-        if not self.is_first:
-            return []
-        rate = self.samples / self.seconds if self.seconds else 0
-        lines = [
-            f"trained {self.steps} steps, {self.samples} samples in {in_words(self.seconds)} "
-            f"({rate:.1f} samples/s); ended by {self.ended_by}"
-        ]
-        if self.undone:
-            lines.append(f"{self.undone} of these steps were undone:")
-        lines += [f"  set back: {setback}" for setback in self.setbacks]
-        for person, training in sorted(self.people.items()):
-            state = "not trained yet"
-            if training.samples:
-                state = f"smoothed L1 {training.loss:.4f} after {training.samples} samples"
-            lines.append(f"  {person}: {state}")
-        if self.unreadable:
-            lines.append(f"left out {len(self.unreadable)} unreadable pictures: {some(self.unreadable)}")
-        return [*lines, f"model and previews: {self.folder}"]
-
-    def problems(self) -> list[str]:
-        """That training does not hold, where it came off the rails again and again."""
-        if not self.has_diverged:
-            return []
-        return [
-            f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is as it was: "
-            "go on with a lower --lr (3e-4 and 5e-5 are usual)"
-        ]
 
 
 def train(options: TrainOptions, console: Console) -> TrainReport:
@@ -102,7 +55,7 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else Silence()
-        faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill")
+        faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
         with locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext():
             keep_freed_memory()
             if computing.on_gpu:
@@ -143,7 +96,8 @@ class _Run:
     stop: StopRequest
 
     def __post_init__(self) -> None:
-        counts = {person: len(crops) for person, crops in self.faces.people.items()}
+        self.parts = {person: hold_out(len(crops)) for person, crops in self.faces.people.items()}
+        counts = {person: len(trained) for person, (trained, _) in self.parts.items()}
         self.schedule = Schedule(counts, self.options.batch_size, self.options.inner_loop, self.options.seed)
         self.feed = Feed(self.faces.people, self.computing.device)
         self.pace = Pace(self.schedule, self.options)
@@ -159,6 +113,7 @@ class _Run:
         for person in self.faces.people:
             self.model.add_person(person)
         self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing)
+        self.record = Record(self.folder, self.model.steps)
         self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
         options = (self.learning_rate, self.options.fix_enc, self.computing.precision)
         if self.processes.count > 1:
@@ -182,6 +137,9 @@ class _Run:
                     if not self.computing.on_gpu:  # where what it was to send is waited for, for ever
                         self._write()
                     raise
+        if self.processes.is_first:
+            self.record.film()
+        self.report.verdict = self.record.verdict()
         self.report.seconds = time.monotonic() - self.began
         self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
         return self.report
@@ -211,7 +169,8 @@ class _Run:
         share = (mine.stop - mine.start) / count
         if not share:  # a batch smaller than the number of processes
             mine = slice(0, 1)
-        return self.feed.faces(batch.person, batch.faces[mine]), (turn[mine], grid[mine]), share
+        places = self.parts[batch.person][0][batch.faces[mine]]
+        return self.feed.faces(batch.person, places), (turn[mine], grid[mine]), share
 
     def _count(self, batch: Batch, bar: Bar) -> None:
         self.model.position = batch.after
@@ -265,8 +224,19 @@ class _Run:
             for person, crops in self.faces.people.items():
                 sheet = preview_sheet(self.model, person, crops, self.computing.device)
                 write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
+            self.record.add(self._judgement(), swap_sheet(self.model, self.faces.people, self.computing.device))
         self.saved, self.saved_steps = time.monotonic(), self.model.steps
         self.saving_s, self.setbacks_in_a_row = self.saved - began, 0
+
+    def _judgement(self) -> Judgement:
+        """Say how far training has come, by the faces it has not seen too."""
+        losses = {person: one.loss for person, one in self.model.trained.items() if one.loss is not None}
+        validation = {
+            person: validation_l1(self.model, person, self.faces.people[person][held], self.computing.device)
+            for person, (_, held) in self.parts.items()
+            if len(held) and self.model.trained[person].samples
+        }
+        return Judgement(self.model.steps, self.pace.rate, losses, validation)
 
     def _set_back(self, error: DivergedError) -> None:
         """Go back to what was saved last, with half the learning rate; not for ever."""

@@ -139,3 +139,57 @@ class TestImport:
     def test_a_folder_without_a_model(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["import", str(tmp_path), "--workspace", str(tmp_path / "w")]) == 1
         assert "encoder.pth" in capsys.readouterr().err
+
+
+def test_people_chosen_train_and_the_others_keep_their_decoders(tmp_path: Path) -> None:
+    """Someone who comes later learns alone, on an encoder that stays."""
+    make_people(tmp_path / "data", "ann", "bob")
+    data = ("-d", str(tmp_path / "data"))
+    assert run(tmp_path, *data, "--max-steps", "4") == 0
+    before = checkpoint.load(tmp_path / "output" / "model")
+    make_people(tmp_path / "data", "eve", "mel")
+    assert run(tmp_path, *data, "--people", "eve", "--fix-enc", "--max-steps", "2") == 0
+    after = checkpoint.load(tmp_path / "output" / "model")
+    assert sorted(after.decoders) == ["ann", "bob", "eve"]
+    assert after.trained["eve"].samples == 6
+    for person in ("ann", "bob"):
+        assert after.trained[person] == before.trained[person]
+        for name, weights in before.decoders[person].state_dict().items():
+            assert torch.equal(weights, after.decoders[person].state_dict()[name])
+    for name, weights in before.encoder.state_dict().items():
+        assert torch.equal(weights, after.encoder.state_dict()[name])
+    assert run(tmp_path, *data, "--people", "bob, eve", "--max-steps", "2") == 0
+    last = checkpoint.load(tmp_path / "output" / "model")
+    assert last.trained["ann"] == before.trained["ann"]
+
+
+@pytest.mark.parametrize(
+    ("people", "code", "words"),
+    [
+        ("ann,zoe", 1, "no faces of 'zoe'"),
+        (",", 2, "--people: name some"),
+        ("../ann", 2, "person"),
+    ],
+)
+def test_people_who_cannot_be_chosen(
+    people: str, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_people(tmp_path / "data", "ann", "bob")
+    assert run(tmp_path, "-d", str(tmp_path / "data"), "--people", people, "--max-steps", "1") == code
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "output").exists()
+
+
+def test_how_it_went_is_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_people(tmp_path / "data", "ann", "bob", count=101)
+    for steps in ("26", "2"):
+        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", steps) == 0
+        assert "validation L1 (faces not trained on): ann 0." in capsys.readouterr().out
+    folder = tmp_path / "output" / "model"
+    for name in ("loss.png", "swap.png", "timelapse.mp4", "history.jsonl"):
+        assert (folder / name).stat().st_size > 100
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["steps"] for row in rows][-2:] == [26, 28]
+    assert all(set(row["validation"]) == {"ann", "bob"} for row in rows[-2:])
+    assert read_picture(folder / "swap.png").shape == (6 * 128, 8 * 128, 3)
+    assert any((folder / "events").iterdir())

@@ -18,6 +18,8 @@ class TrainOptions(WorkspaceOptions):
     """Folder of per-person folders of face pictures (default: WORKSPACE/data)."""
     model_name: Annotated[str, Short(aliases=["-n"])] = "model"
     """Name of the model: its folder under WORKSPACE/output."""
+    people: str | None = None
+    """Train these people only, as in trump,cage (default: all in the data folder); others keep their decoders."""
     batch_size: Annotated[int, Short(aliases=["-b"])] = 64
     """Faces per step."""
     init_dim: int = 32
@@ -49,8 +51,15 @@ class TrainOptions(WorkspaceOptions):
     max_steps: int | None = None
     """Stop this run after so many batches."""
 
+    def chosen(self) -> list[str]:
+        """People named by --people."""
+        return sorted({person.strip() for person in (self.people or "").split(",") if person.strip()})
+
     def __post_init__(self) -> None:
         checked_name(self.model_name, "model")
+        require(self.people is None or len(self.chosen()) > 0, "--people: name some, with commas between")
+        for person in self.chosen():
+            checked_name(person, "person")
         for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop", "keep"):
             value = getattr(self, name)
             require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")

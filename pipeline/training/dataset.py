@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
+from pipeline.report import some
 from pipeline.training.processes import processes_here
 from pipeline.workspace import list_people, list_pictures
 
@@ -70,7 +71,7 @@ class Feed:
         return crops[places].pin_memory().to(self._device, non_blocking=True)
 
 
-def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
+def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection[str] = ()) -> Faces:
     """Read every picture of a folder of per-person folders; pictures of any size are brought to 256 x 256 px.
 
     Folders of faces that extract could not tell whose they are (``<video>-unsure``) are left out.
@@ -78,6 +79,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
     Args:
         data_dir: the folder.
         console: shows how far it is.
+        chosen: people to read; all where there are none. One may train alone if it is chosen.
         spill: folder for a file of the faces, where they would fill the memory; it goes when this process ends.
 
     Raises:
@@ -90,6 +92,9 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
             "python cli.py extract VIDEO --person NAME"
         )
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
+    for missing in (person for person in chosen if person not in people):
+        raise NothingToDoError(f"--people: no faces of {missing!r} in {data_dir}; there: {some(people) or 'nobody'}")
+    people = sorted(chosen) or people
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces()
     room = _room_for([len(pictures) for pictures in paths.values()], spill)
@@ -106,7 +111,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path) -> Faces:
                 count += 1
             if count:
                 faces.people[person] = torch.from_numpy(crops[:count])
-    if len(faces.people) < 2:
+    if len(faces.people) < (1 if chosen else 2):
         raise NothingToDoError(_too_few(data_dir, list(faces.people), faces.unreadable))
     return faces
 

@@ -8,7 +8,7 @@ from torch import nn
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.arrays import Image
-from pipeline.training.preview import preview_sheet
+from pipeline.training.preview import preview_sheet, straight, swap_sheet, validation_l1
 
 CPU = torch.device("cpu")
 COLOURS = [(10 + 16 * i, 250 - 13 * i, (90 * i) % 256) for i in range(15)]
@@ -82,3 +82,34 @@ def test_a_sheet_leaves_the_model_as_it_was(model: Model) -> None:
     for network in (model.encoder, model.decoders["collins"]):
         assert network.training
         assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_swap_sheet_shows_everyone_as_everyone(model: Model) -> None:
+    sheet = swap_sheet(model, {"hopper": even_crops(8), "collins": even_crops(5)}, CPU)
+    rows = tiles(sheet)
+    assert rows.shape[:2] == (6, 8)
+    faces, own, other = rows[3, :, 60, 60], rows[4, :, 60, 60].astype(int), rows[5, :, 60, 60].astype(int)
+    np.testing.assert_allclose(faces.astype(int), COLOURS[:8], atol=1)
+    assert (own[:, 2] > own[:, 0] + 100).all(), "hopper's decoder draws reddish"
+    assert (other[:, 0] > other[:, 2] + 100).all(), "collins's bluish"
+    assert not rows[0, 5:].any(), "fewer faces of one, nothing in their place"
+
+
+def test_a_swap_sheet_of_one_person_shows_the_models_others(model: Model) -> None:
+    assert tiles(swap_sheet(model, {"hopper": even_crops(4)}, CPU)).shape[:2] == (3, 4)
+
+
+def test_straight_faces_are_what_lies_in_the_middle() -> None:
+    crops = torch.zeros((2, 3, 256, 256), dtype=torch.uint8)
+    crops[:, :, 38:218, 38:218] = 255
+    pictures = straight(crops, CPU)
+    assert pictures.shape == (2, 3, 64, 64)
+    assert float(pictures[:, :, 1:-1, 1:-1].min()) == 1
+
+
+def test_validation_is_the_mean_error_of_all_faces(model: Model) -> None:
+    crops = even_crops(15).repeat(3, 1, 1, 1)
+    pictures = straight(crops, CPU)
+    with torch.inference_mode():
+        expected = float((model.decoders["hopper"](model.encoder(pictures)) - pictures).abs().mean())
+    assert validation_l1(model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-5)
