@@ -22,6 +22,7 @@ from pipeline.options import (
     ConvertOptions,
     ExtractOptions,
     ImportOptions,
+    ModelsOptions,
     Options,
     PeopleOptions,
     PreviewOptions,
@@ -46,6 +47,7 @@ COMMANDS = {
     "train": TrainOptions,
     "preview": PreviewOptions,
     "convert": ConvertOptions,
+    "models": ModelsOptions,
     "import": ImportOptions,
 }
 
@@ -120,6 +122,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.review import review
 
             report = review(options, console)
+        case ModelsOptions():
+            from pipeline.inventory import inventory
+
+            report = inventory(options)
         case ImportOptions():
             from pipeline.import_model import import_model
 

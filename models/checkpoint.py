@@ -86,13 +86,14 @@ def exists(folder: Path) -> bool:
     return bool(_states(folder))
 
 
-def save(folder: Path, model: Model, keep: int = STATES_KEPT) -> Path:
+def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype = torch.float32) -> Path:
     """Write a model's state beside the earlier ones, and drop all but the last.
 
     Args:
         folder: of the model; made when missing.
         model: what to write; stays as it is.
         keep: number of states that stay, the new one included.
+        dtype: of the weights on disk.
 
     Returns:
         Folder of the new state.
@@ -106,9 +107,9 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT) -> Path:
         for left in folder.glob(".state-*"):  # of runs that were killed
             shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(part / "encoder.safetensors", model.encoder.state_dict())
+        _write(part / "encoder.safetensors", model.encoder.state_dict(), dtype)
         for person, decoder in model.decoders.items():
-            _write(part / f"decoder_{person}.safetensors", decoder.state_dict())
+            _write(part / f"decoder_{person}.safetensors", decoder.state_dict(), dtype)
         for person, moments in model.moments.items():
             _write(part / f"adam_{person}.safetensors", moments)
         (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
@@ -236,8 +237,8 @@ def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*"))
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
+    save_file({name: tensor.detach().contiguous().cpu().to(dtype) for name, tensor in tensors.items()}, path)
 
 
 def _flush(path: Path) -> None:

@@ -19,7 +19,10 @@ LAYERS = [
     ["pipeline.faces"],
     ["pipeline.training", "pipeline.blending", "pipeline.reviewing"],
     ["pipeline.converting"],
-    [f"pipeline.{stage}" for stage in ("extract", "train", "preview", "convert", "import_model", "curate", "review")],
+    [
+        f"pipeline.{stage}"
+        for stage in ("extract", "train", "preview", "convert", "import_model", "curate", "review", "inventory")
+    ],
     ["cli"],
 ]
 STAGES = LAYERS[-2]

@@ -91,10 +91,10 @@ _CONTAINERS = {
     ".m4v": _MP4,
     ".mov": replace(_MP4, sound=_MOV_SOUND | _RAW_SOUND),
     ".webm": _Container("vp[89x]|av1", _WEBM_SOUND, "libopus", _WEBM_TEXT, "webvtt", frozenset()),
-    ".gif": _Container("", frozenset(), None, frozenset(), None, frozenset()),
     ".mkv": _Container(
         "", None, "copy", TEXT_SUBTITLES - {"mov_text"}, "subrip", frozenset({"subtitle", "attachment"})
     ),
+    ".gif": _Container("", frozenset(), None, frozenset(), None, frozenset()),
 }
 
 

@@ -7,6 +7,7 @@ This package must stay quick to import: ``cli.py --help`` loads it and little el
 from pipeline.options.base import WorkspaceOptions
 from pipeline.options.convert import ConvertOptions, LookOptions, PreviewOptions, SwapOptions
 from pipeline.options.extract import ExtractOptions
+from pipeline.options.models import ModelsOptions
 from pipeline.options.people import PeopleOptions, ReviewOptions
 from pipeline.options.train import ImportOptions, TrainOptions
 
@@ -15,6 +16,7 @@ __all__ = [
     "ExtractOptions",
     "ImportOptions",
     "LookOptions",
+    "ModelsOptions",
     "Options",
     "PeopleOptions",
     "PreviewOptions",
@@ -25,5 +27,12 @@ __all__ = [
 ]
 
 Options = (
-    ExtractOptions | TrainOptions | PreviewOptions | ConvertOptions | ImportOptions | PeopleOptions | ReviewOptions
+    ExtractOptions
+    | TrainOptions
+    | PreviewOptions
+    | ConvertOptions
+    | ImportOptions
+    | PeopleOptions
+    | ReviewOptions
+    | ModelsOptions
 )

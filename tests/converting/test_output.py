@@ -431,7 +431,7 @@ def test_webm(trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pyt
     ("arguments", "code", "words"),
     [
         (["-o", "out.webm"], 2, "add --codec libvpx-vp9"),
-        (["-o", "out.avi"], 2, "results end in .mp4, .m4v, .mov, .webm, .mkv"),
+        (["-o", "out.avi"], 2, "results end in .mp4, .m4v, .mov, .webm, .mkv, .gif"),
         (["-o", "v1.2"], 2, "to name a folder, make it first"),
         (["-o", "out.mp4", "--codec", "prores_ks"], 1, ".mp4 files cannot hold prores video"),
         (["-o", "out.mp4", "--crf", "52"], 2, "must be 0 to 51 for libx264"),

@@ -1,0 +1,95 @@
+"""The models of a workspace: which there are, and slim copies of them to convert with or to hand on."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from models import checkpoint
+from models.checkpoint import Model
+from models.onnx_files import write_onnx
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError
+from pipeline.options import ModelsOptions
+from pipeline.workspace import Workspace
+
+MB = 1_000_000
+
+
+@dataclass
+class InventoryReport:
+    """What a models command found or did."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The models, or what was written."""
+        return self.done
+
+    def problems(self) -> list[str]:
+        """Models that cannot be read."""
+        return self.failed
+
+
+def inventory(options: ModelsOptions) -> InventoryReport:
+    """List the models of a workspace, or export one.
+
+    Raises:
+        NothingToDoError: there is none.
+        WorkspaceError: the one named is not there or damaged, or its copy cannot be written.
+    """
+    workspace = Workspace(options.workspace)
+    return _list(workspace) if options.name is None else _export(workspace, options.name)
+
+
+def _list(workspace: Workspace) -> InventoryReport:
+    folders = [folder for folder in sorted((workspace.root / "output").glob("[!.]*")) if checkpoint.exists(folder)]
+    if not folders:
+        raise NothingToDoError(f"no model in {workspace.root / 'output'}; run: python cli.py train")
+    report = InventoryReport()
+    for folder in folders:
+        try:
+            report.done += _description(folder, checkpoint.load(folder))
+        except RecastError as error:
+            report.failed.append(str(error))
+    return report
+
+
+def _description(folder: Path, model: Model) -> list[str]:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    sizes = f"--init-dim {model.encoder.init_dim} --code-dim {model.encoder.code_dim}"
+    lines = [f"{folder.name}: {model.steps} steps, {sizes}, {size / MB:.0f} MB"]
+    for person, training in sorted(model.trained.items()):
+        loss = "" if training.loss is None else f", L1 {training.loss:.4f}"
+        lines.append(
+            f"  {person}: {training.samples} samples{loss}" if training.samples else f"  {person}: not trained"
+        )
+    if (folder / "swap.png").is_file():
+        lines.append(f"  look at {folder / 'swap.png'}")
+    return lines
+
+
+def _export(workspace: Workspace, name: str) -> InventoryReport:
+    """Write a copy in half precision without what only training needs, and ONNX files beside it."""
+    model, final = checkpoint.load(workspace.model(name)), workspace.model(f"{name}-slim")
+    part = final.with_name(f".{final.name}.part")
+    if final.exists():
+        raise WorkspaceError(f"{final} is there already: delete it first")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "onnx").mkdir(parents=True)
+        checkpoint.save(part, model, dtype=torch.float16)
+        difference = write_onnx(part / "onnx", model)
+        part.rename(final)
+    except OSError as error:
+        raise WorkspaceError(f"cannot write {final}: {error.strerror or error}; check the disk") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    size = sum(path.stat().st_size for path in final.glob("state-*/*"))
+    return InventoryReport(
+        [
+            f"slim copy: {final}, {size / MB:.0f} MB; use it with: python cli.py convert … -n {final.name}",
+            f"ONNX files in {final / 'onnx'}: at most {difference:.1g} off what torch makes",
+        ]
+    )
