@@ -121,7 +121,7 @@ def test_an_untrained_decoder_is_said(trained: Path, capsys: pytest.CaptureFixtu
         (["--from", "nobody", "--to", "collins"], 1, ["'nobody'", "python cli.py extract"]),
         (["--from", "hopper", "--to", "collins", "-n", "none"], 1, ["no model", "python cli.py train -n none"]),
         (["missing.mp4", "--from", "hopper", "--to", "collins"], 1, ["missing.mp4"]),
-        (["{collins}", "--from", "hopper", "--to", "collins"], 1, ["'hopper' is not in the video 'collins'"]),
+        (["{collins}", "--from", "hopper", "--to", "collins"], 1, ["'hopper' is not in 'collins'"]),
         (["{hopper}", "--from", "hopper", "--to", "collins", "-o", "{hopper}"], 2, ["is the original"]),
         (["{hopper}", "--from", "hopper", "--to", "collins", "--codec", "libnone"], 2, ["libnone"]),
         (["{hopper}", "{collins}", "--from", "hopper", "--to", "collins", "-o", "one.mp4"], 2, ["one.mp4"]),
