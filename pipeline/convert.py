@@ -158,12 +158,13 @@ def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, cons
             if made.exists() and made.samefile(picture):
                 raise UsageError(f"{made} is the original: name another place with -o")
             try:
-                if place in stills.swaps:
-                    image = draw_still(read_picture(picture), stills.swaps[place], swapper, look, _shown(options))
+                swaps = stills.swaps.get(place, ())
+                if swaps or _shown(options) != "result":
+                    image = draw_still(read_picture(picture), swaps, swapper, look, _shown(options))
                     notes += write_picture_like(made, image, picture)
                 else:
                     write_bytes(made, picture.read_bytes())
-            except MediaError as error:
+            except (MediaError, OSError) as error:
                 if len(stills.pictures) == 1:
                     raise
                 notes.append(f"left out: {error}")

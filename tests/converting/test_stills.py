@@ -73,6 +73,13 @@ def test_outside_the_face_nothing_changes(trained: Path, photos: Path, tmp_path:
     assert changed(before, after) > 0.01
 
 
+def test_pictures_of_nobody_have_black_masks(trained: Path, photos: Path) -> None:
+    assert run(trained, photos, "--only-mask") == 0
+    made = trained / "converted" / "album_hopper_to_collins_mask"
+    assert sorted(path.name for path in made.iterdir()) == ["a.png", "b.jpg", "c.png", "d.png"]
+    assert [read_picture(made / name).max() > 0 for name in ("a.png", "c.png", "d.png")] == [True, False, False]
+
+
 def test_side_by_side(trained: Path, photos: Path, tmp_path: Path) -> None:
     for name, more in (("result.png", []), ("both.png", ["--side-by-side"])):
         assert run(trained, photos / "a.png", *more, "-o", tmp_path / name) == 0
