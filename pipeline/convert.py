@@ -169,6 +169,8 @@ def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, cons
                     raise
                 notes.append(f"left out: {error}")
             bar.advance()
+    if stills.lost and _shown(options) == "result":
+        notes.append(f"{stills.lost}; copied as they are")
     faces, pictures = sum(map(len, stills.swaps.values())), counted(len(stills.swaps), "picture")
     return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes))
 

@@ -10,7 +10,7 @@ import torch
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WorkspaceError
 from pipeline.interrupt import StopRequest
 from pipeline.locks import locked
 from pipeline.media.pictures import write_picture
@@ -138,7 +138,10 @@ class _Run:
                         self._write()
                     raise
         if self.processes.is_first:
-            self.record.film()
+            try:
+                self.record.film()
+            except WorkspaceError as error:
+                self.console.note(str(error))
         self.report.verdict = self.record.verdict()
         self.report.seconds = time.monotonic() - self.began
         self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
@@ -221,12 +224,19 @@ class _Run:
         if self.processes.is_first:
             self.trainer.store_moments()
             checkpoint.save(self.folder, self.model, self.options.keep)
-            for person, crops in self.faces.people.items():
-                sheet = preview_sheet(self.model, person, crops, self.computing.device)
-                write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
-            self.record.add(self._judgement(), swap_sheet(self.model, self.faces.people, self.computing.device))
+            try:
+                self._show()
+            except WorkspaceError as error:  # a picture is not worth the end of a night's training
+                self.console.note(f"{error}; the model itself is saved, training goes on")
         self.saved, self.saved_steps = time.monotonic(), self.model.steps
         self.saving_s, self.setbacks_in_a_row = self.saved - began, 0
+
+    def _show(self) -> None:
+        """Write what a person looks at: previews, and the course of training."""
+        for person, crops in self.faces.people.items():
+            sheet = preview_sheet(self.model, person, crops, self.computing.device)
+            write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
+        self.record.add(self._judgement(), swap_sheet(self.model, self.faces.people, self.computing.device))
 
     def _judgement(self) -> Judgement:
         """Say how far training has come, by the faces it has not seen too."""

@@ -193,3 +193,20 @@ def test_how_it_went_is_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(set(row["validation"]) == {"ann", "bob"} for row in rows[-2:])
     assert read_picture(folder / "swap.png").shape == (6 * 128, 8 * 128, 3)
     assert any((folder / "events").iterdir())
+
+
+@pytest.mark.parametrize("in_the_way", ["swap.png", "events", "timelapse", "timelapse.mp4", "ann"])
+def test_a_picture_that_cannot_be_written_does_not_end_training(
+    in_the_way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_people(tmp_path / "data", "ann", "bob")
+    folder = tmp_path / "output" / "model"
+    if "." in in_the_way:
+        (folder / in_the_way / "something").mkdir(parents=True)
+    else:
+        folder.mkdir(parents=True)
+        (folder / in_the_way).write_text("in the way")
+    for _ in range(2):
+        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
+    assert f"cannot write {folder / in_the_way}" in capsys.readouterr().err
+    assert checkpoint.load(folder).steps == 2

@@ -26,6 +26,7 @@ class Stills:
     Attributes:
         pictures: the files, in order.
         swaps: what to draw, by place of the picture; those without are not in it.
+        lost: which pictures could not be read, in words; None where all could.
 
     Raises:
         NothingToDoError: none of the people is in any of them.
@@ -36,6 +37,7 @@ class Stills:
         self.name = name_footage(workspace, path)
         self.swaps: dict[int, tuple[Swap, ...]] = {}
         with FaceStore(workspace.store(self.name)) as store:
+            self.lost: str | None = store.fact("lost")
             chosen = whose_faces(store, workspace, self.name, people)
             for stored in store.faces():
                 if (stored.frame, stored.track) in chosen:
