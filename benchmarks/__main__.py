@@ -37,11 +37,16 @@ class Options:
     """Folder for the table, as Markdown and as JSON."""
 
 
+def require_data() -> None:
+    """End the program where the clips or the plain way are missing."""
+    for missing in (path for path in (DATA, PLAIN) if not path.exists()):
+        sys.exit(f"error: nothing at {missing}; set RECAST_TEST_DATA and RECAST_PLAIN")
+
+
 def main() -> int:
     """Run the benchmarks named; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks", description=__doc__)
-    for missing in (path for path in (DATA, PLAIN) if not path.exists()):
-        sys.exit(f"error: nothing at {missing}; set RECAST_TEST_DATA and RECAST_PLAIN")
+    require_data()
     rows: list[Row] = []
     for stage in options.stages:
         if stage not in BENCHMARKS:

@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tyro
 
-from benchmarks.__main__ import DATA, PLAIN, ROOT
+from benchmarks.__main__ import DATA, PLAIN, ROOT, require_data
 from benchmarks.judging import (
     corners_in_crop_px,
     eye_opening,
@@ -40,6 +41,8 @@ from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.probe import probe
 from pipeline.media.reader import VideoReader
 from pipeline.workspace import Workspace, list_pictures
+
+T = TypeVar("T")
 
 PAIR = {"womA": "pairs/womA_lp_d6.mp4", "womB": "pairs/womB_lp_d10.mp4"}
 STEADY = ("pairs/manE_obama_address.mp4", "pairs/manA_lp_d9.mp4")
@@ -70,8 +73,7 @@ class Options:
 def main() -> int:
     """Do all of it; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.quality", description=__doc__)
-    for missing in (path for path in (DATA, PLAIN) if not path.exists()):
-        sys.exit(f"error: nothing at {missing}; set RECAST_TEST_DATA and RECAST_PLAIN")
+    require_data()
     for person, clip in PAIR.items():
         _run(options, "extract", DATA / clip, "--person", person)
     if options.minutes:
@@ -94,7 +96,7 @@ def judge(options: Options, from_person: str, to_person: str) -> list[Row]:
     before = crops_of(clip, places)
     mesh = meshes(before)
     people = {
-        person: _some([read_picture(path) for path in list_pictures(workspace.person(person))], KNOWN)
+        person: [read_picture(path) for path in _some(list_pictures(workspace.person(person)), KNOWN)]
         for person in (from_person, to_person)
     }
     rows: list[Row] = [
@@ -164,9 +166,9 @@ def _seam(crops: Sequence[Image]) -> float:
     return float(np.mean([seam(crop) for crop in crops]))
 
 
-def _some(crops: Sequence[Image], count: int) -> list[Image]:
+def _some(items: Sequence[T], count: int) -> list[T]:
     """Take so many, evenly spread."""
-    return [crops[place] for place in np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)]
+    return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def _run(options: Options, *arguments: str | Path) -> None:

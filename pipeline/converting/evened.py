@@ -12,14 +12,13 @@ import numpy as np
 
 from pipeline.blending.draw import NewFace, Traits
 from pipeline.converting.film import Planned
-from pipeline.converting.steady import Numbers, smoothed
+from pipeline.converting.steady import TREMBLE_PX, Numbers, smoothed
 from pipeline.media.pixels import Canvas
 
 AHEAD = 6  # frames looked at before and behind each
 FLICKER_LAB = 1.0  # by which colours differ from frame to frame although nothing changes (docs/log.md)
 LIGHT_LAB = 3.0  # by which they differ from smoothed ones where the light changes at once: a flash, a lamp
 FLICKER_SOFTNESS = 0.5  # px
-TREMBLE_PX = 1.5  # of the crop: what an outline may be off by
 
 Known = dict[int, list[tuple[int, Traits]]]
 """Frames and traits of each track."""

@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.float64]
 
 NARROW, WIDE = 1.0, 3.0  # standard deviations of the weights, in frames
 REACH = 3  # how many of them are looked at
-TREMBLE_PX = 1.5  # of the crop: what landmarks of a face that keeps still may be off by (docs/log.md)
+TREMBLE_PX = 1.5  # of the crop: what landmarks, and outlines, of a face that keeps still may be off by (docs/log.md)
 SIDES = np.array([[0, (CROP_PX - 1) / 2], [CROP_PX - 1, (CROP_PX - 1) / 2]])  # of a crop: its left and right middle
 MARGIN = 16  # frames: what is farther off changes nothing
 
