@@ -29,6 +29,7 @@ from pipeline.options import (
     ReviewOptions,
     SwapOptions,
     TrainOptions,
+    VerifyOptions,
 )
 from pipeline.progress import Bar
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from models.checkpoint import Model
+    from pipeline.convert import ConvertReport
+    from pipeline.preview import PreviewReport
     from pipeline.report import Report
 
 COMMANDS = {
@@ -48,6 +51,7 @@ COMMANDS = {
     "preview": PreviewOptions,
     "convert": ConvertOptions,
     "models": ModelsOptions,
+    "verify": VerifyOptions,
     "import": ImportOptions,
 }
 
@@ -101,19 +105,8 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.train import train
 
             report = train(options, console)
-        case PreviewOptions():
-            from pipeline.preview import preview
-
-            model, videos, failed = _ready(options, console)
-            report = preview(options, model, videos, console)
-            report.failed = [*failed, *report.failed]
-        case ConvertOptions():
-            from pipeline.convert import check, convert
-
-            check(options)
-            model, videos, failed = _ready(options, console)
-            report = convert(options, model, videos, console)
-            report.failed = [*failed, *report.failed]
+        case SwapOptions():
+            report = _swap(options, console)
         case PeopleOptions():
             from pipeline.curate import curate
 
@@ -126,10 +119,33 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.inventory import inventory
 
             report = inventory(options)
+        case VerifyOptions():
+            from pipeline.verify import verify
+
+            report = verify(options)
         case ImportOptions():
             from pipeline.import_model import import_model
 
             report = import_model(options)
+    return report
+
+
+def _swap(options: SwapOptions, console: "Terminal") -> "Report":
+    """Preview or convert."""
+    report: PreviewReport | ConvertReport
+    if isinstance(options, PreviewOptions):
+        from pipeline.preview import preview
+
+        model, videos, failed = _ready(options, console)
+        report = preview(options, model, videos, console)
+    else:
+        assert isinstance(options, ConvertOptions)
+        from pipeline.convert import check, convert
+
+        check(options)
+        model, videos, failed = _ready(options, console)
+        report = convert(options, model, videos, console)
+    report.failed = [*failed, *report.failed]
     return report
 
 

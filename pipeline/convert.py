@@ -10,6 +10,7 @@ from models.checkpoint import Model
 from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
+from pipeline.converting.marking import Marking, marking_of, shown_of
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
@@ -18,7 +19,7 @@ from pipeline.errors import MediaError, RecastError, UsageError
 from pipeline.faces.videos import name_video, pictures_at
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
-from pipeline.media.joining import Segment, join
+from pipeline.media.joining import Made, Segment, comment_of, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.reader import VideoReader
@@ -71,9 +72,11 @@ def check(options: ConvertOptions) -> None:
 
     Raises:
         UsageError: it is not, or cannot.
-        MediaError: ffmpeg does not run.
+        MediaError: ffmpeg does not run, or the certificate cannot sign.
+        WorkspaceError: there is no place for a certificate.
     """
     pixel_formats(options.codec)
+    marking_of(options)
     are_pictures = [pictures_at(path) is not None for path in options.videos]
     if options.output is not None and _is_file(options.output) and not any(are_pictures):
         check_container(options.output, options.codec)
@@ -89,12 +92,12 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
     """
     keep_freed_memory()
     _check_one_result_each(options, videos)
-    swapper = make_swapper(options, model, console)
+    swapper, marking = make_swapper(options, model, console), marking_of(options)
     report = ConvertReport()
     for path in videos:
         try:
             kind = convert_video if pictures_at(path) is None else convert_pictures
-            report.done.append(kind(path, options, swapper, console))
+            report.done.append(kind(path, options, swapper, marking, console))
         except RecastError as error:
             if len(options.videos or videos) == 1:
                 raise
@@ -102,7 +105,9 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
     return report
 
 
-def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console: Console) -> Converted:
+def convert_video(
+    path: Path, options: ConvertOptions, swapper: Swapper, marking: Marking, console: Console
+) -> Converted:
     """Draw the other faces into every frame that shows the people.
 
     Finished segments outlive a stop: the same command goes on behind them.
@@ -124,13 +129,14 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
             raise UsageError(f"{final} is the original: name another file with -o")
         with segments_folder(final) as folder:
             pixels = PixelFormat.for_video(reader.info)
-            work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options), _shown(options))
+            work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options), marking.shown)
             names = work.names()
             drop_halves(folder)
             notes = [*rehearse(work, final), *_make(work, names, console)]
             segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
             with atomic_path(final) as temporary:
-                join(segments, temporary, reader.info, film.part)
+                join(segments, temporary, reader.info, Made(film.part, marking.claim.comment(comment_of(path))))
+                notes.append(marking.sign(temporary, final, path))
         notes += _seen_by(reader)
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
@@ -138,7 +144,9 @@ def convert_video(path: Path, options: ConvertOptions, swapper: Swapper, console
     return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes))
 
 
-def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, console: Console) -> Converted:
+def convert_pictures(
+    path: Path, options: ConvertOptions, swapper: Swapper, marking: Marking, console: Console
+) -> Converted:
     """Draw the other faces into a picture, or into those of a folder; pictures without the people are copied.
 
     Raises:
@@ -151,7 +159,8 @@ def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, cons
     if options.start or options.end:
         raise UsageError(f"--start and --end are for videos, and {path} is none")
     stills = Stills(workspace, path, options.people())
-    final, notes = _pictures_output(workspace, options, path, stills.name), []
+    final, notes = _pictures_output(workspace, options, path, stills.name), list[str]()
+    marks = set[str]()
     with console.bar(f"convert {path.name}", len(stills.pictures), "picture") as bar:
         for place, picture in enumerate(stills.pictures):
             made = final / picture.name if path.is_dir() else final
@@ -159,9 +168,11 @@ def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, cons
                 raise UsageError(f"{made} is the original: name another place with -o")
             try:
                 swaps = stills.swaps.get(place, ())
-                if swaps or _shown(options) != "result":
-                    image = draw_still(read_picture(picture), swaps, swapper, look, _shown(options))
-                    notes += write_picture_like(made, image, picture)
+                if swaps or marking.shown.kind != "result":
+                    image = draw_still(read_picture(picture), swaps, swapper, look, marking.shown)
+                    with atomic_path(made) as temporary:
+                        notes += write_picture_like(temporary, image, picture, marking.claim)
+                        marks.add(marking.sign(temporary, made, picture))
                 else:
                     write_bytes(made, picture.read_bytes())
             except (MediaError, OSError) as error:
@@ -169,7 +180,8 @@ def convert_pictures(path: Path, options: ConvertOptions, swapper: Swapper, cons
                     raise
                 notes.append(f"left out: {error}")
             bar.advance()
-    if stills.lost and _shown(options) == "result":
+    notes += sorted(marks)
+    if stills.lost and marking.shown.kind == "result":
         notes.append(f"{stills.lost}; copied as they are")
     faces, pictures = sum(map(len, stills.swaps.values())), counted(len(stills.swaps), "picture")
     return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes))
@@ -199,12 +211,6 @@ def _seen_by(reader: VideoReader) -> list[str]:
     if reader.deinterlaced or reader.info.is_interlaced:
         notes.append("interlaced frames were deinterlaced")
     return notes
-
-
-def _shown(options: ConvertOptions) -> str:
-    if options.only_mask:
-        return "mask"
-    return "beside" if options.side_by_side else "result"
 
 
 def _check_one_result_each(options: ConvertOptions, videos: Sequence[Path]) -> None:
@@ -239,4 +245,4 @@ def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, 
 
 
 def _ending(options: ConvertOptions) -> str:
-    return {"mask": "_mask", "beside": "_side_by_side"}.get(_shown(options), "")
+    return {"mask": "_mask", "beside": "_side_by_side"}.get(shown_of(options).kind, "")

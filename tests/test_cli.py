@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from cli import main, parse
+from pipeline import __version__
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
 from tests.conftest import ROOT
 
@@ -85,3 +87,8 @@ def test_wrong_usage_exits_2_and_says_why(line: str, word: str, capsys: pytest.C
     assert code == 2
     assert word in words.err + words.out
     assert "Traceback" not in words.err
+
+
+def test_the_version_is_said_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["version"] == __version__

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from cli import main
-from demo.clips import HOPPER, make_clip
+from demo.clips import HOPPER, make_clip, read_portrait
 from models import checkpoint
 from pipeline.arrays import Image
 from pipeline.faces.store import FaceStore
+from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
 from tests.conftest import FRAMES, ROOT
 
@@ -200,3 +201,111 @@ def test_real_footage(name: str, real_data: Path, trained_once: Path, tmp_path: 
         has_sound = bool(before.info.audio_codecs)
     if has_sound:
         assert [packet for _, packet in audio_of(result)] == [packet for _, packet in audio_of(source)]
+
+
+def verified(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["verify", str(path)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif"])
+def test_results_are_marked(trained: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    result = trained / f"made{suffix}"
+    assert run(trained, *SWAP, "-o", result) == 0
+    beside = trained / f"made{suffix}.c2pa"
+    assert (beside.name in capsys.readouterr().out) == beside.exists() == (suffix == ".mkv")
+    shown = verified(result, capsys)
+    assert "from: hopper.mp4" in shown
+    assert "trusted" in shown
+    with av.open(str(result)) as container:
+        comment = {key.lower(): value for key, value in container.metadata.items()}["comment"]
+    assert "Synthetic media" in comment
+    assert "collins" not in comment + shown, "people are named only with --credit-people"
+
+
+def test_people_are_credited_where_they_are_to_be(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(trained, *SWAP, "--credit-people", "-o", trained / "made.mp4") == 0
+    assert "hopper to collins" in verified(trained / "made.mp4", capsys)
+
+
+def test_marking_can_be_switched_off_and_the_report_says_so(
+    trained: Path, capsys: pytest.CaptureFixture[str], own_settings: Path
+) -> None:
+    assert run(trained, *SWAP, "-o", trained / "made.mkv") == 0
+    assert run(trained, *SWAP, "--no-credentials", "-o", trained / "made.mkv") == 0
+    assert "not signed (--no-credentials)" in capsys.readouterr().out
+    assert not (trained / "made.mkv.c2pa").exists(), "those of the earlier result do not fit"
+    assert main(["verify", str(trained / "made.mkv")]) == 1
+    with av.open(str(trained / "made.mkv")) as container:
+        assert "Synthetic media" in container.metadata["COMMENT"]
+
+
+def test_the_originals_comment_is_kept(trained: Path, tmp_path: Path, clips: dict[str, Path]) -> None:
+    commented = tmp_path / "commented.mp4"
+    with av.open(str(clips["hopper"])) as source, av.open(str(commented), "w") as made:
+        made.metadata["comment"] = "a day at the lake"
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    assert run(trained, commented, *SWAP, "-o", trained / "made.mp4") == 0
+    with av.open(str(trained / "made.mp4")) as container:
+        assert container.metadata["comment"].startswith("Synthetic media")
+        assert container.metadata["comment"].endswith(" | a day at the lake")
+
+
+def test_a_label_is_burnt_in(trained: Path, clips: dict[str, Path]) -> None:
+    assert run(trained, *SWAP, "-o", trained / "plain.mp4") == 0
+    assert run(trained, *SWAP, "-o", trained / "made.mp4", "--label", "Not", "real") == 0
+    plain, labelled = (np.stack(frames_of(trained / f"{name}.mp4")[0]).astype(int) for name in ("plain", "made"))
+    differs = np.abs(plain - labelled).max(axis=(0, 3)) > 60
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    height, width = differs.shape
+    assert rows[0] > 0.8 * height
+    assert columns[-1] < 0.5 * width
+    assert all((np.abs(a - b).max(axis=2) > 60).sum() > 50 for a, b in zip(plain, labelled, strict=True))
+
+
+def test_pictures_are_marked_too(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for suffix in (".png", ".bmp"):
+        write_picture(folder / f"hopper{suffix}", read_portrait(HOPPER))
+    assert run(trained, folder, *SWAP, "-o", tmp_path / "made") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("marked as synthetic") == 2
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
+        "hopper.bmp",
+        "hopper.bmp.c2pa",
+        "hopper.png",
+    ]
+    for name in ("hopper.png", "hopper.bmp"):
+        assert f"from: {name}" in verified(tmp_path / "made" / name, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cert", "a.pem"], "--key"),
+        (["--no-credentials", "--cert", "a.pem", "--key", "b.pem"], "choose one"),
+        (["--label", "x" * 101], "100"),
+        (["--label", "--only-mask"], "choose one"),
+        (["--label", "合"], "合"),
+        (["--cert", "none.pem", "--key", "none.pem"], "none.pem"),
+    ],
+)
+def test_marking_that_cannot_be_is_refused_before_work(
+    trained: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trained, *SWAP, *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (trained / "converted").exists()
+
+
+def test_a_label_does_not_swallow_videos(
+    trained: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trained, *SWAP, "--label", clips["hopper"]) == 2
+    assert "name videos before --label" in capsys.readouterr().err

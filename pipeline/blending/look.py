@@ -1,6 +1,7 @@
 """How a new face is put into the picture: what a person may choose."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,19 @@ class Look:
 
 PLAIN = Look()
 """What nobody has chosen otherwise."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a result shows.
+
+    Attributes:
+        kind: ``result``, ``mask`` (where faces are new) or ``beside`` (original and result).
+        label: a notice written into the result; empty where none is.
+    """
+
+    kind: Literal["result", "mask", "beside"] = "result"
+    label: str = ""
+
+
+RESULT = Shown()

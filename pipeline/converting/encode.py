@@ -19,7 +19,8 @@ import torch
 from av.video.frame import VideoFrame
 
 from pipeline.blending.draw import NewFace, Swap, new_faces, put_in, put_masks_in
-from pipeline.blending.look import Look
+from pipeline.blending.label import draw_label
+from pipeline.blending.look import RESULT, Look, Shown
 from pipeline.blending.swap import Swapper
 from pipeline.converting.evened import Drawn, evened
 from pipeline.converting.film import Film, Planned
@@ -52,7 +53,7 @@ class Work:
         encoding: how they are encoded.
         folder: where segments are kept.
         look: how new faces are put in.
-        shown: what the result shows: ``result``, ``mask`` (where faces are new) or ``beside`` (original and result).
+        shown: what the result shows.
     """
 
     film: Film
@@ -62,21 +63,23 @@ class Work:
     encoding: Encoding
     folder: Path
     look: Look
-    shown: str = "result"
+    shown: Shown = RESULT
 
     @property
     def made(self) -> PixelFormat:
         """What is encoded."""
-        return replace(self.pixels, width=2 * self.pixels.width) if self.shown == "beside" else self.pixels
+        return replace(self.pixels, width=2 * self.pixels.width) if self.shown.kind == "beside" else self.pixels
 
     def frame(self, canvas: Canvas, faces: Sequence[NewFace]) -> VideoFrame:
         """Make a frame of the result from one of the original and its new faces."""
-        if self.shown == "mask":
+        if self.shown.kind == "mask":
             black = Canvas(self.pixels.black(), self.pixels)
             put_masks_in(black, faces, self.look)
             return black.frame
-        original = canvas.copy() if self.shown == "beside" else canvas
+        original = canvas.copy() if self.shown.kind == "beside" else canvas
         put_in(canvas, faces, self.look)
+        if self.shown.label:
+            draw_label(canvas, self.shown.label)
         return canvas.frame if original is canvas else self.made.beside(original.frame, canvas.frame)
 
     def names(self) -> dict[int, str]:

@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from pipeline.converting.encode import Work
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.containers import choose_streams
-from pipeline.media.joining import Part, Segment, join
+from pipeline.media.joining import Made, Part, Segment, join
 from pipeline.media.writer import SegmentWriter
 
 SOUND_S = Fraction(1, 10)  # of the original that is tried too
@@ -42,7 +42,7 @@ def rehearse(work: Work, final: Path) -> list[str]:
     try:
         _encode(work, segment)
         begin, last = (segment.pts[place] * info.time_base for place in (0, -1))
-        join([segment], short, info, Part(begin, last + SOUND_S))
+        join([segment], short, info, Made(Part(begin, last + SOUND_S)))
     finally:
         for path in (segment.path, short):
             with suppress(OSError):

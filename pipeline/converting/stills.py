@@ -7,7 +7,8 @@ import numpy as np
 
 from pipeline.arrays import Image, Patch, Rect
 from pipeline.blending.draw import Swap, new_faces, put_in, put_masks_in
-from pipeline.blending.look import Look
+from pipeline.blending.label import draw_label
+from pipeline.blending.look import Look, Shown
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import whose_faces
 from pipeline.faces.store import FaceStore
@@ -78,7 +79,7 @@ class PictureCanvas:
         np.copyto(part, patch.image, where=patch.changed[..., None])
 
 
-def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: str) -> Image:
+def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: Shown) -> Image:
     """Draw the new faces of one picture.
 
     Args:
@@ -86,13 +87,15 @@ def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Lo
         swaps: what to draw.
         swapper: the model.
         look: how the new faces are put in.
-        shown: what the result shows, as for films: ``result``, ``mask`` or ``beside``.
+        shown: what the result shows.
     """
     canvas = PictureCanvas(image)
     faces = new_faces([canvas], [swaps], swapper, look)[0]
-    if shown == "mask":
+    if shown.kind == "mask":
         black = PictureCanvas(np.zeros_like(image))
         put_masks_in(black, faces, look)
         return black.image
     put_in(canvas, faces, look)
-    return np.hstack([image, canvas.image]) if shown == "beside" else canvas.image
+    if shown.label:
+        draw_label(canvas, shown.label)
+    return np.hstack([image, canvas.image]) if shown.kind == "beside" else canvas.image

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
 from pipeline.media.containers import choose_streams, form_for, is_gif, is_mp4
+from pipeline.media.notice import comment_gif
 from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
 from pipeline.media.probe import VideoInfo
 from pipeline.media.writer import read_segment
@@ -39,7 +40,23 @@ class Part:
     end_s: Fraction
 
 
-def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fraction, part: Part | None) -> list[str]:
+@dataclass(frozen=True)
+class Made:
+    """What a result is.
+
+    Attributes:
+        part: of the original; None for all of it.
+        comment: what its metadata says of it.
+    """
+
+    part: Part | None = None
+    comment: str = ""
+
+
+WHOLE = Made()
+
+
+def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fraction, made: Made) -> list[str]:
     """Build the arguments of the ffmpeg process that puts the encoded video and the rest of the original together.
 
     Args:
@@ -47,8 +64,9 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
         like: the original.
         codec: ffmpeg's name of what the video is encoded in.
         delay_s: by how many seconds the timestamps that come through the pipe are late.
-        part: which part of the original; None for all of it.
+        made: what of the original is in it, and what is said of it.
     """
+    part = made.part
     streams = choose_streams(like, output)
     cut = {} if part is None else _cut(part)
     video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(-delay_s))
@@ -57,6 +75,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
         "c:0": "copy",
         "map_metadata": 1,
         "map_chapters": 1,
+        "metadata": f"comment={made.comment}",
         "map_metadata:s:0": f"1:s:{like.index}",
         "disposition:0": "default",
         "max_interleave_delta": MOST_HELD_US,
@@ -108,14 +127,14 @@ def _in_us(seconds: Fraction) -> str:
     return f"{round(seconds * 1_000_000)}us"
 
 
-def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part | None = None) -> None:
+def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made = WHOLE) -> None:
     """Join segments, and take over from the original what else it has.
 
     Args:
         segments: in order.
         output: file to write; give a temporary name and rename it when this has returned.
         like: the original.
-        part: which part of the original the segments show; None for all of it.
+        made: which part of the original the segments show, and what is said of the result.
 
     Raises:
         MediaError: a segment is damaged, or ffmpeg fails; the message has its last words.
@@ -124,11 +143,11 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
     first, *more = segments[0].pts
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
-    delay_s = (late + (first if part else 0)) * like.time_base
+    delay_s = (late + (first if made.part else 0)) * like.time_base
     with av.open(as_input(segments[0].path), format="nut") as container:
         template = container.streams.video[0]
         codec = template.codec_context.name
-        command = build_join_command(output, like, codec, delay_s, part)
+        command = build_join_command(output, like, codec, delay_s, made)
         kind = output.suffix.removeprefix(".").upper()
         doing = f"write {like.path} as {kind} into {output.parent}"
         with FfmpegPipe(command, doing, form_for(output, codec)) as pipe:
@@ -143,6 +162,14 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, part: Part 
                     pipe.mux([packet])
     if _count_frames(output) != sum(len(segment.pts) for segment in segments):
         raise MediaError(f"{output} did not come out whole: type the same command again")
+    if is_gif(output):
+        comment_gif(output, made.comment)
+
+
+def comment_of(path: Path) -> str:
+    """Read a video's comment; empty where it has none."""
+    with av.open(as_input(path)) as container:
+        return container.metadata.get("comment") or container.metadata.get("COMMENT") or ""
 
 
 def _add_stream(pipe: FfmpegPipe, template: VideoStream, output: Path) -> VideoStream:

@@ -10,8 +10,10 @@ import PIL.ImageOps
 
 from pipeline.arrays import Image
 from pipeline.errors import MediaError
-from pipeline.workspace import atomic_path, write_bytes
+from pipeline.media.notice import Claim
+from pipeline.workspace import write_bytes
 
+DESCRIPTION = 270  # number of Exif's tag
 KEPT_EXIF = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
 """Tags that say who, when, where and with what; others say how the pixels are stored or turned, which is new."""
 KEPT_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1"})
@@ -41,34 +43,36 @@ def read_picture(path: Path) -> Image:
     return cast(Image, image)
 
 
-def write_picture_like(path: Path, image: Image, original: Path) -> list[str]:
-    """Write a picture with the transparency, colour profile and Exif of the one it was made from; whole or not at all.
+def write_picture_like(path: Path, image: Image, original: Path, claim: Claim) -> list[str]:
+    """Write a picture with the transparency, colour profile and Exif of the one it was made from.
 
     Args:
-        path: file to write, in the format its name asks for.
+        path: file to write, in the format its name asks for; give a temporary name and rename it afterwards.
         image: (H, W, 3) BGR, upright; as high as the original, and as wide or twice as wide.
         original: the picture it was made from.
+        claim: what its description is to say of it, before what the original's says.
 
     Returns:
         What of the original could not be kept, a line each.
     """
     made, notes, more = PIL.Image.fromarray(image[..., ::-1]), list[str](), dict[str, Any]()
-    suffix = path.suffix.lower()
+    suffix, exif = path.suffix.lower(), PIL.Image.Exif()
     try:
         with PIL.Image.open(original) as opened:
             if opened.mode not in KEPT_MODES or ";16" in str(opened.tile):
                 notes.append(f"{original.name}: stored as RGB of 8 bits")
             if opened.mode in ("RGB", "RGBA") and "icc_profile" in opened.info:
                 more["icc_profile"] = opened.info["icc_profile"]
-            if suffix != ".bmp":
-                more["exif"] = _kept_exif(opened)
+            exif = _kept_exif(opened)
             if opened.has_transparency_data and suffix in (".png", ".webp", ".tif", ".tiff"):
                 alpha = np.asarray(PIL.ImageOps.exif_transpose(opened).convert("RGBA").getchannel("A"))
                 made.putalpha(PIL.Image.fromarray(np.tile(alpha, (1, image.shape[1] // alpha.shape[1]))))
     except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
         notes.append(f"{original.name}: its colour profile and Exif could not be read ({error})")
-    with atomic_path(path) as temporary:
-        made.save(temporary, **SAVING.get(suffix, {}), **more)
+    exif[DESCRIPTION] = claim.comment(str(exif.get(DESCRIPTION, "")))
+    if suffix != ".bmp":
+        more["exif"] = exif
+    made.save(path, **SAVING.get(suffix, {}), **more)
     return notes
 
 

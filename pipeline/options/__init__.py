@@ -10,6 +10,7 @@ from pipeline.options.extract import ExtractOptions
 from pipeline.options.models import ModelsOptions
 from pipeline.options.people import PeopleOptions, ReviewOptions
 from pipeline.options.train import ImportOptions, TrainOptions
+from pipeline.options.verify import VerifyOptions
 
 __all__ = [
     "ConvertOptions",
@@ -23,6 +24,7 @@ __all__ = [
     "ReviewOptions",
     "SwapOptions",
     "TrainOptions",
+    "VerifyOptions",
     "WorkspaceOptions",
 ]
 
@@ -35,4 +37,5 @@ Options = (
     | PeopleOptions
     | ReviewOptions
     | ModelsOptions
+    | VerifyOptions
 )

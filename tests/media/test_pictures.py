@@ -7,11 +7,13 @@ import pytest
 from PIL import ImageCms, ImageOps
 
 from pipeline.arrays import Image
-from pipeline.errors import MediaError, WorkspaceError
+from pipeline.errors import MediaError
+from pipeline.media.notice import Claim
 from pipeline.media.pictures import read_picture, write_picture, write_picture_like
 from tests.clips import scene
 
-ORIENTATION, MAKER = 0x0112, 0x010F  # Exif tags
+ORIENTATION, MAKER, DESCRIPTION = 0x0112, 0x010F, 0x010E  # Exif tags
+CLAIM = Claim("portraits", {})
 BROKEN = {
     "empty.png": b"",
     "text.png": b"a picture, honestly\n" * 20,
@@ -150,7 +152,7 @@ def test_the_format_is_that_of_the_name(tmp_path: Path) -> None:
 def tagged(path: Path, mode: str = "RGB", orientation: int = 1) -> Path:
     """A picture with a maker, a colour profile, and a way it is to be turned."""
     exif = PIL.Image.Exif()
-    exif[ORIENTATION], exif[MAKER] = orientation, "Leica"
+    exif[ORIENTATION], exif[MAKER], exif[DESCRIPTION] = orientation, "Leica", "a day at the lake"
     made = picture(mode)
     if mode == "RGBA":
         made.putalpha(PIL.Image.linear_gradient("L").resize(made.size))
@@ -165,18 +167,20 @@ def test_what_else_a_file_holds_is_kept(tmp_path: Path, suffix: str, orientation
     image = read_picture(original)
     image[:10] = 90
     made = tmp_path / f"b{suffix}"
-    assert write_picture_like(made, image, original) == []
+    assert write_picture_like(made, image, original, CLAIM) == []
     assert np.abs(read_picture(made).astype(int) - image).mean() < (0.01 if suffix in (".png", ".tif") else 6)
     with PIL.Image.open(made) as opened:
         assert opened.getexif()[MAKER] == "Leica"
         assert opened.getexif().get(ORIENTATION, 1) == 1
+        assert opened.getexif()[DESCRIPTION] == CLAIM.comment("a day at the lake")
         assert "icc_profile" in opened.info
 
 
 @pytest.mark.parametrize("wider", [1, 2])
 def test_transparency_is_kept(tmp_path: Path, wider: int) -> None:
     original = tagged(tmp_path / "a.png", "RGBA")
-    assert write_picture_like(tmp_path / "b.png", np.tile(read_picture(original), (1, wider, 1)), original) == []
+    tiled = np.tile(read_picture(original), (1, wider, 1))
+    assert write_picture_like(tmp_path / "b.png", tiled, original, CLAIM) == []
     with PIL.Image.open(original) as before, PIL.Image.open(tmp_path / "b.png") as after:
         np.testing.assert_array_equal(after.getchannel("A"), np.tile(np.asarray(before.getchannel("A")), (1, wider)))
 
@@ -186,13 +190,7 @@ def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
     picture("CMYK").save(tmp_path / "ink.jpg")
     for name in ("deep.png", "ink.jpg"):
-        (note,) = write_picture_like(tmp_path / f"made_{name}", read_picture(tmp_path / name), tmp_path / name)
+        image = read_picture(tmp_path / name)
+        (note,) = write_picture_like(tmp_path / f"made_{name}", image, tmp_path / name, CLAIM)
         assert name in note
         assert "8 bits" in note
-
-
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    (tmp_path / "b.png").mkdir()
-    with pytest.raises(WorkspaceError, match=r"b\.png"):
-        write_picture_like(tmp_path / "b.png", scene(1), tagged(tmp_path / "a.png"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]

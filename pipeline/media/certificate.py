@@ -1,0 +1,201 @@
+"""Whose signature a result carries: a certificate made for this user at the first use, or one that is given.
+
+One's own lies in the user's folder for settings (on Linux ``~/.config/recast``): ``key.pem``, for the user's eyes only,
+holds the private key and the certificate, ``certificate.pem`` the root that others need to trust it. The root's own
+key is thrown away as soon as it has signed that one certificate. Built as the C2PA specification asks (section 14.5,
+X.509 certificates): ECDSA on P-256, no authority of its own, for signing e-mail and documents only.
+"""
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from platformdirs import user_config_path
+
+from pipeline.errors import UsageError, WorkspaceError
+
+LIFE = timedelta(days=30 * 365)  # the signature of an expired certificate counts no more
+ISSUER = "Recast (self-issued)"
+CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # and their names in C2PA
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What signs.
+
+    Attributes:
+        certificates: PEM, the signer's own first, then those that vouch for it.
+        key: PEM, private.
+        algorithm: C2PA's name of how is signed.
+    """
+
+    certificates: bytes
+    key: bytes
+    algorithm: str
+
+
+def config_folder() -> Path:
+    """Folder of the user's settings; not made yet."""
+    return user_config_path("recast", appauthor=False)
+
+
+def own_identity() -> Identity:
+    """Read this user's identity; make it where there is none.
+
+    Raises:
+        WorkspaceError: it is damaged, or the folder cannot be written.
+    """
+    folder = config_folder()
+    path = folder / "key.pem"
+    try:
+        if not path.exists():
+            _keep_new(folder)
+        return _read(path.read_bytes(), path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot keep the certificate for signing results in {folder}: {error.strerror or error}; "
+            "give one with --cert and --key, or leave results unsigned with --no-credentials"
+        ) from error
+    except UsageError as error:
+        raise WorkspaceError(f"{error}; delete it, and a new one is made") from error
+
+
+def own_root() -> bytes | None:
+    """Read the certificate that vouches for this user's own, PEM; None where nothing was signed yet."""
+    with suppress(OSError):
+        return (config_folder() / "certificate.pem").read_bytes()
+    return None
+
+
+def given_root(path: Path) -> bytes:
+    """Read a certificate of somebody whose word is to be believed, PEM.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        return _pem(x509.load_pem_x509_certificates(path.read_bytes()))
+    except OSError as error:
+        raise UsageError(f"--trust {path}: cannot read it: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"--trust {path}: no certificate in PEM form") from error
+
+
+def given_identity(certificate: Path, key: Path) -> Identity:
+    """Read an identity from two PEM files.
+
+    Raises:
+        UsageError: one cannot be read, is protected by a password, or they do not belong together.
+    """
+    content = []
+    for option, path in (("--cert", certificate), ("--key", key)):
+        try:
+            content.append(path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"{option} {path}: cannot read it: {error.strerror or error}") from error
+    return _read(b"\n".join(content), key)
+
+
+def _read(content: bytes, path: Path) -> Identity:
+    try:
+        key = load_pem_private_key(content, None)
+    except TypeError as error:
+        raise UsageError(f"the key in {path} is protected by a password: give one that is not") from error
+    except ValueError as error:
+        raise UsageError(f"no private key in PEM form in {path}") from error
+    try:
+        chain = x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise UsageError(f"no certificate in PEM form beside the key {path}") from error
+    if not isinstance(key, Key) or chain[0].public_key() != key.public_key():
+        raise UsageError(f"the key in {path} does not belong to the first certificate")
+    return Identity(_pem(chain), _private(key), _algorithm(key))
+
+
+def _algorithm(key: Key) -> str:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return CURVES.get(key.curve.name, key.curve.name)
+    return "ps256" if isinstance(key, rsa.RSAPrivateKey) else "ed25519"
+
+
+def _keep_new(folder: Path) -> None:
+    """Make an identity; of several processes that do so at once the first one's stays."""
+    key, leaf, root = _new()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".key.{secrets.token_hex(4)}.part"
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(_private(key) + _pem([leaf, root]))
+        with suppress(FileExistsError):
+            os.link(part, folder / "key.pem")
+    finally:
+        part.unlink(missing_ok=True)
+    chain = x509.load_pem_x509_certificates((folder / "key.pem").read_bytes())
+    (folder / "certificate.pem").write_bytes(_pem(chain[1:]))
+
+
+def _new() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, x509.Certificate]:
+    """Make a key, its certificate, and the root that signed it."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    number = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
+    issuer, subject = _name(f"Recast root {number}"), _name(f"Recast user {number}")
+    root = _begun(issuer, issuer, root_key)
+    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    root = root.add_extension(_usage(signs_certificates=True), critical=True)
+    leaf = _begun(subject, issuer, key)
+    leaf = leaf.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    leaf = leaf.add_extension(_usage(signs_certificates=False), critical=True)
+    leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+    vouching = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
+    leaf = leaf.add_extension(vouching, critical=False)
+    return key, leaf.sign(root_key, hashes.SHA256()), root.sign(root_key, hashes.SHA256())
+
+
+def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + LIFE)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    parts = ((NameOID.ORGANIZATION_NAME, ISSUER), (NameOID.COMMON_NAME, text))
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts])
+
+
+def _private(key: Key) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _pem(certificates: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)

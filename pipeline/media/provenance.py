@@ -1,0 +1,216 @@
+"""Content Credentials (C2PA): what a result says of how it was made, signed, and read back.
+
+Nothing is asked of the network: no time stamp, no remote manifests.
+"""
+
+import io
+import json
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import c2pa
+import cv2
+import numpy as np
+
+from pipeline import __version__
+from pipeline.errors import MediaError
+from pipeline.media.certificate import Identity
+from pipeline.media.notice import Claim
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+ORIGINAL = "original"  # what the manifest calls the file the result was made from
+MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # names of our own in it
+SIDECAR = ".c2pa"  # ending of a file that carries the credentials of another
+UNTRUSTED = "signingCredential.untrusted"
+LABEL = b"urn:c2pa:"  # what every set of credentials has in it, however it is stored
+UNFOUND = "there are credentials in it, and what leads to them is damaged"
+SETTINGS: dict[str, Any] = {
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+}
+
+State = Literal["trusted", "valid", "tampered", "none"]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a file says of how it was made, and whether that holds.
+
+    Attributes:
+        state: ``trusted`` and ``valid`` hold, and the signer is known or not; ``tampered`` does not; ``none``: nothing.
+        maker: program and version.
+        actions: what was done, a line each.
+        when: as the maker says; no clock of anybody else has vouched for it.
+        originals: names of the files it was made from.
+        signer: name in the certificate.
+        problems: what does not hold, a line each.
+    """
+
+    state: State
+    maker: str = ""
+    actions: tuple[str, ...] = ()
+    when: str = ""
+    originals: tuple[str, ...] = ()
+    signer: str = ""
+    problems: tuple[str, ...] = ()
+
+
+def sign(path: Path, claim: Claim, identity: Identity, original: Path) -> bytes | None:
+    """Sign a file, which from now on carries its credentials, where its kind can.
+
+    Args:
+        path: the file; changed.
+        claim: what to say of it.
+        identity: who signs.
+        original: what it was made from.
+
+    Returns:
+        The credentials, where they have to lie beside the file; None where they are in it.
+
+    Raises:
+        MediaError: it cannot be signed.
+    """
+    kind, part = _kind(path), path.with_name(f"{path.name}.signed")
+    can_carry = kind in c2pa.Builder.get_supported_mime_types()
+    try:
+        with _builder(claim, identity) as builder:
+            with original.open("rb") as source:
+                facts = {"title": original.name, "relationship": "parentOf", "label": ORIGINAL}
+                builder.add_ingredient(facts, _kind(original), source)
+            if not can_carry:
+                builder.set_no_embed()
+            with path.open("rb") as source, part.open("w+b") as made:
+                manifest: bytes = builder.sign(kind, source, made)
+        if can_carry:
+            part.replace(path)
+        return None if can_carry else manifest
+    except c2pa.C2paError as error:
+        raise MediaError(f"cannot sign {path}: {error}; --no-credentials would leave it unsigned") from error
+    except OSError as error:
+        raise MediaError(f"cannot sign {path}: {error.strerror or error}; check the disk") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_identity(identity: Identity) -> None:
+    """Sign a black pixel, to know before long work whether an identity is good for it.
+
+    Raises:
+        MediaError: it is not.
+    """
+    pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+    try:
+        with _builder(Claim("none", {}), identity) as builder:
+            builder.add_ingredient({"relationship": "parentOf", "label": ORIGINAL}, "png", io.BytesIO(pixel))
+            builder.sign("png", io.BytesIO(pixel), io.BytesIO())
+    except c2pa.C2paError as error:
+        raise MediaError(
+            f"the certificate cannot sign Content Credentials: {error}; give another with --cert"
+        ) from error
+
+
+def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
+    """Read what a file says of how it was made, from inside it or from the ``.c2pa`` file beside it.
+
+    Args:
+        path: the file.
+        trusted: certificates, PEM, whose word is believed.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
+    sidecar = path.with_name(path.name + SIDECAR)
+    try:
+        with path.open("rb") as file:
+            beside = {"manifest_data": sidecar.read_bytes()} if sidecar.is_file() else {}
+            with _context(settings) as context, c2pa.Reader(_kind(path), file, context=context, **beside) as reader:
+                return _described(json.loads(reader.json()))
+    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
+        return Credentials("tampered", problems=(UNFOUND,)) if _holds_some(path) else Credentials("none")
+    except c2pa.C2paError as error:
+        return Credentials("tampered", problems=(f"the credentials are damaged: {error}",))
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _holds_some(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(LABEL) >= 0
+
+
+def _described(store: dict[str, Any]) -> Credentials:
+    manifest = store["manifests"][store["active_manifest"]]
+    wrong = [status for status in store.get("validation_status", ()) if status["code"] != UNTRUSTED]
+    made = manifest.get("claim_generator_info") or [{}]
+    actions = [
+        action
+        for assertion in manifest.get("assertions", ())
+        if assertion["label"].startswith("c2pa.actions")
+        for action in assertion["data"]["actions"]
+    ]
+    signature = manifest.get("signature_info", {})
+    states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
+    return Credentials(
+        states.get(store["validation_state"], "tampered"),
+        " ".join(str(made[0][key]) for key in ("name", "version") if key in made[0]),
+        tuple(map(_in_words, actions)),
+        next((str(action["when"]) for action in actions if "when" in action), str(signature.get("time", ""))),
+        tuple(str(one.get("title", "a file")) for one in manifest.get("ingredients", ())),
+        str(signature.get("common_name") or signature.get("issuer") or "nobody named"),
+        tuple(f"{status['code']}: {status.get('explanation', '')}" for status in wrong),
+    )
+
+
+def _in_words(action: dict[str, Any]) -> str:
+    source = action.get("digitalSourceType", "").rpartition("/")[2]
+    told = action.get("parameters", {})
+    parts = [
+        action["action"].removeprefix("c2pa."),
+        action.get("description", ""),
+        f"model {told[MODEL]}" if MODEL in told else "",
+        f"{told[FROM_PEOPLE]} to {told[TO_PEOPLE]}" if FROM_PEOPLE in told else "",
+        f"({source})" if source else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _builder(claim: Claim, identity: Identity) -> c2pa.Builder:
+    signer = c2pa.Signer.from_info(
+        c2pa.C2paSignerInfo(identity.algorithm.encode(), identity.certificates, identity.key, None)
+    )
+    return c2pa.Builder(_manifest(claim), _context(SETTINGS, signer))
+
+
+def _context(settings: Mapping[str, Any], signer: c2pa.Signer | None = None) -> c2pa.Context:
+    return c2pa.Context(c2pa.Settings.from_dict(dict(settings)), signer)
+
+
+def _manifest(claim: Claim) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    who = {FROM_PEOPLE: ", ".join(claim.people), TO_PEOPLE: ", ".join(claim.people.values())} if claim.people else {}
+    program = {"name": "Recast", "version": __version__}
+    edited = {
+        "action": "c2pa.edited",
+        "when": now,
+        "softwareAgent": program,
+        "digitalSourceType": SOURCE_TYPE,
+        "description": "faces drawn by a neural network",
+        "parameters": {MODEL: claim.model, **who},
+    }
+    opened = {"action": "c2pa.opened", "when": now, "softwareAgent": program}
+    actions = [{**opened, "parameters": {"ingredientIds": [ORIGINAL]}}, edited]
+    assertions = [{"label": "c2pa.actions.v2", "data": {"actions": actions}}]
+    return {"claim_generator_info": [program], "assertions": assertions}
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".") or "bin"

@@ -1,0 +1,78 @@
+"""Reads back how a file says it was made, for a person."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import MediaError, RecastError
+from pipeline.media.certificate import given_root, own_root
+from pipeline.media.notice import BEGINNING
+from pipeline.media.provenance import Credentials, read_credentials
+from pipeline.options import VerifyOptions
+
+SEARCHED_BYTES = 1 << 20  # at either end of a file, where its comment lies
+STATES = {
+    "trusted": "valid and trusted, signed by",
+    "valid": "valid, signed by somebody unknown (--trust CERT.pem makes them known):",
+    "tampered": "TAMPERED: the file was changed after it was signed, or its credentials were; signed by",
+}
+
+
+@dataclass
+class VerifyReport:
+    """What the files say."""
+
+    found: list[tuple[Path, Credentials]] = field(default_factory=list)
+    failed: list[RecastError] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """A paragraph for each file."""
+        return [line for path, credentials in self.found for line in _paragraph(path, credentials)]
+
+    def problems(self) -> list[str]:
+        """The files that do not hold what they say, or say nothing."""
+        lines = []
+        for path, credentials in self.found:
+            if credentials.state == "tampered":
+                lines.append(f"{path}: its Content Credentials do not hold")
+            if credentials.state == "none":
+                lines.append(f"{path}: no Content Credentials")
+        return [*lines, *map(str, self.failed)]
+
+
+def verify(options: VerifyOptions) -> VerifyReport:
+    """Look at files.
+
+    Raises:
+        UsageError: a certificate cannot be read.
+    """
+    trusted = [root for root in [own_root()] if root] + [given_root(path) for path in options.trust]
+    report = VerifyReport()
+    for path in options.files:
+        try:
+            report.found.append((path, read_credentials(path, trusted)))
+        except MediaError as error:
+            report.failed.append(error)
+    return report
+
+
+def _paragraph(path: Path, credentials: Credentials) -> list[str]:
+    if credentials.state == "none":
+        told = "; its comment says that Recast made it: they were removed" if _says_so(path) else ""
+        return [f"{path}", f"  signature: none{told}"]
+    facts = {
+        "made by": " on ".join(part for part in (credentials.maker, credentials.when) if part),
+        "what": "; ".join(credentials.actions),
+        "from": ", ".join(credentials.originals),
+        "signature": f"{STATES[credentials.state]} {credentials.signer or 'nobody named'}",
+    }
+    lines = [f"  {name}: {words}" for name, words in facts.items() if words]
+    return [f"{path}", *lines, *(f"  {problem}" for problem in credentials.problems)]
+
+
+def _says_so(path: Path) -> bool:
+    """Look for our comment at both ends of a file."""
+    words = BEGINNING.encode()
+    with path.open("rb") as file:
+        head = file.read(SEARCHED_BYTES)
+        file.seek(max(0, path.stat().st_size - SEARCHED_BYTES))
+        return words in head or words in file.read()

@@ -1,0 +1,155 @@
+"""Credentials on real files of every kind: signed, read back, and found out where one byte is another."""
+
+import json
+import shutil
+from pathlib import Path
+
+import av
+import c2pa
+import cv2
+import numpy as np
+import pytest
+from av.video.stream import VideoStream
+
+from pipeline.errors import MediaError
+from pipeline.media.certificate import own_identity, own_root
+from pipeline.media.notice import Claim
+from pipeline.media.provenance import SIDECAR, SOURCE_TYPE, Credentials, read_credentials, sign
+
+CLAIM = Claim("portraits", {})
+SUFFIXES = [".mp4", ".mov", ".mkv", ".webm", ".gif", ".png", ".jpg", ".webp", ".tif", ".bmp"]
+BESIDE = {".mkv", ".webm", ".bmp"}
+
+
+def made(path: Path) -> Path:
+    """A small file of the kind that its name says."""
+    noise = np.random.default_rng(3).integers(0, 255, (96, 128, 3), dtype=np.uint8)  # larger than what is signed
+    if path.suffix in (".mp4", ".mov", ".mkv", ".webm", ".gif"):
+        codec, pixels = {".webm": ("libvpx-vp9", "yuv420p"), ".gif": ("gif", "rgb8")}.get(
+            path.suffix, ("libx264", "yuv420p")
+        )
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=10, width=128, height=96, pix_fmt=pixels)
+            assert isinstance(stream, VideoStream)
+            for number in range(4):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, number), "rgb24")))
+            container.mux(stream.encode())
+    else:
+        cv2.imwrite(str(path), noise)
+    return path
+
+
+def signed(path: Path, original: Path, claim: Claim = CLAIM) -> Path:
+    """The file, with its credentials in it or beside it."""
+    credentials = sign(path, claim, own_identity(), original)
+    if credentials is not None:
+        path.with_name(path.name + SIDECAR).write_bytes(credentials)
+    return path
+
+
+def read(path: Path) -> Credentials:
+    root = own_root()
+    assert root is not None
+    return read_credentials(path, [root])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_kind_of_result_is_signed_and_read_back(tmp_path: Path, suffix: str) -> None:
+    original, result = made(tmp_path / f"seen{suffix}"), made(tmp_path / f"made{suffix}")
+    before = result.read_bytes()
+    assert read_credentials(result, []).state == "none"
+    signed(result, original)
+    assert (result.read_bytes() == before) == (suffix in BESIDE), "the credentials lie beside what cannot carry them"
+    found = read(result)
+    assert (found.state, found.originals, found.problems) == ("trusted", (original.name,), ())
+    assert found.maker.startswith("Recast ")
+    assert "portraits" in found.actions[1]
+    assert found.signer.startswith("Recast user ")
+    assert read_credentials(result, []).state == "valid", "to those who do not know the signer"
+    assert sorted(path.suffix for path in tmp_path.iterdir() if path != original) == sorted(
+        {suffix, SIDECAR} if suffix in BESIDE else {suffix}
+    )
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", ".jpg", ".png"])
+def test_one_flipped_byte_is_found_out(tmp_path: Path, suffix: str) -> None:
+    result = signed(made(tmp_path / f"made{suffix}"), made(tmp_path / f"seen{suffix}"))
+    content = result.read_bytes()
+    for place in range(len(content) // 2, len(content), max(1, len(content) // 40)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        result.write_bytes(changed)
+        if read(result).state != "tampered":
+            pytest.fail(f"byte {place} of {len(content)} may be another")
+    result.write_bytes(content)
+    assert read(result).state == "trusted"
+
+
+def test_what_leads_to_credentials_may_not_be_damaged_either(tmp_path: Path) -> None:
+    result = signed(made(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
+    content = result.read_bytes()
+    place = content.index(b"uuid") + 5
+    result.write_bytes(content[:place] + b"!" + content[place + 1 :])
+    assert read(result).state == "tampered"
+
+
+def test_credentials_of_another_file_do_not_hold(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one.mkv"), made(tmp_path / "other.mkv")
+    other.write_bytes(other.read_bytes() + b"\0")
+    signed(one, one)
+    shutil.copy(tmp_path / "one.mkv.c2pa", tmp_path / "other.mkv.c2pa")
+    assert (read(one).state, read(other).state) == ("trusted", "tampered")
+
+
+def test_what_is_claimed(tmp_path: Path) -> None:
+    result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
+    with c2pa.Reader(str(result)) as reader:
+        manifest = json.loads(reader.json())
+    (one,) = manifest["manifests"].values()
+    (ingredient,) = one["ingredients"]
+    assert ingredient["relationship"] == "parentOf"
+    assert "thumbnail" not in one
+    assert "thumbnail" not in ingredient
+    (actions,) = (a["data"]["actions"] for a in one["assertions"] if a["label"].startswith("c2pa.actions"))
+    assert [action["action"] for action in actions] == ["c2pa.opened", "c2pa.edited"]
+    assert actions[0]["parameters"]["ingredients"][0]["url"].endswith("c2pa.ingredient.v3")
+    assert actions[1]["digitalSourceType"] == SOURCE_TYPE
+    assert one["claim_generator_info"][0]["name"] == "Recast"
+
+
+def test_people_are_named_only_where_they_are_to_be(tmp_path: Path) -> None:
+    people = {"hopper": "collins"}
+    for claim in (CLAIM, Claim("portraits", people)):
+        result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"), claim)
+        assert ("hopper to collins" in read(result).actions[1]) == bool(claim.people)
+        assert (b"collins" in result.read_bytes()) == bool(claim.people)
+
+
+def test_an_originals_own_credentials_are_taken_along(tmp_path: Path) -> None:
+    first = signed(made(tmp_path / "first.jpg"), made(tmp_path / "seen.jpg"))
+    second = signed(made(tmp_path / "second.jpg"), first)
+    assert read(second).state == "trusted"
+    with c2pa.Reader(str(second)) as reader:
+        assert len(json.loads(reader.json())["manifests"]) == 2
+
+
+def test_originals_of_kinds_nobody_knows_do_no_harm(tmp_path: Path) -> None:
+    original = shutil.copy(made(tmp_path / "seen.mkv"), tmp_path / "seen.xyz")
+    assert read(signed(made(tmp_path / "made.mp4"), Path(original))).originals == ("seen.xyz",)
+
+
+def test_a_file_that_cannot_be_signed_stays_as_it_is(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=r"cannot sign .*broken\.png.*--no-credentials"):
+        sign(broken, CLAIM, own_identity(), broken)
+    assert broken.read_bytes() == b"no picture"
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"none\.mp4"):
+        read_credentials(tmp_path / "none.mp4", [])
+    for name, content in (("empty.mp4", b""), ("odd.mp4", b"123"), ("odd", b"\0" * 9)):
+        (tmp_path / name).write_bytes(content)
+        assert read_credentials(tmp_path / name, []).state in ("none", "tampered")

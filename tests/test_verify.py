@@ -1,0 +1,70 @@
+"""Verify, as a person types it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from pipeline.media.certificate import own_identity, own_root
+from pipeline.media.notice import Claim
+from tests.media.test_provenance import made, signed
+
+
+def verify(*arguments: str | Path) -> int:
+    return main(["verify", *map(str, arguments)])
+
+
+def test_it_tells_what_when_from_what_and_whether_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = signed(made(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
+    assert verify(result) == 0
+    shown = capsys.readouterr().out
+    for words in ("made by: Recast 0.", " on 20", "seen.mp4", "portraits", "trusted", "compositeWithTrained"):
+        assert words in shown
+
+
+def test_a_stranger_sees_that_it_holds_and_not_who_signed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
+    root = own_root()
+    assert root is not None
+    (tmp_path / "their.pem").write_bytes(root)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "stranger"))
+    assert verify(result) == 0
+    assert "unknown" in capsys.readouterr().out
+    assert not (tmp_path / "stranger").exists(), "looking makes no certificate"
+    assert verify(result, "--trust", tmp_path / "their.pem") == 0
+    assert "valid and trusted" in capsys.readouterr().out
+
+
+def test_a_changed_file_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = signed(made(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
+    content = bytearray(result.read_bytes())
+    content[-20] ^= 1
+    result.write_bytes(content)
+    assert verify(result) == 1
+    shown = capsys.readouterr()
+    assert "TAMPERED" in shown.out
+    assert "made.mp4" in shown.err
+
+
+def test_a_file_without_fails_and_several_are_all_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, result = made(tmp_path / "plain.png"), signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
+    stripped = tmp_path / "stripped.png"
+    shutil.copy(plain, stripped)
+    stripped.write_bytes(stripped.read_bytes() + Claim("portraits", {}).comment().encode())
+    assert verify(plain, tmp_path / "none.png", result, stripped) == 1
+    shown = capsys.readouterr()
+    assert shown.out.count("signature: none") == 2
+    assert shown.out.count("removed") == 1
+    assert "trusted" in shown.out
+    assert [line.split(":")[0] for line in shown.err.splitlines()] == ["error"] * 3
+
+
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own_identity()
+    assert verify(made(tmp_path / "a.png"), "--trust", tmp_path / "none.pem") == 2
+    assert "none.pem" in capsys.readouterr().err
+    (tmp_path / "odd.pem").write_text("no certificate")
+    assert verify(made(tmp_path / "a.png"), "--trust", tmp_path / "odd.pem") == 2
