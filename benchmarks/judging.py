@@ -3,7 +3,7 @@
 Convention: crops are (256, 256, 3) BGR, the same part of both; a list of them is one face, frame after frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -78,7 +78,7 @@ def seam(crop: Image) -> float:
     return float(np.mean(steps))
 
 
-def sheet(rows: dict[str, Sequence[Image]]) -> Image:
+def sheet(rows: Mapping[str, Sequence[Image]]) -> Image:
     """Show crops in rows, each with its name."""
     made = []
     for name, crops in rows.items():

@@ -18,21 +18,23 @@ from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Bar, Console, Silence
-from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
 from pipeline.training.computing import Computing, check_compiler, choose_precision
-from pipeline.training.dataset import Faces, Feed, load_faces
+from pipeline.training.dataset import Faces, load_faces
+from pipeline.training.fetching import Fetcher
 from pipeline.training.holdout import hold_out
+from pipeline.training.losses import LOSSES
 from pipeline.training.outcome import MOST_SETBACKS, TrainReport
-from pipeline.training.pace import Pace
+from pipeline.training.pace import Pace, rate_left
 from pipeline.training.preview import preview_pairs, preview_sheet, swap_sheet, validation_l1
 from pipeline.training.processes import LostProcessError, joined
 from pipeline.training.record import Judgement, Record
-from pipeline.training.schedule import Batch, Schedule, generator
+from pipeline.training.schedule import Batch, Schedule
 from pipeline.training.trainer import DivergedError, Trainer
 from pipeline.workspace import Workspace
 
 SAVE_EVERY_S = 600
 SAVING_SHARE = 0.02  # of the time at most goes into saving at the ends of short epochs
+FINE = 1_000_000  # parts of a run that are told apart
 AHEAD = 2  # batches that are fetched while a GPU computes
 ENDS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
 
@@ -98,8 +100,10 @@ class _Run:
     def __post_init__(self) -> None:
         self.parts = {person: hold_out(len(crops)) for person, crops in self.faces.people.items()}
         counts = {person: len(trained) for person, (trained, _) in self.parts.items()}
-        self.schedule = Schedule(counts, self.options.batch_size, self.options.inner_loop, self.options.seed)
-        self.feed = Feed(self.faces.people, self.computing.device)
+        batch_size, inner_loop, seed = self.options.batch_size, self.options.inner_loop, self.options.seed
+        self.schedule = Schedule(counts, batch_size, inner_loop, seed, self.options.interleave)
+        trained_on = {person: places for person, (places, _) in self.parts.items()}
+        self.fetcher = Fetcher(self.faces.people, trained_on, seed, self.computing)
         self.pace = Pace(self.schedule, self.options)
         self.processes = self.computing.processes
         self.report = TrainReport(self.folder, is_first=self.processes.is_first)
@@ -112,10 +116,12 @@ class _Run:
         self.model = open_model(self.folder, self.options)
         for person in self.faces.people:
             self.model.add_person(person)
-        self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing)
+        loss = LOSSES[self.options.loss]
+        self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing, loss)
         self.record = Record(self.folder, self.model.steps)
         self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
-        options = (self.learning_rate, self.options.fix_enc, self.computing.precision)
+        chosen = (self.options.lr_schedule, self.options.loss, self.options.fix_enc)
+        options = (self.learning_rate, *chosen, self.computing.precision)
         if self.processes.count > 1:
             facts = (self.model.steps, self.model.position, self.schedule, options, self.trainer.weights_in_short())
             self.processes.check_equal("models, faces or options", repr(facts))
@@ -149,13 +155,14 @@ class _Run:
 
     def _go_on(self, bar: Bar) -> None:
         """Step until there is a reason to end."""
-        fetched = ((batch, *self._fetch(batch)) for batch in self.schedule.batches(self.model.position))
+        fetched = ((batch, self.fetcher.fetch(batch)) for batch in self.schedule.batches(self.model.position))
         with prefetched(fetched, AHEAD) if self.computing.on_gpu else nullcontext(fetched) as batches:
-            for batch, crops, draw, share in batches:
+            for batch, own in batches:
                 ended_by = self._reason_to_end(batch)
                 if ended_by:
                     break
-                self.trainer.step(batch.person, make_pairs(crops, draw), len(batch.faces), share)
+                self.trainer.learning_rate = self._rate_now()
+                self.trainer.step({person: faces.portion() for person, faces in own.items()})
                 self._count(batch, bar)
                 if self._is_save_due(batch):
                     self._save()
@@ -163,30 +170,25 @@ class _Run:
             self._save()
         self.report.ended_by = ended_by
 
-    def _fetch(self, batch: Batch) -> tuple[torch.Tensor, Draw, float]:
-        """Bring this process's share of a batch to the device, and draw how it is distorted."""
-        here, count = batch.here, len(batch.faces)
-        chance = generator(self.options.seed, here.epoch, here.visit, here.inner, here.batch, 1)
-        turn, grid = draw_transforms(count, Augmentation(), chance)
-        mine = self.processes.share(count)
-        share = (mine.stop - mine.start) / count
-        if not share:  # a batch smaller than the number of processes
-            mine = slice(0, 1)
-        places = self.parts[batch.person][0][batch.faces[mine]]
-        return self.feed.faces(batch.person, places), (turn[mine], grid[mine]), share
+    def _rate_now(self) -> float:
+        """Learning rate at this point of the run, the same in all processes."""
+        if self.options.lr_schedule == "constant":
+            return self.learning_rate
+        done = self.pace.done(self.report.steps, time.monotonic() - self.began)
+        return self.learning_rate * rate_left(self.processes.largest(round(FINE * done)) / FINE)
 
     def _count(self, batch: Batch, bar: Bar) -> None:
         self.model.position = batch.after
         self.report.steps += 1
-        self.report.samples += len(batch.faces)
-        for line in self.pace.count(len(batch.faces)):
+        self.report.samples += batch.samples
+        for line in self.pace.count(batch.samples):
             self.console.note(line)
         bar.expect(self.pace.expected_samples())
-        bar.advance(len(batch.faces))
+        bar.advance(batch.samples)
         loss = self.trainer.read_losses()
         if loss is not None and self.report.steps % self.options.log_interval == 0:
             passes = f"pass {batch.here.inner + 1}/{self.options.inner_loop}"
-            bar.status(f"epoch {batch.here.epoch + 1}, {batch.person} {passes}, L1 {loss:.4f}")
+            bar.status(f"epoch {batch.here.epoch + 1}, {' and '.join(batch.faces)} {passes}, L1 {loss:.4f}")
 
     def _reason_to_end(self, batch: Batch) -> str:
         """Say what ends the run now, the same in all processes; empty where nothing does."""

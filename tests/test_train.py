@@ -12,7 +12,8 @@ from cli import main
 from models import checkpoint
 from models.autoencoder import Decoder, Encoder
 from pipeline.media.pictures import read_picture, write_picture
-from pipeline.training.pace import pace_notes
+from pipeline.options import TrainOptions
+from pipeline.training.pace import Pace, pace_notes, rate_left
 from pipeline.training.schedule import Schedule
 
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
@@ -206,3 +207,44 @@ def test_a_picture_that_cannot_be_written_does_not_end_training(
     assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
     assert f"cannot write {folder / in_the_way}" in capsys.readouterr().err
     assert checkpoint.load(folder).steps == 1
+
+
+def test_interleaved_everyone_learns_at_every_step(tmp_path: Path) -> None:
+    make_people(tmp_path / "data", "ann", "bob", "cleo", count=4)
+    assert run(tmp_path / "w", "-d", str(tmp_path / "data"), "--interleave", "--max-steps", "2", batch="6") == 0
+    model = checkpoint.load(tmp_path / "w" / "output" / "model")
+    assert {person: one.samples for person, one in model.trained.items()} == {"ann": 4, "bob": 4, "cleo": 4}
+
+
+def test_interleaved_it_goes_on_exactly_and_in_turns_too(tmp_path: Path) -> None:
+    make_people(tmp_path / "data", "ann", "bob", count=8)
+    data = ["-d", str(tmp_path / "data"), "--interleave"]
+    assert run(tmp_path / "whole", *data, "--max-steps", "3", batch="4") == 0
+    for steps in ("1", "2"):
+        assert run(tmp_path / "parts", *data, "--max-steps", steps, batch="4") == 0
+    whole, parts = (checkpoint.load(tmp_path / name / "output" / "model") for name in ("whole", "parts"))
+    for one, other in ((whole.encoder, parts.encoder), (whole.decoders["ann"], parts.decoders["ann"])):
+        assert all(torch.equal(p, other.state_dict()[name]) for name, p in one.state_dict().items())
+    assert run(tmp_path / "parts", *data[:2], "--max-steps", "1", batch="4") == 0
+
+
+def test_a_schedule_of_the_rate_needs_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_people(tmp_path / "data", "ann", "bob")
+    data = ["-d", str(tmp_path / "data"), "--lr-schedule", "cosine"]
+    assert run(tmp_path / "w", *data) == 2
+    assert "--max-minutes or --max-steps" in capsys.readouterr().err
+    assert run(tmp_path / "w", *data, "--max-steps", "2") == 0
+
+
+def test_how_much_of_a_run_is_over_and_of_the_rate_left() -> None:
+    schedule = Schedule({"a": 500, "b": 500}, batch_size=64, inner_loop=100, seed=1)
+    both = Pace(schedule, TrainOptions(max_steps=200, max_minutes=10))
+    assert [both.done(steps, seconds) for steps, seconds in ((0, 0), (50, 60), (50, 300), (400, 1))] == [
+        0,
+        0.25,
+        0.5,
+        1,
+    ]
+    assert Pace(schedule, TrainOptions()).done(10**6, 10**6) == 0
+    assert [rate_left(done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert rate_left(0.1) > 0.97

@@ -46,6 +46,12 @@ class TrainOptions(WorkspaceOptions):
     """Number of saved states to keep."""
     fix_enc: bool = False
     """Keep the encoder as it is and train the decoders alone."""
+    interleave: bool = False
+    """Faces of all people in every batch, instead of everyone in turn."""
+    loss: Literal["l1", "l1+ssim"] = "l1"
+    """What training makes small: how far colours are off, or also what structure is missing (sharper sooner)."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """Keep the learning rate, or lower it to nothing by the end of this run (--max-minutes or --max-steps)."""
     max_minutes: float | None = None
     """Stop this run after so many minutes."""
     max_steps: int | None = None
@@ -67,6 +73,8 @@ class TrainOptions(WorkspaceOptions):
         require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
         require(self.max_minutes is None or self.max_minutes > 0, f"--max-minutes {self.max_minutes}: must be above 0")
         require(self.max_steps is None or self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
+        is_limited = self.max_minutes is not None or self.max_steps is not None
+        require(self.lr_schedule == "constant" or is_limited, "--lr-schedule cosine needs --max-minutes or --max-steps")
 
 
 @dataclass(frozen=True, kw_only=True)

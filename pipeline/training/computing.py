@@ -1,5 +1,6 @@
 """How steps are computed: where, in which numbers, compiled or not."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -48,12 +49,25 @@ class Computing:
         """What keeps fp16's small gradients from vanishing; does nothing otherwise."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def joined_up(self, encoder: nn.Module, decoder: nn.Module) -> nn.Module:
-        """One network of two, compiled where that is wanted."""
-        network: nn.Module = nn.Sequential(encoder, decoder)
+    def joined_up(self, encoder: nn.Module, decoders: Sequence[nn.Module]) -> nn.Module:
+        """One network of an encoder and some decoders, compiled where that is wanted."""
+        network = _Joined(encoder, decoders)
         if self.is_compiled:
             network.compile()
         return network
+
+
+class _Joined(nn.Module):
+    """Maps a batch of pictures for each decoder to what it draws; all go through the encoder at once."""
+
+    def __init__(self, encoder: nn.Module, decoders: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.encoder, self.decoders = encoder, nn.ModuleList(decoders)
+
+    def forward(self, *batches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (N, 3, 64, 64) batches, one for each decoder, to as many."""
+        encoded = self.encoder(torch.cat(batches)).split([len(batch) for batch in batches])
+        return tuple(decoder(own) for decoder, own in zip(self.decoders, encoded, strict=True))
 
 
 def check_compiler(device: torch.device) -> None:

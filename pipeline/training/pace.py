@@ -1,5 +1,6 @@
 """How fast training goes, and what that means for the person who waits."""
 
+import math
 import time
 
 from pipeline.options import TrainOptions
@@ -50,6 +51,15 @@ class Pace:
         epochs_done = self.samples // self._schedule.samples_per_epoch
         return (epochs_done + 1) * self._schedule.samples_per_epoch
 
+    def done(self, steps: int, seconds: float) -> float:
+        """Say how much of the run is over, by whichever of its limits ends it first; 0 to 1, 0 where it has none."""
+        parts = []
+        if self._options.max_steps is not None:
+            parts.append(steps / self._options.max_steps)
+        if self._options.max_minutes is not None:
+            parts.append(seconds / (60 * self._options.max_minutes))
+        return min(1.0, max(parts, default=0.0))
+
     def _limit(self) -> float | None:
         """Samples this run can take under its limits, at the pace measured."""
         limits = []
@@ -58,6 +68,14 @@ class Pace:
         if self._options.max_minutes is not None and self.rate is not None:
             limits.append(self._options.max_minutes * 60 * self.rate)
         return min(limits, default=None)
+
+
+def rate_left(done: float) -> float:
+    """How much of the learning rate is left when a part of a run is over: half a cosine from 1 to 0.
+
+    Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, without restarts.
+    """
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def pace_notes(schedule: Schedule, pace: float, limit_samples: float | None) -> list[str]:

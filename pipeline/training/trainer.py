@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from models.checkpoint import Model, Tensors
 from pipeline.training.augment import Pairs
 from pipeline.training.computing import Computing
+from pipeline.training.losses import Loss, l1
 
 BETAS = (0.5, 0.999)  # as the reference tool
 REMEMBERED = 0.98  # of the smoothed loss at each step: about the last 50 steps count
@@ -24,57 +26,77 @@ class DivergedError(Exception):
     """The loss is no number any more, or has exploded: the weights are spoilt."""
 
 
+@dataclass(frozen=True)
+class Portion:
+    """What a step is to learn of one person.
+
+    Attributes:
+        pairs: what goes in, and what the decoder should make of it; each (N, 3, 64, 64) float32 in [0, 1].
+        samples: the person's faces in the whole batch.
+        share: how much of these the pairs are, where this is one of several processes.
+    """
+
+    pairs: Pairs
+    samples: int
+    share: float = 1
+
+
 class Trainer:
-    """Takes optimizer steps on a model; one Adam state per person, over the encoder and that person's decoder.
+    """Takes optimizer steps on a model; an Adam state for each set of people who are trained in one step.
+
+    The state is over the encoder and the decoders of these: for one person the reference tool's own way.
 
     Args:
         model: trained in place, on the device.
-        learning_rate: of Adam.
+        learning_rate: of Adam; may be changed between steps.
         fix_encoder: leave the encoder as it is, train the decoder alone.
         computing: where and how.
+        loss: what steps make small; what is told and watched is L1 in any case.
     """
 
-    def __init__(self, model: Model, learning_rate: float, fix_encoder: bool, computing: Computing) -> None:
+    def __init__(
+        self, model: Model, learning_rate: float, fix_encoder: bool, computing: Computing, loss: Loss = l1
+    ) -> None:
         self.model, self.computing = model, computing
-        self.learning_rate, self._fix_encoder = learning_rate, fix_encoder
-        self._optimizers: dict[str, torch.optim.Adam] = {}
+        self.learning_rate, self._fix_encoder, self._loss = learning_rate, fix_encoder, loss
+        self._optimizers: dict[tuple[str, ...], torch.optim.Adam] = {}
         self._scaler = computing.gradient_scaler()
-        self._unread: deque[tuple[str, torch.Tensor]] = deque()
-        self._watched: tuple[str, float, float] | None = None  # person, smoothed quickly, lowest of that
+        self._unread: deque[tuple[Sequence[str], torch.Tensor]] = deque()
+        self._watched: dict[str, tuple[float, float]] = {}  # by person of this visit: smoothed quickly, lowest of that
         model.encoder.requires_grad_(not fix_encoder)
         for network in (model.encoder, *model.decoders.values()):
             network.to(computing.device).to(memory_format=computing.memory_format)
             computing.processes.sum_gradients(network)
-        self._networks = {
-            person: computing.joined_up(model.encoder, decoder) for person, decoder in model.decoders.items()
-        }
+        self._networks: dict[tuple[str, ...], nn.Module] = {}
 
-    def step(self, person: str, pairs: Pairs, samples: int, share: float = 1) -> None:
-        """Train encoder and a person's decoder on one batch, or on this process's share of it.
+    def step(self, portions: Mapping[str, Portion]) -> None:
+        """Train the encoder and the decoders of some people on one batch, or on this process's share of it.
 
         Args:
-            person: whose faces they are.
-            pairs: what goes in, and what the decoder should make of it; each (N, 3, 64, 64) float32 in [0, 1].
-            samples: faces of the whole batch.
-            share: how much of it the given ones are.
+            portions: by person.
 
         Raises:
             WorkspaceError: another process is gone.
         """
-        optimizer = self._optimizer(person)
+        people, total = tuple(portions), sum(portion.samples for portion in portions.values())
+        optimizer = self._optimizer(people)
         optimizer.zero_grad(set_to_none=True)
-        inputs, targets = pairs
         with self.computing.autocast():
-            made = self._networks[person](inputs.contiguous(memory_format=self.computing.memory_format))
-        loss = nn.functional.l1_loss(made.float(), targets)
-        self._scaler.scale(share * loss).backward()  # type: ignore[no-untyped-call]
-        whole = self.computing.processes.sum(share * _judgement(made, targets, loss))
+            made = self._network(people)(*(self._laid_out(portion.pairs[0]) for portion in portions.values()))
+        loss, judgements = torch.zeros((), device=self.computing.device), []
+        for portion, pictures in zip(portions.values(), made, strict=True):
+            own = self._loss(pictures.float(), portion.pairs[1])
+            loss = loss + portion.share * portion.samples / total * own
+            judgements.append(portion.share * _judgement(pictures, portion.pairs[1]))
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        whole = self.computing.processes.sum(torch.stack(judgements))
         self.computing.processes.finish()
         self._scaler.step(optimizer)
         self._scaler.update()
-        self._unread.append((person, whole))
+        self._unread.append((people, whole))
         self.model.steps += 1
-        self.model.trained[person].samples += samples
+        for person, portion in portions.items():
+            self.model.trained[person].samples += portion.samples
 
     def read_losses(self, *, wait: bool = False) -> float | None:
         """Read the losses of the steps taken, and keep watch over them.
@@ -82,7 +104,8 @@ class Trainer:
         On a GPU the last step's is left for next time, unless asked to wait: so the GPU never does.
 
         Returns:
-            Mean absolute error of the last one read, before its step, in [0, 1]; None where there is nothing new.
+            Mean absolute error of the last one read, of all its people, before its step, in [0, 1]; None where there is
+            nothing new.
 
         Raises:
             DivergedError: the weights are spoilt.
@@ -90,11 +113,15 @@ class Trainer:
         left = UNREAD_ON_GPU if self.computing.on_gpu and not wait else 0
         value = None
         while len(self._unread) > left:
-            person, judgement = self._unread.popleft()
-            value, lost = judgement.tolist()
-            self._watch(person, value, lost)
-            trained = self.model.trained[person]
-            trained.loss = value if trained.loss is None else REMEMBERED * trained.loss + (1 - REMEMBERED) * value
+            people, judgements = self._unread.popleft()
+            self._watched = {person: self._watched[person] for person in people if person in self._watched}
+            losses = []
+            for person, (one, lost) in zip(people, judgements.tolist(), strict=True):
+                self._watch(person, one, lost)
+                trained = self.model.trained[person]
+                trained.loss = one if trained.loss is None else REMEMBERED * trained.loss + (1 - REMEMBERED) * one
+                losses.append(one)
+            value = sum(losses) / len(losses)
         return value
 
     def check(self, person: str, pairs: Pairs) -> None:
@@ -108,8 +135,8 @@ class Trainer:
             DivergedError: they have.
         """
         with torch.no_grad(), self.computing.autocast():
-            made = self._networks[person](pairs[0])
-        _refuse_spoilt(person, *_judgement(made, pairs[1], nn.functional.l1_loss(made.float(), pairs[1])).tolist())
+            (made,) = self._network((person,))(pairs[0])
+        _refuse_spoilt(person, *_judgement(made, pairs[1]).tolist())
 
     def weights_in_short(self) -> list[str]:
         """Sums of all weights, as text that rounding does not change: to compare models by."""
@@ -118,30 +145,44 @@ class Trainer:
 
     def store_moments(self) -> None:
         """Put the optimizers' state into the model, ready to be saved."""
-        for person, optimizer in self._optimizers.items():
+        for people, optimizer in self._optimizers.items():
             state = optimizer.state
-            named = [(name, state[parameter]) for name, parameter in self._parameters(person) if parameter in state]
-            # with --fix-enc the encoder's own are not here: what is known of them stays
-            self.model.moments.setdefault(person, {}).update(
-                {f"{name}.{key}": value for name, moments in named for key, value in moments.items()}
-            )
+            for person in people:
+                named = [(name, state[parameter]) for name, parameter in self._parameters(person) if parameter in state]
+                # with --fix-enc the encoder's own are not here: what is known of them stays
+                self.model.moments.setdefault(person, {}).update(
+                    {f"{name}.{key}": value for name, moments in named for key, value in moments.items()}
+                )
 
     def _watch(self, person: str, value: float, lost: float) -> None:
         """See whether the loss explodes, within one visit: after another's the first losses are higher anyway."""
-        before, lowest = self._watched[1:] if self._watched and self._watched[0] == person else (value, value)
+        before, lowest = self._watched.get(person, (value, value))
         now = WATCHED * before + (1 - WATCHED) * value
-        self._watched = (person, now, min(lowest, now))
+        self._watched[person] = (now, min(lowest, now))
         _refuse_spoilt(person, value, lost)
         if now > max(EXPLODED * lowest, HARMLESS):
             raise DivergedError(f"the loss of {person} exploded to {value:.2f}")
 
-    def _optimizer(self, person: str) -> torch.optim.Adam:
-        if person not in self._optimizers:
-            named = dict(self._parameters(person))
-            optimizer = torch.optim.Adam(named.values(), lr=self.learning_rate, betas=BETAS, fused=True)
-            _restore(optimizer, named, self.model.moments.get(person, {}))
-            self._optimizers[person] = optimizer
-        return self._optimizers[person]
+    def _optimizer(self, people: tuple[str, ...]) -> torch.optim.Adam:
+        if people not in self._optimizers:
+            named = {person: dict(self._parameters(person)) for person in people}
+            every = list(dict.fromkeys(parameter for own in named.values() for parameter in own.values()))
+            optimizer = torch.optim.Adam(every, lr=self.learning_rate, betas=BETAS, fused=True)
+            for person, own in named.items():
+                _restore(optimizer, own, self.model.moments.get(person, {}))
+            self._optimizers[people] = optimizer
+        for parameters in self._optimizers[people].param_groups:
+            parameters["lr"] = self.learning_rate
+        return self._optimizers[people]
+
+    def _network(self, people: tuple[str, ...]) -> nn.Module:
+        if people not in self._networks:
+            decoders = [self.model.decoders[person] for person in people]
+            self._networks[people] = self.computing.joined_up(self.model.encoder, decoders)
+        return self._networks[people]
+
+    def _laid_out(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.contiguous(memory_format=self.computing.memory_format)
 
     def _parameters(self, person: str) -> Iterator[tuple[str, nn.Parameter]]:
         parts = {"decoder": self.model.decoders[person]}
@@ -151,11 +192,12 @@ class Trainer:
                 yield f"{part}.{name}", parameter
 
 
-def _judgement(made: torch.Tensor, targets: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    """(2,): the loss, and how much of the pictures is lost."""
+def _judgement(made: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(2,): mean absolute error, and how much of the pictures is lost."""
     with torch.no_grad():
+        made = made.float()
         lost = ((made < BLACK) | (made > WHITE)) & ((made - targets).abs() > FAR_OFF)
-        return torch.stack([loss.detach(), lost.float().mean()])
+        return torch.stack([l1(made, targets), lost.float().mean()])
 
 
 def _refuse_spoilt(person: str, loss: float, lost: float) -> None:

@@ -11,7 +11,7 @@ from models.checkpoint import Model
 from pipeline.errors import UsageError
 from pipeline.training.computing import Computing, choose_precision
 from pipeline.training.dataset import Feed
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Portion, Trainer
 from tests.training.test_trainer import pictures
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def trained(computing: Computing, steps: int = 12) -> tuple[Trainer, list[float]
     trainer = Trainer(model, 3e-4, False, computing)
     faces, losses = pictures(4), []
     for _ in range(steps):
-        trainer.step("hopper", (faces, faces), len(faces))
+        trainer.step({"hopper": Portion((faces, faces), len(faces))})
         loss = trainer.read_losses()
         losses += [loss] if loss is not None else []
     return trainer, losses

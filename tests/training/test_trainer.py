@@ -13,7 +13,8 @@ from torch import nn
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.training.computing import Computing
-from pipeline.training.trainer import Trainer
+from pipeline.training.losses import l1_and_ssim
+from pipeline.training.trainer import Portion, Trainer
 
 RATE = 5e-4
 
@@ -40,7 +41,7 @@ def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) ->
 
 
 def take_step(trainer: Trainer, person: str, inputs: torch.Tensor, targets: torch.Tensor) -> float:
-    trainer.step(person, (inputs, targets), len(inputs))
+    trainer.step({person: Portion((inputs, targets), len(inputs))})
     loss = trainer.read_losses()
     assert loss is not None
     return loss
@@ -157,3 +158,90 @@ def test_a_new_trainer_goes_on_as_if_there_had_been_one() -> None:
     for person in ("hopper", "collins"):
         assert are_equal(weights(resumed.decoders[person]), weights(whole.decoders[person]))
     assert (resumed.steps, resumed.trained) == (whole.steps, whole.trained)
+
+
+def take_joint_step(trainer: Trainer, number: int = 0, people: Sequence[str] = ("hopper", "collins")) -> float:
+    pairs = {person: (pictures(3, number), pictures(3, number + place)) for place, person in enumerate(people)}
+    trainer.step({person: Portion(own, 3) for person, own in pairs.items()})
+    loss = trainer.read_losses()
+    assert loss is not None
+    return loss
+
+
+def test_a_joint_step_trains_the_encoder_and_all_its_decoders() -> None:
+    model = new_model()
+    model.add_person("left out")
+    before = {person: weights(decoder) for person, decoder in model.decoders.items()}
+    encoder = weights(model.encoder)
+    loss = take_joint_step(Trainer(model, RATE, False, Computing()))
+    assert not are_equal(weights(model.encoder), encoder)
+    changed = {person for person, decoder in model.decoders.items() if not are_equal(weights(decoder), before[person])}
+    assert changed == {"hopper", "collins"}
+    own = [model.trained[person].loss for person in ("hopper", "collins")]
+    assert loss == pytest.approx(sum(one for one in own if one is not None) / 2)
+    assert [model.trained[person].samples for person in before] == [3, 3, 0]
+    assert model.steps == 1
+
+
+def test_a_joint_step_takes_the_mean_of_both_gradients() -> None:
+    """Adam's step does not show the size of a gradient; its first moment, half of the gradient, does."""
+    model = new_model()
+    faces, straight = pictures(2), pictures(2, 2)
+    alone = []
+    for person in ("hopper", "collins"):
+        one = deepcopy(model)
+        trainer = Trainer(one, RATE, False, Computing())
+        trainer.step({person: Portion((faces, straight), 2)})
+        trainer.store_moments()
+        alone.append(one.moments[person]["encoder.linear1.weight.exp_avg"])
+    joint = Trainer(model, RATE, False, Computing())
+    joint.step({person: Portion((faces, straight), 2) for person in ("hopper", "collins")})
+    joint.store_moments()
+    mean = model.moments["hopper"]["encoder.linear1.weight.exp_avg"]
+    expected = (alone[0] + alone[1]) / 2
+    assert float((mean - expected).norm() / expected.norm()) < 0.01
+    assert float((mean - alone[0]).norm() / expected.norm()) > 0.1
+
+
+def test_joint_steps_go_on_as_if_there_had_been_no_stop() -> None:
+    whole = new_model()
+    trainer = Trainer(whole, RATE, False, Computing())
+    losses = [take_joint_step(trainer, number) for number in range(4)]
+    begun = new_model()
+    trainer = Trainer(begun, RATE, False, Computing())
+    first = [take_joint_step(trainer, number) for number in range(2)]
+    trainer.store_moments()
+    resumed = deepcopy(begun)
+    trainer = Trainer(resumed, RATE, False, Computing())
+    assert first + [take_joint_step(trainer, number) for number in range(2, 4)] == losses
+    assert are_equal(weights(resumed.encoder), weights(whole.encoder))
+
+
+def test_a_model_trained_in_turns_goes_on_jointly_and_back() -> None:
+    model = new_model()
+    trainer = Trainer(model, RATE, False, Computing())
+    take_steps(trainer, ["hopper", "collins"])
+    trainer.store_moments()
+    jointly = Trainer(model, RATE, False, Computing())
+    take_joint_step(jointly)
+    jointly.store_moments()
+    for person in ("hopper", "collins"):
+        assert float(model.moments[person]["decoder.conv.weight.step"]) == 2
+    take_steps(Trainer(model, RATE, False, Computing()), ["hopper"])
+
+
+def test_the_rate_may_change_between_steps() -> None:
+    model = new_model()
+    trainer = Trainer(model, RATE, False, Computing())
+    take_steps(trainer, ["hopper"])
+    before = weights(model.encoder)
+    trainer.learning_rate = 0
+    take_steps(trainer, ["hopper"])
+    assert are_equal(weights(model.encoder), before)
+
+
+def test_another_loss_takes_another_step_and_l1_is_told() -> None:
+    one, other = new_model(), new_model()
+    plain, sharper = Trainer(one, RATE, False, Computing()), Trainer(other, RATE, False, Computing(), l1_and_ssim)
+    assert take_joint_step(plain) == take_joint_step(sharper)
+    assert not are_equal(weights(one.encoder), weights(other.encoder))

@@ -10,7 +10,7 @@ from models.checkpoint import Model
 from pipeline.training.augment import Augmentation, draw_transforms, make_pairs
 from pipeline.training.computing import Computing
 from pipeline.training.processes import joined
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Portion, Trainer
 
 LR = 5e-5  # the default; larger ones let rounding grow
 PEOPLE = ("hopper", "collins")
@@ -33,7 +33,8 @@ def losses(steps: int, batch: int) -> list[float]:
             mine = processes.share(batch)
             share = (mine.stop - mine.start) / batch
             pairs = make_pairs(crops[mine], (turn[mine], grid[mine]))
-            trainer.step(PEOPLE[number // 3 % 2], pairs, batch, share)
+            portion = Portion(pairs, batch, share)
+            trainer.step(dict.fromkeys(PEOPLE if number == 7 else [PEOPLE[number // 3 % 2]], portion))
             found.append(trainer.read_losses() or 0.0)
         return found
 
