@@ -11,18 +11,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import tyro
 from skimage.metrics import structural_similarity
 
 from benchmarks.__main__ import DATA, ROOT, require_data
-from benchmarks.judging import sheet
+from benchmarks.judging import identity, sheet
 from benchmarks.quality import PAIR
 from benchmarks.table import Row, as_markdown
 from models import checkpoint
 from models.checkpoint import Model
 from pipeline.arrays import Image
+from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
 from pipeline.progress import Silence
 from pipeline.training.dataset import load_faces
@@ -37,7 +39,9 @@ RECIPES: dict[str, list[str]] = {
     "interleave": [*PLAIN, "--interleave"],
     "lr-schedule cosine": [*PLAIN, "--lr-schedule", "cosine"],
     "loss l1+ssim": [*PLAIN, "--loss", "l1+ssim"],
+    "all three": [*PLAIN, "--interleave", "--lr-schedule", "cosine", "--loss", "l1+ssim"],
 }
+JUDGED = 16  # of each person, whose likeness to the other is measured
 SHOWN = 6  # held-out faces of each person on the sheet
 
 
@@ -78,7 +82,7 @@ def main() -> int:
 
 
 def judge(model: Model, held: dict[str, torch.Tensor]) -> Row:
-    """Measure how like held-out faces their own decoders draw them: L1, and SSIM by scikit-image."""
+    """Measure how like held-out faces their own decoders draw them, and how like the other person they get swapped."""
     row: Row = {}
     for person, crops in held.items():
         seen, drawn = np.stack(_seen(crops)), np.stack(_drawn(model, person, crops))
@@ -86,7 +90,25 @@ def judge(model: Model, held: dict[str, torch.Tensor]) -> Row:
         pairs = zip(seen, drawn, strict=True)
         likenesses = [structural_similarity(*pair, channel_axis=2) for pair in pairs]  # type: ignore[no-untyped-call]
         row[f"SSIM {person}"] = float(np.mean(likenesses))
+        others = [other for other in held if other != person]
+        swapped = [
+            into(crop, face)
+            for crop, face in zip(_spread(crops), _drawn(model, others[0], _spread(crops)), strict=True)
+        ]
+        own = [crop.permute(1, 2, 0).numpy() for crop in _spread(held[others[0]])]
+        row[f"{person} as {others[0]}"] = identity(swapped, own)
     return row
+
+
+def into(crop: torch.Tensor, face: Image) -> Image:
+    """Put what a model drew into the crop that it saw, (256, 256, 3)."""
+    image = np.ascontiguousarray(crop.permute(1, 2, 0).numpy())
+    image[SEEN, SEEN] = cv2.resize(face, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LANCZOS4)
+    return image
+
+
+def _spread(crops: torch.Tensor) -> torch.Tensor:
+    return crops[np.linspace(0, len(crops) - 1, JUDGED).round()]
 
 
 def _train(options: Options) -> None:
