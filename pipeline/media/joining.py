@@ -15,7 +15,7 @@ from pipeline.errors import MediaError
 from pipeline.media.containers import choose_streams, form_for, is_gif, is_mp4
 from pipeline.media.notice import comment_gif
 from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
-from pipeline.media.probe import VideoInfo
+from pipeline.media.probe import OPENING, VideoInfo, open_container
 from pipeline.media.writer import read_segment
 
 MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
@@ -70,7 +70,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fract
     streams = choose_streams(like, output)
     cut = {} if part is None else _cut(part)
     video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(-delay_s))
-    original = ffmpeg.input(as_input(like.path), protocol_whitelist="file", **cut)
+    original = ffmpeg.input(as_input(like.path), **OPENING, **cut)
     options: dict[str, Any] = {
         "c:0": "copy",
         "map_metadata": 1,
@@ -168,7 +168,7 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
 
 def comment_of(path: Path) -> str:
     """Read a video's comment; empty where it has none."""
-    with av.open(as_input(path)) as container:
+    with open_container(path) as container:
         return container.metadata.get("comment") or container.metadata.get("COMMENT") or ""
 
 

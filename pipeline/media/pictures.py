@@ -1,5 +1,6 @@
 """Still pictures, read whatever their kind and name."""
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,11 +9,13 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from pipeline.arrays import Image
+from pipeline.arrays import Image, Samples
 from pipeline.errors import MediaError
 from pipeline.media.notice import Claim
 from pipeline.workspace import write_bytes
 
+MOST_PIXELS = 100_000_000
+PIL.Image.MAX_IMAGE_PIXELS = None  # it would warn, and refuse at another size
 DESCRIPTION = 270  # number of Exif's tag
 KEPT_EXIF = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
 """Tags that say who, when, where and with what; others say how the pixels are stored or turned, which is new."""
@@ -35,12 +38,24 @@ def read_picture(path: Path) -> Image:
     """
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)  # cv2.imread fails on non-ASCII names on Windows
+        _refuse_huge(path, content)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     except (OSError, cv2.error) as error:
         raise MediaError(f"cannot read {path}: {error}") from error
     if image is None:
         raise MediaError(f"cannot read {path} as a picture: delete it or replace it by a whole one")
     return cast(Image, image)
+
+
+def _refuse_huge(path: Path, content: Samples) -> None:
+    """Look at what a picture's header says before room is made for it."""
+    try:
+        with PIL.Image.open(io.BytesIO(content.data)) as opened:
+            width, height = opened.size
+    except (OSError, ValueError, SyntaxError):  # OpenCV says what is wrong with it
+        return
+    if width * height > MOST_PIXELS:
+        raise MediaError(f"{path} is {width}x{height} px; 100 megapixels are the most: scale it down first")
 
 
 def write_picture_like(path: Path, image: Image, original: Path, claim: Claim) -> list[str]:

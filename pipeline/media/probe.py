@@ -15,6 +15,14 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
 
+LARGEST_PX = 16_384  # width or height; more is no video that anybody filmed
+PLAIN_FILES = (
+    "aiff,apng,asf,avi,av1,dv,flv,gif,gxf,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nsv,"
+    "nut,obu,ogg,pva,rm,vc1,wav,webm,wtv,yuv4mpegpipe"
+)
+"""Kinds of files that hold what they show; others list addresses or other files (HLS, DASH, concat, SDP …)."""
+OPENING = {"protocol_whitelist": "file", "format_whitelist": PLAIN_FILES}
+"""What is read, by ffmpeg's libraries or its program: local files alone, and not what they name."""
 HDR_TRANSFERS = frozenset({16, 18})  # SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG), ITU-T H.273 table 3
 
 
@@ -120,7 +128,9 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"{path} is empty (0 bytes): copy it again from where it came")
     try:
         # The prefix keeps ffmpeg from reading a name with a colon as the name of a protocol.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=OPENING, metadata_errors="replace")
+    except av.error.ArgumentError as error:  # the kind was recognised, and is not on the list
+        raise MediaError(f"{path} is a playlist, or of a kind that is not read: name the video file itself") from error
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"cannot read {path} as video: {error.strerror or error}; is it complete, and does it play elsewhere?"
@@ -141,6 +151,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     assert isinstance(stream, VideoStream)
+    if max(stream.codec_context.width, stream.codec_context.height) > LARGEST_PX:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        raise MediaError(f"{path} claims to be {size} px; {LARGEST_PX} a side is the most: scale it down first")
+    stream.codec_context.options = {"max_pixels": str(LARGEST_PX**2)}  # for pictures that are larger than claimed
     # Frame threads decode faster (docs/log.md), but PyAV's flush at the end of a file gives up at the first damaged
     # packet in them: frames would be lost, more of them on machines with more cores.
     stream.thread_type = "SLICE"
