@@ -1,12 +1,15 @@
 """Recast's command line: parse, dispatch, report, exit code.
 
-Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 130 interrupted.
+Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a mistake in Recast itself; 130 interrupted.
 """
 
 import gc
+import json
+import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,8 +20,9 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
-from pipeline.errors import RecastError
+from pipeline.errors import RecastError, line_and_code
 from pipeline.options import (
+    CommandOptions,
     ConvertOptions,
     ExtractOptions,
     ImportOptions,
@@ -30,8 +34,10 @@ from pipeline.options import (
     SwapOptions,
     TrainOptions,
     VerifyOptions,
+    WorkspaceOptions,
 )
 from pipeline.progress import Bar
+from pipeline.runlog import RunLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,19 +65,30 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _end_in_good_order()
+    typed = sys.argv[1:] if arguments is None else arguments
     try:
-        report = run(parse(arguments), Terminal())
+        options = parse(arguments)
     except RecastError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: type the same command again, and it goes on from what was finished", file=sys.stderr)
-        return 130
-    for line in report.lines():
-        print(line)
-    for problem in report.problems():
-        print(f"error: {problem}", file=sys.stderr)
-    return 1 if report.problems() else 0
+    command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
+    workspace = options.workspace if isinstance(options, WorkspaceOptions) else None
+    log = RunLog(workspace, command, typed, _echo if options.verbose else None)
+    terminal = Terminal(options)
+    try:
+        return terminal.show(run(options, terminal))
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - each ends in one line, and a code
+        line, code = line_and_code(error)
+        is_foreseen = isinstance(error, RecastError | KeyboardInterrupt)
+        return terminal.fail(line if is_foreseen else f"{line}; where: {log.break_down()}", code)
+    finally:
+        log.end()
+
+
+def _echo(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def parse(arguments: list[str] | None) -> Options:
@@ -166,31 +183,81 @@ def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path
 
 
 class Terminal:
-    """Notes and progress bars on stderr; stdout is for the report."""
+    """Notes and progress bars on stderr; stdout is for the report. All is logged, with the time it took.
+
+    Args:
+        options: how much to show, and in what form.
+    """
+
+    def __init__(self, options: CommandOptions) -> None:
+        self._log, self._quiet, self._json = logging.getLogger("recast"), options.quiet, options.json
+        self._log.debug("options: %s", options)
 
     def note(self, line: str) -> None:
         """Print a line above the bars."""
         from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)
+        self._log.info("%s", line)
+        if not self._quiet:
+            tqdm.write(line, file=sys.stderr)
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar with rate and time left."""
         from tqdm import tqdm
 
-        with tqdm(desc=description, total=total, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
-            yield TerminalBar(bar)
+        unit_shown, hidden = f" {unit}", self._quiet
+        with tqdm(
+            desc=description, total=total, unit=unit_shown, dynamic_ncols=True, smoothing=0.1, disable=hidden
+        ) as bar:
+            counted, began = TerminalBar(bar), time.monotonic()
+            try:
+                yield counted
+            finally:
+                took = time.monotonic() - began
+                self._log.debug("%s: %d x %s in %.1f s", description, counted.count, unit, took)
+
+    def show(self, report: "Report") -> int:
+        """Print what a command did; return the exit code."""
+        lines, problems = report.lines(), report.problems()
+        code = 1 if problems else 0
+        for line in lines:
+            self._log.info("%s", line)
+            if not self._quiet and not self._json:
+                print(line)
+        return self._end([f"error: {problem}" for problem in problems], code, report)
+
+    def fail(self, line: str, code: int) -> int:
+        """Print why a command did nothing, or not all; return the exit code."""
+        return self._end([line], code, None)
+
+    def _end(self, errors: list[str], code: int, report: "Report | None") -> int:
+        from pipeline.report import plain
+
+        for line in errors:
+            self._log.error("%s", line)
+            print(line, file=sys.stderr)
+        if self._json:
+            said = {
+                "exit_code": code,
+                "errors": errors,
+                "lines": report.lines() if report else [],
+                "report": plain(report),
+            }
+            print(json.dumps(said, ensure_ascii=False, indent=1))
+        self._log.debug("exit code %d", code)
+        return code
 
 
 class TerminalBar:
     """One tqdm bar."""
 
     def __init__(self, bar: "tqdm[NoReturn]") -> None:
-        self._bar = bar
+        self._bar, self.count = bar, 0
 
     def advance(self, count: int = 1) -> None:
         """Count more as done."""
+        self.count += count
         self._bar.update(count)
 
     def expect(self, total: int | None) -> None:

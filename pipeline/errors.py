@@ -6,8 +6,12 @@
     ├── WorkspaceError     the workspace lacks something, or holds something odd
     └── NothingToDoError   the input is fine but holds no face, person, or video to work on
 
-A message says what, where, and what to type next. Anything else that escapes is a bug.
+A message says what, where, and what to type next. What else escapes is a full disk, too little memory, or a bug.
 """
+
+UNEXPECTED, INTERRUPTED = 3, 130  # exit codes
+OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # torch's and OpenCV's words
+LONGEST = 200  # characters of what a library says
 
 
 class RecastError(Exception):
@@ -32,3 +36,18 @@ class WorkspaceError(RecastError):
 
 class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
+
+
+def line_and_code(error: BaseException) -> tuple[str, int]:
+    """Say what ended a command in one line, and the exit code for it."""
+    if isinstance(error, RecastError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted: type the same command again, and it goes on from what was finished", INTERRUPTED
+    if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
+        return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename else ""
+        return f"error: {error.strerror or error}{place}; check the disk, and who may read and write there", 1
+    what = (str(error).splitlines() or [""])[0][:LONGEST]
+    return f"error: {type(error).__name__}: {what}; this is a mistake in Recast: please report it", UNEXPECTED

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import checkpoint
-from models.checkpoint import Model
 from pipeline.errors import WorkspaceError
 from pipeline.options import ImportOptions
 from pipeline.report import some
@@ -16,14 +15,14 @@ class ImportReport:
     """What an import took over."""
 
     folder: Path
-    model: Model
+    people: list[str]
+    init_dim: int
+    code_dim: int
 
     def lines(self) -> list[str]:
         """Who is in the model, and where it is."""
-        encoder = self.model.encoder
         return [
-            f"imported {some(sorted(self.model.decoders))} "
-            f"(--init-dim {encoder.init_dim} --code-dim {encoder.code_dim})",
+            f"imported {some(self.people)} (--init-dim {self.init_dim} --code-dim {self.code_dim})",
             f"model: {self.folder}",
         ]
 
@@ -43,4 +42,4 @@ def import_model(options: ImportOptions) -> ImportReport:
         raise WorkspaceError(f"there is a model in {folder} already: choose another name with -n")
     model = checkpoint.load_reference(options.folder)
     checkpoint.save(folder, model)
-    return ImportReport(folder, model)
+    return ImportReport(folder, sorted(model.decoders), model.encoder.init_dim, model.encoder.code_dim)

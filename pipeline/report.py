@@ -1,6 +1,9 @@
 """What every stage gives back: words for the person, and what went wrong."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 
 class Report(Protocol):
@@ -30,3 +33,16 @@ def some(words: list[str], shown: int = 5) -> str:
     """List words for a person; the many are cut short."""
     more = f" and {len(words) - shown} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more
+
+
+def plain(value: object) -> Any:
+    """Turn a report, or what is in one, into what JSON holds; what has no other form becomes text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, Path | Exception) else repr(value)

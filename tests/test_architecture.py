@@ -11,7 +11,14 @@ MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rgl
 # Each layer may import its own and those before it. A stage may not import another stage.
 LAYERS = [
     ["pipeline.errors", "pipeline.arrays", "pipeline.progress", "pipeline.report"],
-    ["pipeline.workspace", "pipeline.interrupt", "pipeline.prefetch", "pipeline.memory", "pipeline.locks"],
+    [
+        "pipeline.workspace",
+        "pipeline.interrupt",
+        "pipeline.prefetch",
+        "pipeline.memory",
+        "pipeline.locks",
+        "pipeline.runlog",
+    ],
     ["pipeline.moments"],
     ["pipeline.options"],
     ["models"],

@@ -1,14 +1,22 @@
 """The command line: what it accepts, what it says, how it ends."""
 
+import json
+import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from cli import main, parse
 from pipeline import __version__
+from pipeline.errors import MediaError
+from pipeline.media.provenance import Credentials
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
+from pipeline.report import plain
+from pipeline.runlog import KEPT
+from pipeline.verify import VerifyReport
 from tests.conftest import ROOT
 
 
@@ -92,3 +100,105 @@ def test_wrong_usage_exits_2_and_says_why(line: str, word: str, capsys: pytest.C
 def test_the_version_is_said_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["version"] == __version__
+
+
+def logs(workspace: Path) -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in sorted((workspace / "logs").glob("*.log"))]
+
+
+def test_every_run_leaves_a_log(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(trained / "logs", ignore_errors=True)
+    assert main(["preview", "--from", "hopper", "--to", "collins", "--frames", "2", "--workspace", str(trained)]) == 0
+    assert main(["train", "-n", "none such", "--fix-enc", "--people", "nobody", "--workspace", str(trained)]) == 1
+    done, failed = logs(trained)
+    for words in ("typed: preview --from hopper", f"Recast {__version__}", "torch ", "frames=2", " s\n", "exit code 0"):
+        assert words in done, words
+    assert "ERROR error: --people: no faces of 'nobody'" in failed
+    assert "Traceback" not in failed
+
+
+def test_where_there_is_no_workspace_none_is_made_for_a_log(tmp_path: Path) -> None:
+    assert main(["models", "--workspace", str(tmp_path / "mistyped")]) == 1
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_old_logs_go(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        (tmp_path / "logs" / f"2020-01-01_{number:06d}_train_1.log").write_text("old")
+    assert main(["models", "--workspace", str(tmp_path)]) == 1
+    assert len(logs(tmp_path)) == KEPT
+    assert logs(tmp_path)[-1] != "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "code"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero; this is a mistake in Recast", 3),
+        (
+            OSError(28, "No space left on device", "/some/file"),
+            "No space left on device: /some/file; check the disk",
+            1,
+        ),
+        (MemoryError(), "not enough memory", 1),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory", 1),
+    ],
+)
+def test_what_nobody_foresaw_ends_in_one_line_and_a_log(
+    tmp_path: Path,
+    error: Exception,
+    words: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def break_down(options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.inventory.inventory", break_down)
+    assert main(["models", "--workspace", str(tmp_path)]) == code
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert words in line
+    (log,) = (tmp_path / "logs").glob("*.log")
+    assert str(log) in line
+    assert "Traceback" in log.read_text()
+    assert "Traceback" not in said.err + said.out
+
+
+def test_quiet_shows_errors_only(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swap = ["preview", "--from", "hopper", "--to", "collins", "--frames", "2", "--workspace", str(trained), "--quiet"]
+    assert main(swap) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+    assert main(["preview", "--from", "nobody", "--to", "collins", "--workspace", str(trained), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_json_is_the_report_for_scripts(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swap = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast", "--workspace", str(trained), "--json"]
+    assert main(["convert", *swap, "-o", str(trained / "made.mp4")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["exit_code"] == 0
+    (done,) = told["report"]["done"]
+    assert done["output"] == str(trained / "made.mp4")
+    assert done["faces"] == 12
+    assert main(["convert", *swap, "--codec", "none such"]) != 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["exit_code"] in (1, 2)
+    assert "none such" in told["errors"][0]
+
+
+def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--workspace", str(trained), "--verbose"]) == 0
+    said = capsys.readouterr().err
+    for words in ("typed: models", "torch ", "ModelsOptions(", "exit code 0"):
+        assert words in said, words
+
+
+def test_reports_of_all_kinds_become_json() -> None:
+    found = plain(VerifyReport([(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
+    assert found["found"][0][0] == "a.mp4"
+    assert found["found"][0][1]["state"] == "none"
+    assert found["failed"] == ["cannot read b.mp4"]
+    assert plain({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})

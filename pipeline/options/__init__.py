@@ -4,7 +4,7 @@ The command line is made from these classes (``cli.py``), and the stages take th
 This package must stay quick to import: ``cli.py --help`` loads it and little else.
 """
 
-from pipeline.options.base import WorkspaceOptions
+from pipeline.options.base import CommandOptions, WorkspaceOptions
 from pipeline.options.convert import ConvertOptions, LookOptions, PreviewOptions, SwapOptions
 from pipeline.options.extract import ExtractOptions
 from pipeline.options.models import ModelsOptions
@@ -13,6 +13,7 @@ from pipeline.options.train import ImportOptions, TrainOptions
 from pipeline.options.verify import VerifyOptions
 
 __all__ = [
+    "CommandOptions",
     "ConvertOptions",
     "ExtractOptions",
     "ImportOptions",

@@ -21,8 +21,20 @@ def require(claim: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkspaceOptions:
+class CommandOptions:
     """Shared by all commands."""
+
+    verbose: bool = False
+    """Show what the log gets too: versions, options, how long each part took."""
+    quiet: bool = False
+    """Show errors only."""
+    json: bool = False
+    """Print the report as JSON, for scripts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceOptions(CommandOptions):
+    """Shared by all commands that read or write a workspace."""
 
     workspace: Path = Path("workspace")
     """Folder that holds all data, models and results."""

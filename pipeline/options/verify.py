@@ -6,11 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.options.base import require
+from pipeline.options.base import CommandOptions, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(CommandOptions):
     """Show what a video or picture says of how it was made, and whether that holds."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE"), tyro.conf.Positional]
