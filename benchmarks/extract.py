@@ -23,7 +23,8 @@ from pipeline.faces.alignment import cut_crop
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import VideoFootage
 from pipeline.faces.levels import Levels
-from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.faces.records import StoredFace
+from pipeline.faces.store import FaceStore
 from pipeline.faces.tracking import overlaps
 from pipeline.faces.videos import name_video
 from pipeline.media.reader import VideoReader

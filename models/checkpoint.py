@@ -27,6 +27,9 @@ from pipeline.errors import WorkspaceError
 
 VERSION = 1
 STATES_KEPT = 2
+LARGEST_DIM = 65_536  # of a network
+MOST_COUNTED = 1 << 53
+LONGEST_FACTS = 10_000_000  # bytes of a model.json
 
 Tensors = dict[str, torch.Tensor]
 
@@ -155,11 +158,22 @@ def load(folder: Path, *, for_training: bool = False) -> Model:
         raise WorkspaceError(f"no model in {folder}; run: python cli.py train -n {folder.name}")
     state = states[-1]
     try:
+        if (state / "model.json").stat().st_size > LONGEST_FACTS:
+            raise ValueError(f"model.json has more than {LONGEST_FACTS} bytes")
         facts = json.loads((state / "model.json").read_text(encoding="utf-8"))
         if facts["version"] > VERSION:
             raise WorkspaceError(f"{state} is of version {facts['version']}, this is {VERSION}: use the newer Recast")
         return _model(state, facts, for_training)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise WorkspaceError(
             f"the model state {state} is damaged ({type(error).__name__}: {str(error)[:200]}); "
             "delete that folder to go back to the state before it"
@@ -212,6 +226,7 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
+    _refuse_odd(facts)
     with torch.device("meta"):  # no memory, no starting weights: both come from the files
         encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
         model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
@@ -225,6 +240,27 @@ def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
         if for_training and moments.is_file():
             model.moments[person] = load_file(moments)
     return model
+
+
+def _refuse_odd(facts: Mapping[str, Any]) -> None:
+    """Refuse numbers that are none or beyond all measure, and people whose names would lead elsewhere.
+
+    Raises:
+        ValueError: there are some.
+    """
+    trained = [Training(**one) for one in facts["people"].values()]
+    counts = [facts["init_dim"], facts["code_dim"], facts["steps"], *facts["position"].values()]
+    for count in (*counts, *(one.samples for one in trained)):
+        if not isinstance(count, int) or not 0 <= count < MOST_COUNTED:
+            raise ValueError(f"a count of {str(count)[:30]}")
+    if max(facts["init_dim"], facts["code_dim"]) > LARGEST_DIM:
+        raise ValueError(f"sizes of {facts['init_dim']} and {facts['code_dim']}")
+    for loss in (one.loss for one in trained):
+        if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
+            raise ValueError(f"a loss of {str(loss)[:30]}")
+    for person in facts["people"]:
+        if not person or person != Path(person).name or person[0] == "." or set(person) & set("/\\:\0"):
+            raise ValueError(f"a person named {person[:50]!r}")
 
 
 def _fill(network: nn.Module, path: Path, for_training: bool) -> None:

@@ -19,9 +19,10 @@ from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
 from pipeline.faces.people import Wish, crop_name
+from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
-from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import forget_video, name_video, only_run, pictures_at
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader

@@ -18,7 +18,8 @@ from pipeline.faces.identity import embed_files
 from pipeline.faces.levels import Levels
 from pipeline.faces.measures import Floats, group_near_duplicates, sharpness, thumbnail, yaw_deg
 from pipeline.faces.people import require_person
-from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.faces.records import StoredFace
+from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.options import ReviewOptions
 from pipeline.progress import Console

@@ -75,46 +75,60 @@ class Workspace:
     @property
     def data(self) -> Path:
         """Folder of per-person folders of crops."""
-        return self.root / "data"
+        return self._inside("data")
 
     @property
     def videos(self) -> Path:
         """Folder of what extract learned, a folder per video."""
-        return self.root / "videos"
+        return self._inside("videos")
 
     @property
     def converted(self) -> Path:
         """Folder of finished videos."""
-        return self.root / "converted"
+        return self._inside("converted")
 
     @property
     def previews(self) -> Path:
         """Folder of pictures that show what a conversion would be like."""
-        return self.root / "preview"
+        return self._inside("preview")
 
     def person(self, name: str) -> Path:
         """Folder of a person's crops."""
-        return self.data / checked_name(name, "person")
+        return self._inside("data", checked_name(name, "person"))
 
     def model(self, name: str) -> Path:
         """Folder of a model."""
-        return self.root / "output" / checked_name(name, "model")
+        return self._inside("output", checked_name(name, "model"))
 
     def removed(self, person: str) -> Path:
         """Folder of crops of a person that were set aside."""
-        return self.root / "removed" / checked_name(person, "person")
+        return self._inside("removed", checked_name(person, "person"))
 
     def review(self, person: str) -> Path:
         """Page that shows a person's crops; the summary picture lies beside it."""
-        return self.root / "review" / f"{checked_name(person, 'person')}.html"
+        return self._inside("review", f"{checked_name(person, 'person')}.html")
 
     def store(self, video: str) -> Path:
         """File of what extract learned of a video."""
-        return self.videos / video / "faces.sqlite"
+        return self._inside("videos", checked_name(video, "video"), "faces.sqlite")
 
     def unsorted(self, video: str) -> Path:
         """Folder where the crops of a video wait until it is known whose they are."""
-        return self.videos / video / "crops"
+        return self._inside("videos", checked_name(video, "video"), "crops")
+
+    def _inside(self, *parts: str) -> Path:
+        """Name a place of the workspace, of which no link may lead elsewhere: what is written or deleted is in here.
+
+        Raises:
+            WorkspaceError: one does.
+        """
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise WorkspaceError(
+                f"{path} is a link, or lies in one, that leads out of the workspace {self.root}: "
+                "put the folder itself there, or choose another --workspace"
+            )
+        return path
 
     def stores(self) -> list[Path]:
         """The store files of all videos, by name."""

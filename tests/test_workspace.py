@@ -1,5 +1,6 @@
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,46 @@ def test_what_a_killed_run_still_writes_does_not_get_into_the_file(tmp_path: Pat
         orphan.write(b"theirs")
         orphan.flush()
     assert final.read_bytes() == b"ours"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize(
+    ("link", "ask"),
+    [
+        ("data", lambda workspace: workspace.data),
+        ("data", lambda workspace: workspace.person("cage")),
+        ("data/cage", lambda workspace: workspace.person("cage")),
+        ("output/model", lambda workspace: workspace.model("model")),
+        ("videos/clip", lambda workspace: workspace.store("clip")),
+        ("videos/clip", lambda workspace: workspace.unsorted("clip")),
+        ("removed", lambda workspace: workspace.removed("cage")),
+        ("converted", lambda workspace: workspace.converted),
+    ],
+)
+def test_links_lead_nowhere_else(tmp_path: Path, link: str, ask: Callable[[Workspace], Path]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    workspace = Workspace(tmp_path / "workspace")
+    ask(workspace)
+    path = workspace.root / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WorkspaceError, match="leads out of the workspace"):
+        ask(workspace)
+    path.unlink()
+    (workspace.root / "inside").mkdir()
+    path.symlink_to(workspace.root / "inside")
+    ask(workspace)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_the_workspace_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "large disk" / "cage").mkdir(parents=True)
+    (tmp_path / "workspace").symlink_to(tmp_path / "large disk")
+    assert Workspace(tmp_path / "workspace").person("cage") == tmp_path / "workspace" / "data" / "cage"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden"])
+def test_no_video_is_named_out_of_the_workspace(tmp_path: Path, name: str) -> None:
+    for ask in (Workspace(tmp_path).store, Workspace(tmp_path).unsorted):
+        with pytest.raises(UsageError):
+            ask(name)

@@ -11,7 +11,8 @@ from pipeline.converting.steady import MARGIN, steadied
 from pipeline.errors import NothingToDoError, UsageError
 from pipeline.faces.measures import yaw_deg
 from pipeline.faces.people import crops_in, faces_of_person
-from pipeline.faces.store import FaceStore, Label, StoredFace
+from pipeline.faces.records import Label, StoredFace
+from pipeline.faces.store import FaceStore
 from pipeline.media.joining import Part
 from pipeline.media.probe import VideoInfo
 from pipeline.moments import Moment, place_of

@@ -24,7 +24,7 @@ from pipeline.arrays import Embedding, Image
 from pipeline.errors import WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.measures import nose_offset
-from pipeline.faces.store import StoredFace
+from pipeline.faces.records import StoredFace
 from pipeline.media.pictures import read_picture
 
 SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several

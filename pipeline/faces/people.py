@@ -12,7 +12,8 @@ import numpy as np
 from pipeline.arrays import Embedding
 from pipeline.errors import NothingToDoError
 from pipeline.faces.identity import SAME_PERSON, Track, distance, mean_of
-from pipeline.faces.store import FaceStore, Label, StoredFace
+from pipeline.faces.records import Label, StoredFace
+from pipeline.faces.store import FaceStore
 from pipeline.report import some
 from pipeline.workspace import Workspace, lengthened_name, list_people, list_pictures, numbered_name
 

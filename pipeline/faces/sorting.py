@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.arrays import Embedding
 from pipeline.faces.identity import Track, best_faces, combine, embed, group, is_clear
 from pipeline.faces.people import Wish, known_people, name_groups, unsure_name
-from pipeline.faces.store import FaceStore, StoredFace
+from pipeline.faces.records import StoredFace
+from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
 from pipeline.workspace import Workspace, list_people

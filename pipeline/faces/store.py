@@ -1,92 +1,22 @@
-"""What extract learned of one video: an SQLite file, written in transactions, read by frame.
-
-Tables (version 2; kept in ``user_version``):
-    facts(key, value)                  JSON values: source, options, probe facts, finished, lost
-    frames(frame, pts, shot)           every frame looked at; ``shot`` counts the film's cuts before it
-    faces(frame, track, person, crop, score, box, landmarks, crop_from_frame)
-                                       ``crop``: file name or NULL where none was written; geometry as JSON lists;
-                                       ``person``: empty until the tracks are named
-    tracks(track, embedding)           who a track is, as a JSON list; NULL where that cannot be said
-"""
+"""What extract learned of one video: an SQLite file, written in transactions, read by frame; tables: ``schema``."""
 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, TypeVar
 
-import numpy as np
-
-from pipeline.arrays import Affine, Embedding, Face
+from pipeline.arrays import Embedding
 from pipeline.errors import WorkspaceError
+from pipeline.faces.records import Label, StoredFace, StoredFrame, embedding_of, face_of, label_of, row_of
+from pipeline.faces.schema import prepare
 
-VERSION = 2
+T = TypeVar("T")
+
 LAST = 1 << 62  # behind every frame
-
-_SCHEMA = """
-CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL);
-CREATE TABLE faces (
-    frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
-    box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
-);
-"""
-
-_TRACKS = "CREATE TABLE IF NOT EXISTS tracks (track INTEGER PRIMARY KEY, embedding TEXT);"
-_FROM_1 = "ALTER TABLE frames ADD COLUMN shot INTEGER NOT NULL DEFAULT 0;"
-
-
-@dataclass(frozen=True)
-class StoredFrame:
-    """A frame of a video as the store holds it.
-
-    Attributes:
-        index: place in the order of showing.
-        pts: timestamp in units of the video's time base.
-        shot: number of cuts before it.
-    """
-
-    index: int
-    pts: int
-    shot: int
-
-
-class Label(NamedTuple):
-    """Which crop a face has; light, for there may be very many.
-
-    Attributes:
-        frame: index of its frame.
-        track: number of its track in the video.
-        crop: file name of its crop; None where none was written.
-    """
-
-    frame: int
-    track: int
-    crop: str | None
-
-
-@dataclass(frozen=True)
-class StoredFace:
-    """A face of a video as the store holds it.
-
-    Attributes:
-        frame: index of its frame.
-        track: number of its track in the video.
-        person: name it was extracted under; the folder its crop lies in now may say otherwise.
-        crop: file name of its crop; None where none was written.
-        face: box, score and landmarks in frame px.
-        crop_from_frame: (2, 3), maps frame px to px of a 256 crop.
-    """
-
-    frame: int
-    track: int
-    person: str
-    crop: str | None
-    face: Face
-    crop_from_frame: Affine
 
 
 class FaceStore:
@@ -109,23 +39,10 @@ class FaceStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path)
             try:
-                self._prepare()
+                prepare(self._db, path)
             except BaseException:
                 self._db.close()
                 raise
-
-    def _prepare(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise WorkspaceError(f"{self.path} is of version {version}, this is {VERSION}: use the newer Recast")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        if version == 0:
-            with self._db:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version == 1:
-            with self._db:
-                self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
-        self._db.execute(_TRACKS)
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +59,8 @@ class FaceStore:
     def fact(self, key: str) -> Any:
         """Return what was recorded under a key; None where nothing was."""
         rows = self._read("SELECT value FROM facts WHERE key = ?", key)
-        return json.loads(rows[0][0]) if rows else None
+        (value,) = self._checked(json.loads(text) for (text,) in rows) or [None]
+        return value
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
@@ -153,7 +71,7 @@ class FaceStore:
         """Record frames and their faces: all of them or, after a crash, none."""
         with self._transaction() as db:
             db.executemany("REPLACE INTO frames VALUES (?, ?, ?)", map(astuple, frames))
-            db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, faces))
+            db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(row_of, faces))
 
     def brief_faces(self, frames: int) -> list[StoredFace]:
         """Return the faces of tracks seen in fewer frames than these, in shots that are longer than the track."""
@@ -167,7 +85,7 @@ class FaceStore:
             """,
             frames,
         )
-        return [_stored_face(row) for row in rows]
+        return self._checked(map(face_of, rows))
 
     def forget(self, faces: Iterable[StoredFace]) -> None:
         """Take faces out."""
@@ -177,14 +95,15 @@ class FaceStore:
     def crops(self) -> dict[int, list[str]]:
         """Return the file names of the crops, by track."""
         crops: dict[int, list[str]] = {}
-        for track, crop in self._read("SELECT track, crop FROM faces WHERE crop IS NOT NULL ORDER BY frame"):
-            crops.setdefault(track, []).append(crop)
+        for label in self.labels():
+            if label.crop is not None:
+                crops.setdefault(label.track, []).append(label.crop)
         return crops
 
     def embeddings(self) -> dict[int, Embedding | None]:
         """Return who the tracks are that were looked at for it, by track; None where that cannot be said."""
         rows = self._read("SELECT track, embedding FROM tracks ORDER BY track")
-        return {track: None if text is None else np.array(json.loads(text)) for track, text in rows}
+        return dict(self._checked((track, embedding_of(text)) for track, text in rows))
 
     def record_embedding(self, track: int, embedding: Embedding | None) -> None:
         """Record who a track is."""
@@ -241,11 +160,11 @@ class FaceStore:
     def faces(self, first: int = 0, end: int = LAST) -> list[StoredFace]:
         """Return all faces from a frame up to, and without, another, in order of frame, then track."""
         rows = self._read("SELECT * FROM faces WHERE frame >= ? AND frame < ? ORDER BY frame, track", first, end)
-        return [_stored_face(row) for row in rows]
+        return self._checked(map(face_of, rows))
 
     def labels(self) -> list[Label]:
         """Return what tells whose all the faces are, in order of frame, then track."""
-        return [Label(*row) for row in self._read("SELECT frame, track, crop FROM faces ORDER BY frame, track")]
+        return self._checked(map(label_of, self._read("SELECT frame, track, crop FROM faces ORDER BY frame, track")))
 
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames looked at, in order."""
@@ -254,6 +173,13 @@ class FaceStore:
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._guarded():
             return self._db.execute(query, values).fetchall()
+
+    def _checked(self, values: Iterable[T]) -> list[T]:
+        """Read values that may not be what they should."""
+        try:
+            return list(values)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise WorkspaceError(f"{self.path} is damaged ({str(error)[:100]}): delete it and extract again") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -273,23 +199,3 @@ class FaceStore:
                 f"cannot use {self.path}: {error}; is the disk full, is another run using it, or is it damaged? "
                 "A damaged one: delete it and extract again"
             ) from error
-
-
-def _row(stored: StoredFace) -> tuple[object, ...]:
-    face = stored.face
-    geometry = (face.box, face.landmarks, stored.crop_from_frame)
-    return (
-        stored.frame,
-        stored.track,
-        stored.person,
-        stored.crop,
-        face.score,
-        *(json.dumps(np.round(values, 4).tolist()) for values in geometry[:2]),
-        json.dumps(np.round(stored.crop_from_frame, 8).tolist()),
-    )
-
-
-def _stored_face(row: tuple[Any, ...]) -> StoredFace:
-    frame, track, person, crop, score, *geometry = row
-    box, landmarks, crop_from_frame = (np.array(json.loads(text), dtype=np.float64) for text in geometry)
-    return StoredFace(frame, track, person, crop, Face(box, score, landmarks), crop_from_frame)

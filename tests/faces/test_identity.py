@@ -21,7 +21,7 @@ from pipeline.faces.identity import (
     mean_of,
 )
 from pipeline.faces.levels import Levels
-from pipeline.faces.store import StoredFace
+from pipeline.faces.records import StoredFace
 
 
 @pytest.fixture(scope="module")

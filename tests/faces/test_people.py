@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.arrays import Face
 from pipeline.faces.people import crop_name, crops_in, faces_of_person
-from pipeline.faces.store import StoredFace
+from pipeline.faces.records import StoredFace
 
 VIDEO = "talk.show 2"  # a name with a dot in it
 

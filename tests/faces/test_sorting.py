@@ -10,8 +10,9 @@ from pipeline.errors import NothingToDoError
 from pipeline.faces.alignment import align
 from pipeline.faces.identity import Track
 from pipeline.faces.people import Wish, is_unsure, known_people, name_groups, unsure_name
+from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.sorting import hand_over
-from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.faces.store import FaceStore
 from pipeline.workspace import Workspace
 from tests.faces.test_identity import unit
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.arrays import Face
 from pipeline.errors import WorkspaceError
-from pipeline.faces.store import VERSION, FaceStore, StoredFace, StoredFrame
+from pipeline.faces.records import StoredFace, StoredFrame
+from pipeline.faces.schema import VERSION
+from pipeline.faces.store import FaceStore
 
 
 def frames(*facts: tuple[int, int], shot: int = 0) -> list[StoredFrame]:
@@ -228,3 +230,112 @@ def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     with FaceStore(path) as store:
         store.record(frames((2, 11), shot=3), [stored_face(2)])
         assert (store.frame_count(), store.last_shot(), store.face_count()) == (3, 3, 1)
+    with closing(sqlite3.connect(tmp_path / "faces.version1.sqlite")) as kept:
+        assert kept.execute("PRAGMA user_version").fetchone() == (1,)
+        assert kept.execute("SELECT * FROM frames").fetchall() == [(0, 7), (1, 9)]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_store_of_version_2_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            """
+            CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+            CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL);
+            CREATE TABLE faces (
+                frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
+                box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
+            );
+            INSERT INTO frames VALUES (0, 7, 0);
+            INSERT INTO faces VALUES (0, 3, 'ann', 'a_000000_3.jpg', 0.99, '[1, 2, 3, 4]',
+                '[[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]', '[[1, 0, 0], [0, 1, 0]]');
+            PRAGMA user_version = 2;
+            """
+        )
+    with FaceStore(path) as store:
+        (face,) = store.faces()
+        assert (face.person, face.crop, face.track) == ("ann", "a_000000_3.jpg", 3)
+        assert store.embeddings() == {}, "the first stores of this version had no such table"
+    assert [one.name for one in tmp_path.glob("*.sqlite")] == ["faces.sqlite"], "no copy where nothing changes"
+
+
+HOSTILE_SCHEMAS = {
+    "a view of 10^9 rows": """ALTER TABLE faces RENAME TO hidden; CREATE VIEW faces AS
+        WITH RECURSIVE n(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM n LIMIT 1000000000)
+        SELECT x AS frame, 0 AS track, '' AS person, NULL AS crop, 1.0 AS score, '' AS box, '' AS landmarks,
+        '' AS crop_from_frame FROM n""",
+    "a trigger": "CREATE TRIGGER more AFTER INSERT ON faces BEGIN DELETE FROM facts; END",
+    "a computed column": "ALTER TABLE faces ADD COLUMN x AS (zeroblob(1000000000))",
+    "a virtual table": "DROP TABLE tracks; CREATE VIRTUAL TABLE tracks USING fts5(track, embedding)",
+    "another table": "CREATE TABLE more (x)",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_SCHEMAS)
+def test_what_no_store_holds_is_refused_before_it_is_read(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(HOSTILE_SCHEMAS[what])
+    with pytest.raises(WorkspaceError, match=r"faces\.sqlite.*delete it"):
+        FaceStore(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("box", "[NaN, 1, 2, 3]"),
+        ("box", "[1e300, 1, 2, 3]"),
+        ("box", "[1, 2, 3]"),
+        ("box", "{}"),
+        ("box", "[" * 50_000),
+        ("box", "1" * 200_000),
+        ("box", b"blob"),
+        ("landmarks", "[[1, 2]]"),
+        ("landmarks", "nothing"),
+        ("crop_from_frame", "[[1, 0, Infinity], [0, 1, 0]]"),
+        ("person", "../../elsewhere"),
+        ("person", "con"),
+        ("crop", "../elsewhere.jpg"),
+        ("crop", "/etc/passwd"),
+        ("crop", ".hidden.jpg"),
+        ("crop", "x" * 300),
+        ("score", "high"),
+        ("score", 1e9),
+        ("track", -1),
+        ("track", "many"),
+    ],
+)
+def test_faces_that_are_none_are_damage(tmp_path: Path, column: str, value: object) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE faces SET {column} = ?", (value,))
+    with FaceStore(path) as store, pytest.raises(WorkspaceError, match=r"faces\.sqlite is damaged"):
+        store.faces()
+
+
+def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record_facts(source="a.mp4")
+        store.record_embedding(0, np.zeros(128))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE facts SET value = '{'")
+        db.execute("UPDATE tracks SET embedding = '[1, 2]'")
+    with FaceStore(path) as store:
+        for read in (lambda: store.fact("source"), store.embeddings):
+            with pytest.raises(WorkspaceError, match="damaged"):
+                read()
+
+
+def test_more_rows_than_any_video_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.faces.schema.MOST_ROWS", 3)
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames(*((number, number) for number in range(4))), [])
+    with pytest.raises(WorkspaceError, match="more than 3 frames"):
+        FaceStore(path)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Face
-from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.faces.records import StoredFace, StoredFrame
+from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import FINGERPRINT_BYTES, fingerprint, forget_video, is_extracted, name_video
 from pipeline.workspace import Workspace, is_name
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from models import checkpoint
-from models.autoencoder import Encoder
+from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model, Position, Training
 from pipeline.errors import WorkspaceError
 
@@ -302,8 +303,21 @@ def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
         lambda facts: {**facts, "people": list(facts["people"])},
         lambda _: [],
         lambda _: None,
+        lambda facts: {**facts, "init_dim": 10**400},
+        lambda facts: {**facts, "code_dim": 10**9},
+        lambda facts: {**facts, "steps": float("nan")},
+        lambda facts: {**facts, "steps": -1},
+        lambda facts: {**facts, "position": {"epoch": 10**30}},
+        lambda facts: {**facts, "position": {"epoch": "first"}},
+        lambda facts: {**facts, "people": {"../elsewhere": {"samples": 1, "loss": 0.1}}},
+        lambda facts: {**facts, "people": {"hopper": {"samples": 1, "loss": float("inf")}}},
+        lambda facts: {**facts, "more": "x" * 10_000_001},
     ],
-    ids=["version", "people", "init_dim", "code_dim", "position", "stranger", "people as list", "list", "null"],
+    ids=[
+        *["version", "people", "init_dim", "code_dim", "position", "stranger", "people as list", "list", "null"],
+        *["endless init_dim", "large code_dim", "no number", "negative", "far epoch", "epoch in words", "a path"],
+        *["infinite loss", "too long"],
+    ],
 )
 def test_facts_that_do_not_fit_are_damage(saved: Path, spoil: Callable[[dict[str, Any]], Any]) -> None:
     path = saved / STATE / "model.json"
@@ -441,3 +455,28 @@ def test_a_decoder_without_a_persons_name_is_refused(reference: Path) -> None:
     (reference / CAGE).rename(reference / "decoder.pth")
     with pytest.raises(WorkspaceError, match="decoder<person>"):
         checkpoint.load_reference(reference)
+
+
+def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
+    """As the first release wrote it: to be read by all later ones."""
+    state = tmp_path / "model" / "state-000000007"
+    state.mkdir(parents=True)
+    (state / "model.json").write_text(
+        """{"version": 1, "init_dim": 8, "code_dim": 16, "steps": 7,
+        "position": {"epoch": 1, "visit": 0, "inner": 2, "batch": 3},
+        "people": {"ann": {"samples": 56, "loss": 0.125}, "bob": {"samples": 0, "loss": null}}}""",
+        encoding="utf-8",
+    )
+    encoder, decoder = Encoder(8, 16), Decoder()
+    save_file(encoder.state_dict(), state / "encoder.safetensors")
+    for person in ("ann", "bob"):
+        save_file(decoder.state_dict(), state / f"decoder_{person}.safetensors")
+    save_file({"encoder.conv1.0.bias.step": torch.tensor(7.0)}, state / "adam_ann.safetensors")
+    model = checkpoint.load(tmp_path / "model", for_training=True)
+    assert (model.steps, model.position.inner) == (7, 2)
+    assert {person: (one.samples, one.loss) for person, one in model.trained.items()} == {
+        "ann": (56, 0.125),
+        "bob": (0, None),
+    }
+    assert torch.equal(model.encoder.linear1.weight, encoder.linear1.weight)
+    assert float(model.moments["ann"]["encoder.conv1.0.bias.step"]) == 7

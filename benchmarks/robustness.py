@@ -1,0 +1,103 @@
+"""Extract and convert every awkward file, as a person would, and tell what came of it.
+
+    python -m benchmarks.robustness [FOLDER]
+
+The folder is by default ``hard`` in ``RECAST_TEST_DATA``. Prints a table (docs/robustness.md) and fails where a
+traceback is shown, an exit code lies, or a failure leaves something under a final name.
+"""
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.__main__ import DATA, ROOT, require_data
+from models import checkpoint
+from models.autoencoder import Encoder
+from models.checkpoint import Model
+from pipeline.workspace import Workspace
+
+LIMIT_S = 300  # for one command on one file; what takes longer hangs
+WORDS = 160  # of a line that are shown
+
+
+@dataclass
+class Outcome:
+    """What came of a file.
+
+    Attributes:
+        cells: of the table.
+        wrong: what should not be, a line each.
+    """
+
+    cells: list[str]
+    wrong: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Do all of it; return the exit code."""
+    if len(sys.argv) == 1:
+        require_data()
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA / "hard"
+    wrong = []
+    print("| file | extract | convert |\n|---|---|---|", flush=True)
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        outcome = try_out(path)
+        print(f"| {' | '.join(outcome.cells)} |", flush=True)
+        wrong += [f"{path.name}: {line}" for line in outcome.wrong]
+    print(
+        "\n".join(["", *wrong]) if wrong else "\nnothing wrong: no traceback, no false exit code, nothing left behind"
+    )
+    return 1 if wrong else 0
+
+
+def try_out(path: Path) -> Outcome:
+    """Extract a file and convert it, in a workspace of its own."""
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace = Workspace(Path(temporary) / "workspace")
+        model = Model(Encoder(8, 64))
+        torch.manual_seed(1)
+        for person in ("everyone", "other"):
+            model.add_person(person)
+        checkpoint.save(workspace.model("model"), model)
+        outcome = Outcome([path.name.replace("|", "\\|")])
+        result = workspace.converted / "made.mp4"
+        swap = ["--from", "everyone", "--to", "other", "--preset", "ultrafast", "-o", str(result)]
+        for command in (["extract", str(path), "--everyone", "everyone"], ["convert", str(path), *swap]):
+            _run([*command, "--workspace", str(workspace.root)], outcome)
+        if outcome.cells[-1].startswith("refused") and result.exists():
+            outcome.wrong.append("a failed convert left a result")
+        left = [file for file in workspace.root.rglob("*") if ".part" in file.name]
+        outcome.wrong += [f"left behind: {file.relative_to(workspace.root)}" for file in left]
+        return outcome
+
+
+def _run(command: list[str], outcome: Outcome) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "cli.py", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        outcome.cells.append("HANGS")
+        outcome.wrong.append(f"{command[0]} hangs")
+        return
+    errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+    said = errors if done.returncode else done.stdout.splitlines()
+    told = "; ".join(line.strip() for line in said).replace(str(Path(command[-1]).parent), "…").replace(str(DATA), "…")
+    outcome.cells.append(f"{'refused' if done.returncode else 'accepted'}: {told[:WORDS]}".replace("|", "\\|"))
+    if "Traceback" in done.stderr + done.stdout or done.returncode not in (0, 1, 2):
+        outcome.wrong.append(f"{command[0]} broke down with {done.returncode}: {done.stderr[-300:]}")
+    if done.returncode and not errors:
+        outcome.wrong.append(f"{command[0]} failed and did not say why")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

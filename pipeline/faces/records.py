@@ -1,0 +1,138 @@
+"""What a store holds, and the form it has there; what is read is checked, for a store may come from anywhere."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.arrays import Affine, Embedding, Face
+from pipeline.workspace import is_name
+
+FARTHEST_PX = 1e7  # from the corner of a frame; nothing real is beyond
+MOST_FRAMES = 1 << 40
+LONGEST = 100_000  # characters of one value
+LONGEST_FILE_NAME = 255
+EMBEDDING = 128  # numbers
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """A frame of a video as the store holds it.
+
+    Attributes:
+        index: place in the order of showing.
+        pts: timestamp in units of the video's time base.
+        shot: number of cuts before it.
+    """
+
+    index: int
+    pts: int
+    shot: int
+
+
+class Label(NamedTuple):
+    """Which crop a face has; light, for there may be very many.
+
+    Attributes:
+        frame: index of its frame.
+        track: number of its track in the video.
+        crop: file name of its crop; None where none was written.
+    """
+
+    frame: int
+    track: int
+    crop: str | None
+
+
+@dataclass(frozen=True)
+class StoredFace:
+    """A face of a video as the store holds it.
+
+    Attributes:
+        frame: index of its frame.
+        track: number of its track in the video.
+        person: name it was extracted under; the folder its crop lies in now may say otherwise.
+        crop: file name of its crop; None where none was written.
+        face: box, score and landmarks in frame px.
+        crop_from_frame: (2, 3), maps frame px to px of a 256 crop.
+    """
+
+    frame: int
+    track: int
+    person: str
+    crop: str | None
+    face: Face
+    crop_from_frame: Affine
+
+
+def row_of(stored: StoredFace) -> tuple[object, ...]:
+    """Put a face into the order of the table's columns."""
+    face = stored.face
+    geometry = (face.box, face.landmarks, stored.crop_from_frame)
+    return (
+        stored.frame,
+        stored.track,
+        stored.person,
+        stored.crop,
+        face.score,
+        *(json.dumps(np.round(values, 4).tolist()) for values in geometry[:2]),
+        json.dumps(np.round(stored.crop_from_frame, 8).tolist()),
+    )
+
+
+def face_of(row: tuple[Any, ...]) -> StoredFace:
+    """Read a face from a row of the table.
+
+    Raises:
+        ValueError: it is none.
+    """
+    frame, track, person, crop, score, *geometry = row
+    box, landmarks, crop_from_frame = (
+        numbers(text, shape) for text, shape in zip(geometry, ((4,), (5, 2), (2, 3)), strict=True)
+    )
+    if not (isinstance(person, str) and (not person or is_name(person)) and 0 <= score <= 1):
+        raise ValueError(f"a face of {str(person)[:50]!r} with score {score}")
+    label = label_of((frame, track, crop))
+    return StoredFace(label.frame, label.track, person, label.crop, Face(box, score, landmarks), crop_from_frame)
+
+
+def label_of(row: tuple[Any, ...]) -> Label:
+    """Read which crop a face has.
+
+    Raises:
+        ValueError: the row says something else.
+    """
+    frame, track, crop = row
+    if not (isinstance(frame, int) and isinstance(track, int) and 0 <= frame < MOST_FRAMES and track >= 0):
+        raise ValueError(f"a face in frame {str(frame)[:20]} of track {str(track)[:20]}")
+    if crop is not None and not (isinstance(crop, str) and _is_file_name(crop)):
+        raise ValueError(f"a crop named {str(crop)[:50]!r}")
+    return Label(frame, track, crop)
+
+
+def embedding_of(text: str | None) -> Embedding | None:
+    """Read who a track is.
+
+    Raises:
+        ValueError: the text is no embedding.
+    """
+    return None if text is None else numbers(text, (EMBEDDING,))
+
+
+def numbers(text: str, shape: tuple[int, ...]) -> Any:
+    """Read a JSON list of finite numbers of a shape, as float64.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise ValueError("what should be a list of numbers")
+    values = np.array(json.loads(text), dtype=np.float64)
+    if values.shape != shape or not (np.abs(values) < FARTHEST_PX).all():  # not a number is not below it
+        raise ValueError(f"numbers beyond all measure, or not {shape} of them")
+    return values
+
+
+def _is_file_name(name: str) -> bool:
+    return 0 < len(name) <= LONGEST_FILE_NAME and name[0] != "." and not set(name) & set("/\\:\0")
