@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Recast's command line: parse, dispatch, report, exit code.
 
 Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a mistake in Recast itself; 130 interrupted.
@@ -24,6 +25,7 @@ from pipeline.errors import RecastError, line_and_code
 from pipeline.options import (
     CommandOptions,
     ConvertOptions,
+    DoctorOptions,
     ExtractOptions,
     ImportOptions,
     ModelsOptions,
@@ -58,6 +60,7 @@ COMMANDS = {
     "convert": ConvertOptions,
     "models": ModelsOptions,
     "verify": VerifyOptions,
+    "doctor": DoctorOptions,
     "import": ImportOptions,
 }
 
@@ -136,6 +139,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.inventory import inventory
 
             report = inventory(options)
+        case DoctorOptions():
+            from pipeline.doctor import doctor
+
+            report = doctor(options)
         case VerifyOptions():
             from pipeline.verify import verify
 

@@ -44,6 +44,8 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted: type the same command again, and it goes on from what was finished", INTERRUPTED
+    if isinstance(error, ModuleNotFoundError):
+        return f"error: the package {error.name!r} is missing; run: pip install -r requirements.txt", 1
     if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
         return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
     if isinstance(error, OSError):

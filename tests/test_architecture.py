@@ -38,6 +38,7 @@ LAYERS = [
             "review",
             "inventory",
             "verify",
+            "doctor",
         )
     ],
     ["cli"],

@@ -202,3 +202,16 @@ def test_reports_of_all_kinds_become_json() -> None:
     assert found["found"][0][1]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]
     assert plain({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_options_complete_in_bash(tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    command = [sys.executable, "cli.py", "--tyro-print-completion", "bash"]
+    script.write_bytes(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    asking = (
+        'source "$1"; COMP_WORDS=(./cli.py train --inter); COMP_CWORD=2; '
+        '"$(complete -p cli.py | sed "s/.*-F \\([^ ]*\\).*/\\1/")" ./cli.py --inter train; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", asking, "bash", str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["--interleave"]

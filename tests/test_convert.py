@@ -179,6 +179,7 @@ def test_killed_it_leaves_no_result_and_runs_again(trained: Path, tmp_path: Path
     [
         "hard/03_rotation_metadata.mp4",
         "hard/04_vfr_irregular_drops.mp4",
+        "hard/08_10bit_h264.mp4",
         "hard/10_odd_size_641x479_yuv444p.mp4",
         "hard/15_hevc_vfr_face_then_noface.mov",
         "hard/16_full_range_hands_asl.mkv",

@@ -4,8 +4,6 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
-from av.video.frame import VideoFrame
-
 from pipeline.converting.encode import Work
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.containers import choose_streams
@@ -54,6 +52,6 @@ def _encode(work: Work, segment: Segment) -> None:
     try:
         with SegmentWriter(segment.path, work.reader.info, work.made, work.encoding, segment.pts) as writer:
             for _ in segment.pts:
-                writer.write(VideoFrame(work.made.width, work.made.height, work.made.name))
+                writer.write(work.made.black())
     except MediaError as error:
         raise UsageError(f"--codec {work.encoding.codec} does not work here with these options: {error}") from error

@@ -6,6 +6,7 @@ This package must stay quick to import: ``cli.py --help`` loads it and little el
 
 from pipeline.options.base import CommandOptions, WorkspaceOptions
 from pipeline.options.convert import ConvertOptions, LookOptions, PreviewOptions, SwapOptions
+from pipeline.options.doctor import DoctorOptions
 from pipeline.options.extract import ExtractOptions
 from pipeline.options.models import ModelsOptions
 from pipeline.options.people import PeopleOptions, ReviewOptions
@@ -15,6 +16,7 @@ from pipeline.options.verify import VerifyOptions
 __all__ = [
     "CommandOptions",
     "ConvertOptions",
+    "DoctorOptions",
     "ExtractOptions",
     "ImportOptions",
     "LookOptions",
@@ -39,4 +41,5 @@ Options = (
     | ReviewOptions
     | ModelsOptions
     | VerifyOptions
+    | DoctorOptions
 )
