@@ -4,8 +4,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO_MINUTES ?= 8
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-all bench quality check format clean
+.PHONY: demo test test-all fuzz bench quality check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES)
@@ -15,6 +16,9 @@ test: $(READY)  ## all tests but the slow ones
 
 test-all: $(READY)  ## all tests
 	$(RUN) -m pytest
+
+fuzz: $(READY)  ## throw damaged files at what reads them; FUZZ_SECONDS=60 make fuzz is shorter
+	$(RUN) -m fuzzing --seconds $(FUZZ_SECONDS)
 
 bench: $(READY)  ## speed and quality beside the plain way; needs the clips of RECAST_TEST_DATA
 	$(RUN) -m benchmarks

@@ -6,6 +6,7 @@ The folder is by default ``hard`` in ``RECAST_TEST_DATA``. Prints a table (docs/
 traceback is shown, an exit code lies, or a failure leaves something under a final name.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,9 @@ def _run(command: list[str], outcome: Outcome) -> None:
         return
     errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
     said = errors if done.returncode else done.stdout.splitlines()
-    told = "; ".join(line.strip() for line in said).replace(str(Path(command[-1]).parent), "…").replace(str(DATA), "…")
+    told = "; ".join(line.strip() for line in said if "marked as synthetic" not in line)
+    told = re.sub(r", \d+ seconds \([^)]*\)", "", told)  # how long it took is for other tables
+    told = told.replace(str(Path(command[-1]).parent), "…").replace(str(DATA), "…")
     outcome.cells.append(f"{'refused' if done.returncode else 'accepted'}: {told[:WORDS]}".replace("|", "\\|"))
     if "Traceback" in done.stderr + done.stdout or done.returncode not in (0, 1, 2):
         outcome.wrong.append(f"{command[0]} broke down with {done.returncode}: {done.stderr[-300:]}")

@@ -207,7 +207,7 @@ def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
 def _seen_by(reader: VideoReader) -> list[str]:
     notes = []
     if reader.damaged:
-        notes.append(f"{reader.damaged} frames of the original were damaged or missing")
+        notes.append(f"{counted(reader.damaged, 'frame')} of the original damaged or missing")
     if reader.deinterlaced or reader.info.is_interlaced:
         notes.append("interlaced frames were deinterlaced")
     return notes

@@ -194,7 +194,7 @@ class FaceStore:
             raise WorkspaceError(
                 f"cannot write {self.path.parent}: {error.strerror}; choose another --workspace"
             ) from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise WorkspaceError(
                 f"cannot use {self.path}: {error}; is the disk full, is another run using it, or is it damaged? "
                 "A damaged one: delete it and extract again"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
+STALLED_S, LOOK_S = 600, 5  # it has taken nothing for so long: it hangs; how often that is looked at
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
 """What glibc reads: a frame's memory is used for the next, as in ``pipeline.memory``; other systems pass it over."""
@@ -92,6 +94,9 @@ class FfmpegPipe:
         self._process = _start(command, doing)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        self._sending_since: float | None = None
+        self._is_over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -143,19 +148,24 @@ class FfmpegPipe:
         if failed:
             raise self._failure()
         self._listener.join()
+        self._is_over.set()
 
     def _send(self) -> None:
         assert self._process.stdin is not None
+        self._sending_since = time.monotonic()
         try:
             self._process.stdin.write(self._made.getbuffer())
         except (OSError, ValueError) as error:
             raise self._failure() from error
+        finally:
+            self._sending_since = None
         self._made.seek(0)
         self._made.truncate()
 
     def abandon(self) -> None:
         """Stop ffmpeg; what it wrote is not to be used."""
         assert self._process.stdin is not None
+        self._is_over.set()
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -163,6 +173,15 @@ class FfmpegPipe:
             self.container.close()
         with suppress(OSError):
             self._process.stdin.close()
+
+    def _watch(self) -> None:
+        """Stop ffmpeg where it hangs: writing to it would wait for ever."""
+        while not self._is_over.wait(LOOK_S):
+            since = self._sending_since
+            if since is not None and time.monotonic() - since > STALLED_S:
+                self._words.append(f"it took nothing for {STALLED_S} s")
+                self._process.kill()
+                return
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -151,6 +151,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     assert isinstance(stream, VideoStream)
+    if stream.codec_context is None:  # in spite of what PyAV's types say
+        raise MediaError(f"cannot decode {path}: what its pictures are stored in is not known")
     if max(stream.codec_context.width, stream.codec_context.height) > LARGEST_PX:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
         raise MediaError(f"{path} claims to be {size} px; {LARGEST_PX} a side is the most: scale it down first")

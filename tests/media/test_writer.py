@@ -1,6 +1,8 @@
 import gc
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -13,10 +15,12 @@ import numpy as np
 import pytest
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError, RecastError, UsageError
 from pipeline.media.containers import choose_streams
 from pipeline.media.encoders import Encoding, pixel_formats
+from pipeline.media.pipe import NUT, FfmpegPipe
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
@@ -159,8 +163,8 @@ def test_sound_is_copied_byte_by_byte(tmp_path: Path, name: str) -> None:
         original, made = sound_packets(path, track), sound_packets(tmp_path / "out.mp4", track)
         assert len(original) > 10
         assert [content for _, content in made] == [content for _, content in original]
-        for (time, _), (old_time, _) in zip(made, original, strict=True):
-            assert abs(time - old_time) <= Fraction(1, 1000)  # Matroska counts in ms
+        for (moment, _), (old_moment, _) in zip(made, original, strict=True):
+            assert abs(moment - old_moment) <= Fraction(1, 1000)  # Matroska counts in ms
 
 
 def test_sound_longer_than_the_video_is_kept_whole(tmp_path: Path) -> None:
@@ -355,3 +359,19 @@ def test_a_pixel_shape_with_large_terms_is_kept(tmp_path: Path) -> None:
     assert probe(path).sample_aspect_ratio == Fraction(128, 117)
     convert(path, tmp_path / "out.mp4")
     assert probe(tmp_path / "out.mp4").sample_aspect_ratio == Fraction(128, 117)
+
+
+def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 1)
+    monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.1)
+    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
+    began = time.monotonic()
+    refused = pytest.raises(MediaError, match="could not test: it took nothing for 1 s")
+    with refused, FfmpegPipe(hanging, "test", NUT) as pipe:
+        stream = pipe.container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="yuv420p")
+        assert isinstance(stream, VideoStream)
+        for number in range(40):
+            frame = VideoFrame(640, 480, "yuv420p")
+            frame.pts = number
+            pipe.mux(stream.encode(frame))
+    assert time.monotonic() - began < 30

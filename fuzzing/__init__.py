@@ -1,0 +1,1 @@
+"""Damaged and hostile files thrown at whatever reads them."""
