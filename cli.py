@@ -71,9 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     try:
         options = parse(arguments)
-    except RecastError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RecastError, KeyboardInterrupt) as error:
+        line, code = line_and_code(error)
+        return Terminal(CommandOptions(json="--json" in typed)).fail(line, code)
     command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
     workspace = options.workspace if isinstance(options, WorkspaceOptions) else None
     log = RunLog(workspace, command, typed, _echo if options.verbose else None)

@@ -259,6 +259,7 @@ def _refuse_odd(facts: Mapping[str, Any]) -> None:
         if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
             raise ValueError(f"a loss of {str(loss)[:30]}")
     for person in facts["people"]:
+        # the same rule as for crops in the pipeline's stores; this package imports nothing of it
         if not person or person != Path(person).name or person[0] == "." or set(person) & set("/\\:\0"):
             raise ValueError(f"a person named {person[:50]!r}")
 

@@ -10,7 +10,7 @@ from models.checkpoint import Model
 from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
-from pipeline.converting.marking import Marking, marking_of, shown_of
+from pipeline.converting.marking import Marking, credentials_beside, marking_of, shown_of
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
@@ -175,6 +175,7 @@ def convert_pictures(
                         marks.add(marking.sign(temporary, made, picture))
                 else:
                     write_bytes(made, picture.read_bytes())
+                    credentials_beside(made).unlink(missing_ok=True)
             except (MediaError, OSError) as error:
                 if len(stills.pictures) == 1:
                     raise

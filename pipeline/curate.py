@@ -59,7 +59,7 @@ def _list(workspace: Workspace) -> list[str]:
     seconds = dict.fromkeys(crops, 0.0)
     for path in workspace.stores():
         with FaceStore(path) as store:
-            faces, rate = store.labels(), Fraction((store.fact("info") or {}).get("average_rate") or 0)
+            faces, rate = store.labels(), store.average_rate() or Fraction(0)
         for person, names in crops.items():
             frames = {stored.frame for stored in faces_of_person(faces, names)}
             if frames:

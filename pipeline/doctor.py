@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +36,7 @@ from pipeline.media.probe import probe
 from pipeline.media.provenance import read_credentials, sign
 from pipeline.media.writer import SegmentWriter
 from pipeline.options import DoctorOptions
+from pipeline.packages import package_file
 from pipeline.training.computing import Computing, choose_precision
 from pipeline.training.trainer import Portion, Trainer
 
@@ -79,7 +79,7 @@ class DoctorReport:
     def problems(self) -> list[str]:
         """What will not work."""
         found = [one for one in self.findings if one.state == "problem"]
-        return [f"{one.name}: {one.words}" for one in found]
+        return [f"{one.name}: {one.words}{f'; {one.remedy}' if one.remedy else ''}" for one in found]
 
 
 def doctor(options: DoctorOptions) -> DoctorReport:
@@ -123,6 +123,10 @@ def _device() -> Finding:
     name, precision = torch.cuda.get_device_name(device), choose_precision("auto", device)
     words = f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free; computes in {precision}"
     return Finding("device", "ok", words)
+
+
+def _device_here() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _memory() -> Finding:
@@ -179,10 +183,8 @@ def _timed(name: str, attempt: Callable[[], str]) -> Finding:
 
 def _find_a_face() -> str:
     """Find and recognise the portrait that lies inside matplotlib."""
-    spec = find_spec("matplotlib")
-    folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
-    picture = read_picture(folder / "mpl-data" / "sample_data" / "grace_hopper.jpg")
-    detector = Detector(40, 0.95, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    picture = read_picture(package_file("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"))
+    detector = Detector(40, 0.95, _device_here())
     (faces,) = detector.detect([Levels(picture)])
     if len(faces) != 1:
         raise WorkspaceError(f"MTCNN found {len(faces)} faces where there is one; {REINSTALL}")
@@ -191,7 +193,7 @@ def _find_a_face() -> str:
 
 
 def _take_a_step() -> str:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device_here()
     model = Model(Encoder(8, 64))
     model.add_person("somebody")
     trainer = Trainer(model, 1e-4, False, Computing(device, choose_precision("auto", device)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from models import checkpoint
-from models.checkpoint import Model
+from models.checkpoint import Model, Training
 from models.onnx_files import write_onnx
 from pipeline.errors import NothingToDoError, RecastError, WorkspaceError
 from pipeline.options import ModelsOptions
@@ -16,20 +16,54 @@ from pipeline.workspace import Workspace
 MB = 1_000_000
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A model of the workspace.
+
+    Attributes:
+        name: its folder's.
+        steps: taken so far.
+        init_dim, code_dim: sizes of the encoder.
+        megabytes: on the disk, with previews and all saved states.
+        people: how far each decoder has come.
+        preview: its last picture; None where there is none.
+    """
+
+    name: str
+    steps: int
+    init_dim: int
+    code_dim: int
+    megabytes: float
+    people: dict[str, Training]
+    preview: Path | None
+
+    def lines(self) -> list[str]:
+        """The same for a person."""
+        sizes = f"--init-dim {self.init_dim} --code-dim {self.code_dim}"
+        lines = [f"{self.name}: {self.steps} steps, {sizes}, {self.megabytes:.0f} MB"]
+        for person, training in sorted(self.people.items()):
+            loss = "" if training.loss is None else f", L1 {training.loss:.4f}"
+            lines.append(
+                f"  {person}: {training.samples} samples{loss}" if training.samples else f"  {person}: not trained"
+            )
+        return [*lines, f"  look at {self.preview}"] if self.preview else lines
+
+
 @dataclass
 class InventoryReport:
     """What a models command found or did."""
 
-    done: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    models: list[Listed] = field(default_factory=list)
+    exported: list[str] = field(default_factory=list)
+    failed: list[RecastError] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The models, or what was written."""
-        return self.done
+        return [line for model in self.models for line in model.lines()] + self.exported
 
     def problems(self) -> list[str]:
         """Models that cannot be read."""
-        return self.failed
+        return [str(error) for error in self.failed]
 
 
 def inventory(options: ModelsOptions) -> InventoryReport:
@@ -50,24 +84,17 @@ def _list(workspace: Workspace) -> InventoryReport:
     report = InventoryReport()
     for folder in folders:
         try:
-            report.done += _description(folder, checkpoint.load(folder))
+            report.models.append(_listed(folder, checkpoint.load(folder)))
         except RecastError as error:
-            report.failed.append(str(error))
+            report.failed.append(error)
     return report
 
 
-def _description(folder: Path, model: Model) -> list[str]:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    sizes = f"--init-dim {model.encoder.init_dim} --code-dim {model.encoder.code_dim}"
-    lines = [f"{folder.name}: {model.steps} steps, {sizes}, {size / MB:.0f} MB"]
-    for person, training in sorted(model.trained.items()):
-        loss = "" if training.loss is None else f", L1 {training.loss:.4f}"
-        lines.append(
-            f"  {person}: {training.samples} samples{loss}" if training.samples else f"  {person}: not trained"
-        )
-    if (folder / "swap.png").is_file():
-        lines.append(f"  look at {folder / 'swap.png'}")
-    return lines
+def _listed(folder: Path, model: Model) -> Listed:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MB
+    preview = folder / "swap.png" if (folder / "swap.png").is_file() else None
+    sizes = (model.encoder.init_dim, model.encoder.code_dim)
+    return Listed(folder.name, model.steps, *sizes, size, model.trained, preview)
 
 
 def _export(workspace: Workspace, name: str) -> InventoryReport:
@@ -88,7 +115,7 @@ def _export(workspace: Workspace, name: str) -> InventoryReport:
         shutil.rmtree(part, ignore_errors=True)
     size = sum(path.stat().st_size for path in final.glob("state-*/*"))
     return InventoryReport(
-        [
+        exported=[
             f"slim copy: {final}, {size / MB:.0f} MB; use it with: python cli.py convert … -n {final.name}",
             f"ONNX files in {final / 'onnx'}: at most {difference:.1g} off what torch makes",
         ]

@@ -1,5 +1,6 @@
 """What every stage gives back: words for the person, and what went wrong."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ def some(words: list[str], shown: int = 5) -> str:
 
 def plain(value: object) -> Any:
     """Turn a report, or what is in one, into what JSON holds; what has no other form becomes text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no such numbers
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):

@@ -145,7 +145,7 @@ def _sources(workspace: Workspace, pictures: Sequence[Path]) -> dict[str, _Sourc
     sources = {}
     for path in workspace.stores():
         with FaceStore(path) as store:
-            rate = Fraction((store.fact("info") or {}).get("average_rate") or 1)
+            rate = store.average_rate() or Fraction(1)
             for face in store.faces():
                 if face.crop is not None and (stem := Path(face.crop).stem) in stems:
                     sources[stem] = _Source(path.parent.name, float(face.frame / rate), face)

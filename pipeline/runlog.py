@@ -7,6 +7,7 @@ keep it in; a command that found none leaves none, unless it broke down.
 import logging
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -16,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline import __version__
+from pipeline.errors import WorkspaceError
+from pipeline.workspace import Workspace
 
 KEPT = 30  # logs
 PACKAGES = (
@@ -28,6 +31,7 @@ PACKAGES = (
     "imageio-ffmpeg",
     "c2pa-python",
 )
+OWN = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_[a-z]+_\d+\.log")  # names of ours; others in the folder are not ours to delete
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -46,7 +50,9 @@ class RunLog(logging.Handler):
     ) -> None:
         super().__init__(logging.DEBUG)
         self.setFormatter(logging.Formatter(FORMAT))
-        self._folder = workspace and workspace / "logs"
+        self._folder: Path | None = None
+        with suppress(WorkspaceError):  # the folder is a link out of the workspace
+            self._folder = workspace and Workspace(workspace).logs
         self._waiting, self._echo = list[str](), echo
         self._name = f"{time.strftime('%Y-%m-%d_%H%M%S')}_{command}_{os.getpid()}.log"
         self.path: Path | None = None
@@ -71,7 +77,7 @@ class RunLog(logging.Handler):
         """Log the exception that is being handled, wherever there is room for it; say where."""
         self._loggers[0].exception("this should not have happened")
         if self.path is None:
-            self._write(Path(tempfile.gettempdir()) / "recast-logs")
+            self._write(Path(tempfile.mkdtemp(prefix="recast-log-")))
         return self.path
 
     def end(self) -> None:
@@ -84,11 +90,13 @@ class RunLog(logging.Handler):
         with suppress(OSError):  # a log that cannot be written must not end a run
             if self.path is None:
                 folder.mkdir(parents=True, exist_ok=True)
-                for old in sorted(folder.glob("*.log"))[: -(KEPT - 1)]:
+                own = sorted(path for path in folder.glob("*.log") if OWN.fullmatch(path.name))
+                for old in own[: -(KEPT - 1)]:
                     old.unlink(missing_ok=True)
-                self.path = folder / self._name
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            path = self.path or folder / self._name
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(f"{line}\n" for line in self._waiting))
+            self.path = path
             self._waiting.clear()
 
 

@@ -92,13 +92,21 @@ class Workspace:
         """Folder of pictures that show what a conversion would be like."""
         return self._inside("preview")
 
+    @property
+    def logs(self) -> Path:
+        """Folder of what the last runs did."""
+        return self._inside("logs")
+
     def person(self, name: str) -> Path:
         """Folder of a person's crops."""
         return self._inside("data", checked_name(name, "person"))
 
     def model(self, name: str) -> Path:
-        """Folder of a model."""
-        return self._inside("output", checked_name(name, "model"))
+        """Folder of a model; nothing in it may be a link out of the workspace either."""
+        folder = self._inside("output", checked_name(name, "model"))
+        for part in folder.iterdir() if folder.is_dir() else ():
+            self._inside("output", name, part.name)
+        return folder
 
     def removed(self, person: str) -> Path:
         """Folder of crops of a person that were set aside."""

@@ -18,6 +18,7 @@ LAYERS = [
         "pipeline.memory",
         "pipeline.locks",
         "pipeline.runlog",
+        "pipeline.packages",
     ],
     ["pipeline.moments"],
     ["pipeline.options"],

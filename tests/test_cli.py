@@ -1,6 +1,7 @@
 """The command line: what it accepts, what it says, how it ends."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -127,8 +128,11 @@ def test_old_logs_go(tmp_path: Path) -> None:
         (tmp_path / "logs").mkdir(exist_ok=True)
         (tmp_path / "logs" / f"2020-01-01_{number:06d}_train_1.log").write_text("old")
     assert main(["models", "--workspace", str(tmp_path)]) == 1
-    assert len(logs(tmp_path)) == KEPT
-    assert logs(tmp_path)[-1] != "old"
+    (tmp_path / "logs" / "access.log").write_text("of another program")
+    assert main(["models", "--workspace", str(tmp_path)]) == 1
+    assert (tmp_path / "logs" / "access.log").exists()
+    assert len(logs(tmp_path)) <= KEPT + 1
+    assert 0 < sum(text == "old" for text in logs(tmp_path)) < KEPT
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,23 @@ def test_what_nobody_foresaw_ends_in_one_line_and_a_log(
     assert "Traceback" not in said.err + said.out
 
 
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")
+def test_a_log_is_not_kept_outside_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "logs").symlink_to(tmp_path / "elsewhere")
+    assert main(["models", "--workspace", str(tmp_path / "w")]) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_wrong_usage_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--lr", "7", "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["exit_code"] == 2
+    assert "--lr 7" in json.loads(said.out)["errors"][0]
+    assert "--lr 7" in said.err
+
+
 def test_quiet_shows_errors_only(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     swap = ["preview", "--from", "hopper", "--to", "collins", "--frames", "2", "--workspace", str(trained), "--quiet"]
     assert main(swap) == 0
@@ -189,6 +210,13 @@ def test_json_is_the_report_for_scripts(trained: Path, capsys: pytest.CaptureFix
     assert "none such" in told["errors"][0]
 
 
+def test_models_are_listed_for_scripts_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--workspace", str(trained), "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["report"]["models"]
+    assert (model["name"], model["steps"], model["init_dim"]) == ("model", 3, 8)
+    assert model["people"]["collins"]["samples"] > 0
+
+
 def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--workspace", str(trained), "--verbose"]) == 0
     said = capsys.readouterr().err
@@ -201,6 +229,7 @@ def test_reports_of_all_kinds_become_json() -> None:
     assert found["found"][0][0] == "a.mp4"
     assert found["found"][0][1]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]
+    assert plain([float("nan"), float("inf"), 0.5]) == [None, None, 0.5]
     assert plain({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})
 
 

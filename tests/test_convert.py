@@ -286,6 +286,30 @@ def test_pictures_are_marked_too(trained: Path, tmp_path: Path, capsys: pytest.C
         assert f"from: {name}" in verified(tmp_path / "made" / name, capsys)
 
 
+def test_a_picture_that_is_only_copied_loses_what_marked_an_earlier_result(trained: Path, tmp_path: Path) -> None:
+    folder, made = tmp_path / "photos", tmp_path / "made"
+    folder.mkdir()
+    for name in ("hopper.png", "blank.bmp"):
+        write_picture(folder / name, read_portrait(HOPPER) if name == "hopper.png" else np.zeros((90, 80, 3), np.uint8))
+    made.mkdir()
+    (made / "blank.bmp.c2pa").write_bytes(b"of an earlier one")
+    assert run(trained, folder, *SWAP, "-o", made) == 0
+    assert sorted(path.name for path in made.iterdir()) == ["blank.bmp", "hopper.png"]
+    assert (made / "blank.bmp").read_bytes() == (folder / "blank.bmp").read_bytes()
+
+
+def test_a_picture_is_written_whole_or_not_at_all(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(tmp_path / "photo.png", read_portrait(HOPPER))
+    made = tmp_path / "made" / "photo.png"
+    made.mkdir(parents=True)
+    (made / "kept").touch()
+    assert run(trained, tmp_path / "photo.png", *SWAP, "-o", tmp_path / "made") == 1
+    assert "photo.png" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "made").rglob("*")] == ["photo.png", "kept"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

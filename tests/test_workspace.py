@@ -276,6 +276,8 @@ def test_what_a_killed_run_still_writes_does_not_get_into_the_file(tmp_path: Pat
         ("videos/clip", lambda workspace: workspace.unsorted("clip")),
         ("removed", lambda workspace: workspace.removed("cage")),
         ("converted", lambda workspace: workspace.converted),
+        ("logs", lambda workspace: workspace.logs),
+        ("output/model/cage", lambda workspace: workspace.model("model")),
     ],
 )
 def test_links_lead_nowhere_else(tmp_path: Path, link: str, ask: Callable[[Workspace], Path]) -> None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -13,6 +11,7 @@ import PIL.ImageFont
 from pipeline.arrays import Mask, Patch, Rect
 from pipeline.errors import UsageError
 from pipeline.media.pixels import Surface
+from pipeline.packages import package_file
 
 HEIGHT = 1 / 26  # of the letters, of the picture's shorter side
 SMALLEST_PX = 12.0
@@ -53,8 +52,8 @@ def _rendered(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
     pen = PIL.ImageDraw.Draw(PIL.Image.new("L", (1, 1)))
     left, top, right, bottom = (round(side) for side in pen.multiline_textbbox((0, 0), lines, font))
     box_w, box_h = min(right - left + 2 * padding, width), min(bottom - top + 2 * padding, height)
-    x, y = min(margin, width - box_w), max(0, height - margin - box_h)
-    rect = Rect(x // 2 * 2, y // 2 * 2, min(box_w + box_w % 2, width), min(box_h + box_h % 2, height))
+    x, y = min(margin, width - box_w) // 2 * 2, max(0, height - margin - box_h) // 2 * 2
+    rect = Rect(x, y, min(box_w + box_w % 2, width - x), min(box_h + box_h % 2, height - y))
     drawn = PIL.Image.new("L", (rect.width, rect.height))
     PIL.ImageDraw.Draw(drawn).multiline_text((padding - left, padding - top), lines, WHITE, font)
     return np.asarray(drawn, np.float32) / np.float32(WHITE), rect
@@ -79,7 +78,4 @@ def _wrapped(text: str, font: PIL.ImageFont.FreeTypeFont, width_px: int) -> Iter
 @lru_cache(maxsize=4)
 def _font(size_px: float) -> PIL.ImageFont.FreeTypeFont:
     """DejaVu Sans, which lies inside matplotlib; that is not imported, for it takes its time."""
-    spec = find_spec("matplotlib")
-    assert spec is not None and spec.submodule_search_locations, "in requirements.txt"
-    path = Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return PIL.ImageFont.truetype(path, size_px)
+    return PIL.ImageFont.truetype(package_file("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"), size_px)

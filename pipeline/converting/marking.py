@@ -42,7 +42,7 @@ class Marking:
             MediaError: it cannot be signed.
             WorkspaceError: the credentials cannot be written.
         """
-        beside = final.with_name(final.name + SIDECAR)
+        beside = credentials_beside(final)
         if self.identity is None:
             beside.unlink(missing_ok=True)  # those of an earlier result would not fit this one
             return "not signed (--no-credentials); its metadata still says that it is synthetic"
@@ -53,6 +53,11 @@ class Marking:
         write_bytes(beside, credentials)
         kind = final.suffix.removeprefix(".").upper()
         return f"marked as synthetic, signed in {beside.name}, which goes with it: {kind} files cannot carry it"
+
+
+def credentials_beside(final: Path) -> Path:
+    """Name the file that holds the credentials of a result whose kind cannot carry them."""
+    return final.with_name(final.name + SIDECAR)
 
 
 def marking_of(options: ConvertOptions) -> Marking:

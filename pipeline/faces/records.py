@@ -66,6 +66,33 @@ class StoredFace:
     crop_from_frame: Affine
 
 
+FACTS: dict[str, type] = {"source": str, "fingerprint": str, "options": dict, "info": dict, "lost": str}
+"""What facts are, by key, where they are there; others are true or false."""
+
+
+def frame_of(row: tuple[Any, ...]) -> StoredFrame:
+    """Read a frame from a row of the table.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not all(isinstance(value, int) for value in row) or not 0 <= row[0] < MOST_FRAMES:
+        raise ValueError(f"a frame {str(row)[:50]}")
+    return StoredFrame(*row)
+
+
+def fact_of(key: str, text: str) -> Any:
+    """Read a fact.
+
+    Raises:
+        ValueError: it is no JSON, or not what facts of this name are.
+    """
+    value = json.loads(text)
+    if value is not None and not isinstance(value, FACTS.get(key, object)):
+        raise ValueError(f"a {key} of {text[:50]!r}")
+    return value
+
+
 def row_of(stored: StoredFace) -> tuple[object, ...]:
     """Put a face into the order of the table's columns."""
     face = stored.face

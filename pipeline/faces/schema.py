@@ -49,6 +49,8 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         sqlite3.Error: it is no database, or cannot be written.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version < 0:
+        raise WorkspaceError(f"{path} is of version {version}, which there never was: delete it and extract again")
     if version > VERSION:
         raise WorkspaceError(f"{path} is of version {version}, this is {VERSION}: use the newer Recast")
     db.execute("PRAGMA trusted_schema = OFF")
@@ -77,7 +79,7 @@ def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
         is_index = kind == "index" and table in TABLES and sql is None
         if not (is_table or is_index):
             raise WorkspaceError(f"{path} holds a {kind} {name[:50]!r}, which is none of a store's: delete it")
-        counting = f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {MOST_ROWS + 1})"  # noqa: S608 - ours
+        counting = f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT {MOST_ROWS + 1})"  # noqa: S608 - ours
         if is_table and db.execute(counting).fetchone()[0] > MOST_ROWS:
             raise WorkspaceError(f"{path} has more than {MOST_ROWS} {name}: delete it and extract again")
 

@@ -5,13 +5,24 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pipeline.arrays import Embedding
 from pipeline.errors import WorkspaceError
-from pipeline.faces.records import Label, StoredFace, StoredFrame, embedding_of, face_of, label_of, row_of
+from pipeline.faces.records import (
+    Label,
+    StoredFace,
+    StoredFrame,
+    embedding_of,
+    face_of,
+    fact_of,
+    frame_of,
+    label_of,
+    row_of,
+)
 from pipeline.faces.schema import prepare
 
 T = TypeVar("T")
@@ -59,8 +70,14 @@ class FaceStore:
     def fact(self, key: str) -> Any:
         """Return what was recorded under a key; None where nothing was."""
         rows = self._read("SELECT value FROM facts WHERE key = ?", key)
-        (value,) = self._checked(json.loads(text) for (text,) in rows) or [None]
+        (value,) = self._checked(fact_of(key, text) for (text,) in rows) or [None]
         return value
+
+    def average_rate(self) -> Fraction | None:
+        """Return the video's frames per second; None where its header does not say."""
+        told = (self.fact("info") or {}).get("average_rate")
+        (rate,) = self._checked(Fraction(value) if value else None for value in [told])
+        return rate
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
@@ -130,32 +147,32 @@ class FaceStore:
 
     def frame_count(self) -> int:
         """Number of frames looked at so far."""
-        return int(self._read("SELECT count(*) FROM frames")[0][0])
+        return self._number("SELECT count(*) FROM frames")
 
     def last_shot(self) -> int:
         """Number of the shot of the last frame looked at; -1 before the first."""
-        return int(self._read("SELECT coalesce(max(shot), -1) FROM frames")[0][0])
+        return self._number("SELECT coalesce(max(shot), -1) FROM frames")
 
     def face_count(self) -> int:
         """Number of faces found so far."""
-        return int(self._read("SELECT count(*) FROM faces")[0][0])
+        return self._number("SELECT count(*) FROM faces")
 
     def frames_with_faces(self) -> int:
         """Number of frames that show at least one face."""
-        return int(self._read("SELECT count(DISTINCT frame) FROM faces")[0][0])
+        return self._number("SELECT count(DISTINCT frame) FROM faces")
 
     def people(self) -> dict[str, int]:
         """Number of faces by the name they were extracted under, the most first."""
         rows = self._read("SELECT person, count(*) FROM faces GROUP BY person ORDER BY count(*) DESC, person")
-        return dict(rows)
+        return dict(self._checked((str(person), int(count)) for person, count in rows))
 
     def next_frame(self) -> int:
         """Index of the first frame after all that were looked at."""
-        return int(self._read("SELECT coalesce(max(frame) + 1, 0) FROM frames")[0][0])
+        return self._number("SELECT coalesce(max(frame) + 1, 0) FROM frames")
 
     def next_track(self) -> int:
         """Number of the first track not used yet."""
-        return int(self._read("SELECT coalesce(max(track) + 1, 0) FROM faces")[0][0])
+        return self._number("SELECT coalesce(max(track) + 1, 0) FROM faces")
 
     def faces(self, first: int = 0, end: int = LAST) -> list[StoredFace]:
         """Return all faces from a frame up to, and without, another, in order of frame, then track."""
@@ -168,17 +185,24 @@ class FaceStore:
 
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames looked at, in order."""
-        return [pts for (pts,) in self._read("SELECT pts FROM frames ORDER BY frame")]
+        rows = self._read("SELECT frame, pts, shot FROM frames ORDER BY frame")
+        return [frame.pts for frame in self._checked(map(frame_of, rows))]
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._guarded():
             return self._db.execute(query, values).fetchall()
 
+    def _number(self, query: str) -> int:
+        """Read the one whole number that is asked for."""
+        ((value,),) = self._read(query)
+        (number,) = self._checked(map(int, [value]))
+        return number
+
     def _checked(self, values: Iterable[T]) -> list[T]:
         """Read values that may not be what they should."""
         try:
             return list(values)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
             raise WorkspaceError(f"{self.path} is damaged ({str(error)[:100]}): delete it and extract again") from error
 
     @contextmanager

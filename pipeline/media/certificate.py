@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from platformdirs import user_config_path
 
 from pipeline.errors import UsageError, WorkspaceError
+from pipeline.workspace import write_bytes
 
 LIFE = timedelta(days=30 * 365)  # the signature of an expired certificate counts no more
 ISSUER = "Recast (self-issued)"
@@ -66,7 +68,11 @@ def own_identity() -> Identity:
     try:
         if not path.exists():
             _keep_new(folder)
-        return _read(path.read_bytes(), path)
+        identity = _read(path.read_bytes(), path)
+        root, shown = own_root(), folder / "certificate.pem"
+        if root and (not shown.exists() or shown.read_bytes() != root):
+            write_bytes(shown, root)
+        return identity
     except OSError as error:
         raise WorkspaceError(
             f"cannot keep the certificate for signing results in {folder}: {error.strerror or error}; "
@@ -77,9 +83,10 @@ def own_identity() -> Identity:
 
 
 def own_root() -> bytes | None:
-    """Read the certificate that vouches for this user's own, PEM; None where nothing was signed yet."""
-    with suppress(OSError):
-        return (config_folder() / "certificate.pem").read_bytes()
+    """Read the certificate that vouches for this user's own, PEM; None where there is none yet, or it is damaged."""
+    with suppress(OSError, ValueError):
+        chain = x509.load_pem_x509_certificates((config_folder() / "key.pem").read_bytes())
+        return _pem(chain[1:])
     return None
 
 
@@ -121,9 +128,10 @@ def _read(content: bytes, path: Path) -> Identity:
         raise UsageError(f"no private key in PEM form in {path}") from error
     try:
         chain = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
+        fits = isinstance(key, Key) and chain[0].public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"no certificate in PEM form beside the key {path}") from error
-    if not isinstance(key, Key) or chain[0].public_key() != key.public_key():
+    if not isinstance(key, Key) or not fits:
         raise UsageError(f"the key in {path} does not belong to the first certificate")
     return Identity(_pem(chain), _private(key), _algorithm(key))
 
@@ -146,8 +154,6 @@ def _keep_new(folder: Path) -> None:
             os.link(part, folder / "key.pem")
     finally:
         part.unlink(missing_ok=True)
-    chain = x509.load_pem_x509_certificates((folder / "key.pem").read_bytes())
-    (folder / "certificate.pem").write_bytes(_pem(chain[1:]))
 
 
 def _new() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, x509.Certificate]:

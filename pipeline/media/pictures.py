@@ -52,8 +52,8 @@ def _refuse_huge(path: Path, content: Samples) -> None:
     try:
         with PIL.Image.open(io.BytesIO(content.data)) as opened:
             width, height = opened.size
-    except (OSError, ValueError, SyntaxError):  # OpenCV says what is wrong with it
-        return
+    except Exception as error:  # Pillow's readers raise whatever a damaged header provokes
+        raise MediaError(f"cannot read {path} as a picture: delete it or replace it by a whole one") from error
     if width * height > MOST_PIXELS:
         raise MediaError(f"{path} is {width}x{height} px; 100 megapixels are the most: scale it down first")
 
@@ -82,7 +82,7 @@ def write_picture_like(path: Path, image: Image, original: Path, claim: Claim) -
             if opened.has_transparency_data and suffix in (".png", ".webp", ".tif", ".tiff"):
                 alpha = np.asarray(PIL.ImageOps.exif_transpose(opened).convert("RGBA").getchannel("A"))
                 made.putalpha(PIL.Image.fromarray(np.tile(alpha, (1, image.shape[1] // alpha.shape[1]))))
-    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         notes.append(f"{original.name}: its colour profile and Exif could not be read ({error})")
     exif[DESCRIPTION] = claim.comment(str(exif.get(DESCRIPTION, "")))
     if suffix != ".bmp":

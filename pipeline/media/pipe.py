@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -94,7 +93,7 @@ class FfmpegPipe:
         self._process = _start(command, doing)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._sending_since: float | None = None
+        self._sent, self._is_sending = 0, False
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -152,13 +151,13 @@ class FfmpegPipe:
 
     def _send(self) -> None:
         assert self._process.stdin is not None
-        self._sending_since = time.monotonic()
+        self._sent, self._is_sending = self._sent + 1, True
         try:
             self._process.stdin.write(self._made.getbuffer())
         except (OSError, ValueError) as error:
             raise self._failure() from error
         finally:
-            self._sending_since = None
+            self._is_sending = False
         self._made.seek(0)
         self._made.truncate()
 
@@ -176,9 +175,11 @@ class FfmpegPipe:
 
     def _watch(self) -> None:
         """Stop ffmpeg where it hangs: writing to it would wait for ever."""
+        waited, seen = 0.0, 0  # counted in looks, not by the clock: this program may have been halted itself
         while not self._is_over.wait(LOOK_S):
-            since = self._sending_since
-            if since is not None and time.monotonic() - since > STALLED_S:
+            waited = waited + LOOK_S if self._is_sending and self._sent == seen else 0
+            seen = self._sent
+            if waited > STALLED_S:
                 self._words.append(f"it took nothing for {STALLED_S} s")
                 self._process.kill()
                 return

@@ -130,7 +130,9 @@ def open_container(path: Path) -> InputContainer:
         # The prefix keeps ffmpeg from reading a name with a colon as the name of a protocol.
         container = av.open(f"file:{path}", options=OPENING, metadata_errors="replace")
     except av.error.ArgumentError as error:  # the kind was recognised, and is not on the list
-        raise MediaError(f"{path} is a playlist, or of a kind that is not read: name the video file itself") from error
+        raise MediaError(
+            f"{path} is a playlist, damaged, or of a kind that is not read: name a whole video file"
+        ) from error
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"cannot read {path} as video: {error.strerror or error}; is it complete, and does it play elsewhere?"

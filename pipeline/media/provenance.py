@@ -28,6 +28,7 @@ MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # na
 SIDECAR = ".c2pa"  # ending of a file that carries the credentials of another
 UNTRUSTED = "signingCredential.untrusted"
 LABEL = b"urn:c2pa:"  # what every set of credentials has in it, however it is stored
+LONGEST = 200  # characters of one thing that a file says
 UNFOUND = "there are credentials in it, and what leads to them is damaged"
 SETTINGS: dict[str, Any] = {
     "builder": {"thumbnail": {"enabled": False}},
@@ -131,10 +132,14 @@ def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
             beside = {"manifest_data": sidecar.read_bytes()} if sidecar.is_file() else {}
             with _context(settings) as context, c2pa.Reader(_kind(path), file, context=context, **beside) as reader:
                 return _described(json.loads(reader.json()))
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return Credentials("tampered", problems=("what they say is not in the form of C2PA",))
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return Credentials("tampered", problems=(UNFOUND,)) if _holds_some(path) else Credentials("none")
     except c2pa.C2paError as error:
-        return Credentials("tampered", problems=(f"the credentials are damaged: {error}",))
+        if not sidecar.is_file() and not _holds_some(path):
+            return Credentials("none")
+        return Credentials("tampered", problems=(_legible(f"the credentials are damaged: {error}"),))
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -161,12 +166,12 @@ def _described(store: dict[str, Any]) -> Credentials:
     states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
     return Credentials(
         states.get(store["validation_state"], "tampered"),
-        " ".join(str(made[0][key]) for key in ("name", "version") if key in made[0]),
+        _legible(" ".join(str(made[0][key]) for key in ("name", "version") if key in made[0])),
         tuple(map(_in_words, actions)),
-        next((str(action["when"]) for action in actions if "when" in action), str(signature.get("time", ""))),
-        tuple(str(one.get("title", "a file")) for one in manifest.get("ingredients", ())),
-        str(signature.get("common_name") or signature.get("issuer") or "nobody named"),
-        tuple(f"{status['code']}: {status.get('explanation', '')}" for status in wrong),
+        _legible(next((action["when"] for action in actions if "when" in action), signature.get("time", ""))),
+        tuple(_legible(one.get("title", "a file")) for one in manifest.get("ingredients", ())),
+        _legible(signature.get("common_name") or signature.get("issuer") or "nobody named"),
+        tuple(_legible(f"{status['code']}: {status.get('explanation', '')}") for status in wrong),
     )
 
 
@@ -180,7 +185,12 @@ def _in_words(action: dict[str, Any]) -> str:
         f"{told[FROM_PEOPLE]} to {told[TO_PEOPLE]}" if FROM_PEOPLE in told else "",
         f"({source})" if source else "",
     ]
-    return " ".join(part for part in parts if part)
+    return _legible(" ".join(part for part in parts if part))
+
+
+def _legible(words: object) -> str:
+    """Make what a file says fit to be shown: no line of its own making, no sequence that a terminal obeys."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(words)[:LONGEST])
 
 
 def _builder(claim: Claim, identity: Identity) -> c2pa.Builder:

@@ -64,7 +64,7 @@ class Pace:
         """Samples this run can take under its limits, at the pace measured."""
         limits = []
         if self._options.max_steps is not None:
-            limits.append(float(self._options.max_steps * self._options.batch_size))
+            limits.append(float(self._options.max_steps * self._schedule.samples_per_step))
         if self._options.max_minutes is not None and self.rate is not None:
             limits.append(self._options.max_minutes * 60 * self.rate)
         return min(limits, default=None)
@@ -88,10 +88,10 @@ def pace_notes(schedule: Schedule, pace: float, limit_samples: float | None) -> 
     """
     people, faces = len(schedule.face_counts), sum(schedule.face_counts.values())
     epoch = schedule.samples_per_epoch
-    notes = [
-        f"one epoch visits {people} people, {faces} faces x {schedule.inner_loop} passes = {epoch} samples: "
-        f"{in_words(epoch / pace)} at {pace:.0f} samples/s"
-    ]
+    what = f"visits {people} people, {faces} faces x {schedule.inner_loop} passes ="
+    if schedule.interleave:
+        what = f"is {schedule.inner_loop} x the faces of whoever has most, with as many of each other:"
+    notes = [f"one epoch {what} {epoch} samples: {in_words(epoch / pace)} at {pace:.0f} samples/s"]
     if limit_samples is not None and limit_samples <= schedule.samples_until_all_visited():
         fitting = max(1, int(limit_samples / faces / 2))
         remedy = f"stop it (Ctrl-C) and use --inner-loop {fitting} or less; for short runs 1 is best"

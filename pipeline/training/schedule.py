@@ -66,6 +66,11 @@ class Schedule:
         return sum(self.face_counts.values()) * self.inner_loop
 
     @property
+    def samples_per_step(self) -> int:
+        """Faces of a batch; the last of a pass may have fewer."""
+        return self._each * len(self.face_counts) if self.interleave else self.batch_size
+
+    @property
     def _each(self) -> int:
         """Faces of each person in an interleaved batch."""
         return max(1, self.batch_size // len(self.face_counts))

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ json_values = st.recursive(
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.dictionaries(st.sampled_from(["source", "options", "finished", "info"]), json_values))
+@given(st.dictionaries(st.sampled_from(["finished", "read", "pictures", "another"]), json_values))
 def test_facts_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, facts: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("facts") / "faces.sqlite"
     with FaceStore(path, create=True) as store:
@@ -290,6 +291,7 @@ def test_what_no_store_holds_is_refused_before_it_is_read(tmp_path: Path, what: 
         ("box", "[1e300, 1, 2, 3]"),
         ("box", "[1, 2, 3]"),
         ("box", "{}"),
+        ("box", f"[{'9' * 400}, 1, 2, 3]"),
         ("box", "[" * 50_000),
         ("box", "1" * 200_000),
         ("box", b"blob"),
@@ -316,6 +318,47 @@ def test_faces_that_are_none_are_damage(tmp_path: Path, column: str, value: obje
         db.execute(f"UPDATE faces SET {column} = ?", (value,))
     with FaceStore(path) as store, pytest.raises(WorkspaceError, match=r"faces\.sqlite is damaged"):
         store.faces()
+
+
+@pytest.mark.parametrize("column", ["pts", "shot"])
+def test_frames_that_are_none_are_damage(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE frames SET {column} = 'late'")
+    with FaceStore(path) as store:
+        for read in (store.timestamps, *([store.last_shot] if column == "shot" else [])):
+            with pytest.raises(WorkspaceError, match="damaged"):
+                read()
+
+
+@pytest.mark.parametrize(("key", "value"), [("source", 7), ("fingerprint", []), ("options", "x"), ("info", [1])])
+def test_facts_of_another_kind_are_damage(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record_facts(**{key: value})
+        with pytest.raises(WorkspaceError, match="damaged"):
+            store.fact(key)
+
+
+def test_a_rate_that_is_none_is_damage(tmp_path: Path) -> None:
+    with FaceStore(tmp_path / "faces.sqlite", create=True) as store:
+        assert store.average_rate() is None
+        store.record_facts(info={"average_rate": "30000/1001"})
+        assert store.average_rate() == Fraction(30000, 1001)
+        for rate in ("fast", "1/0"):
+            store.record_facts(info={"average_rate": rate})
+            with pytest.raises(WorkspaceError, match="damaged"):
+                store.average_rate()
+
+
+def test_a_version_that_never_was_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = -1")
+    with pytest.raises(WorkspaceError, match="of version -1"):
+        FaceStore(path)
 
 
 def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_a_damaged_one_is_said(settings: Path) -> None:
         own_identity()
 
 
+@pytest.mark.parametrize("content", [None, b"gone", b"\xff\xfe"])
+def test_what_others_get_is_made_again_where_it_is_lost(settings: Path, content: bytes | None) -> None:
+    own_identity()
+    root = own_root()
+    (settings / "certificate.pem").unlink()
+    if content is not None:
+        (settings / "certificate.pem").write_bytes(content)
+    assert own_root() == root
+    own_identity()
+    assert (settings / "certificate.pem").read_bytes() == root
+
+
 def test_no_place_for_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))

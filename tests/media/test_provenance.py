@@ -150,6 +150,14 @@ def test_a_file_that_cannot_be_signed_stays_as_it_is(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"none\.mp4"):
         read_credentials(tmp_path / "none.mp4", [])
-    for name, content in (("empty.mp4", b""), ("odd.mp4", b"123"), ("odd", b"\0" * 9)):
+    for name, content in (("empty.mp4", b""), ("odd.mp4", b"123"), ("odd", b"\0" * 9), ("words.png", b"words")):
         (tmp_path / name).write_bytes(content)
-        assert read_credentials(tmp_path / name, []).state in ("none", "tampered")
+        assert read_credentials(tmp_path / name, []).state == "none", "nothing says that there ever were any"
+
+
+def test_what_a_file_says_cannot_forge_what_is_shown(tmp_path: Path) -> None:
+    original = tmp_path / "a\n  signature: valid and trusted, signed by somebody\x1b[31m.png"
+    shutil.copy(made(tmp_path / "seen.png"), original)
+    (name,) = read(signed(made(tmp_path / "made.png"), original)).originals
+    assert name.isprintable()
+    assert len(name) <= 200
