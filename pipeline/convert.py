@@ -72,7 +72,7 @@ def check(options: ConvertOptions) -> None:
 
     Raises:
         UsageError: it is not, or cannot.
-        MediaError: ffmpeg does not run, or the certificate cannot sign.
+        MediaError: ffmpeg does not run.
         WorkspaceError: there is no place for a certificate.
     """
     pixel_formats(options.codec)

@@ -6,36 +6,44 @@ from pathlib import Path
 from pipeline.errors import MediaError, RecastError
 from pipeline.media.certificate import given_root, own_root
 from pipeline.media.notice import BEGINNING
-from pipeline.media.provenance import Credentials, read_credentials
+from pipeline.media.provenance import SIDECAR, Credentials, read_credentials
 from pipeline.options import VerifyOptions
 
 SEARCHED_BYTES = 1 << 20  # at either end of a file, where its comment lies
 STATES = {
-    "trusted": "valid and trusted, signed by",
+    "trusted": "valid and trusted (a certificate of your own, or one that you trust), signed by",
     "valid": "valid, signed by somebody unknown (--trust CERT.pem makes them known):",
     "tampered": "TAMPERED: the file was changed after it was signed, or its credentials were; signed by",
 }
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A file, and what it says."""
+
+    path: Path
+    credentials: Credentials
 
 
 @dataclass
 class VerifyReport:
     """What the files say."""
 
-    found: list[tuple[Path, Credentials]] = field(default_factory=list)
+    found: list[Verified] = field(default_factory=list)
     failed: list[RecastError] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """A paragraph for each file."""
-        return [line for path, credentials in self.found for line in _paragraph(path, credentials)]
+        return [line for one in self.found for line in _paragraph(one.path, one.credentials)]
 
     def problems(self) -> list[str]:
         """The files that do not hold what they say, or say nothing."""
         lines = []
-        for path, credentials in self.found:
-            if credentials.state == "tampered":
-                lines.append(f"{path}: its Content Credentials do not hold")
-            if credentials.state == "none":
-                lines.append(f"{path}: no Content Credentials")
+        for one in self.found:
+            if one.credentials.state == "tampered":
+                lines.append(f"{one.path}: its Content Credentials do not hold")
+            if one.credentials.state == "none":
+                lines.append(f"{one.path}: no Content Credentials")
         return [*lines, *map(str, self.failed)]
 
 
@@ -49,7 +57,9 @@ def verify(options: VerifyOptions) -> VerifyReport:
     report = VerifyReport()
     for path in options.files:
         try:
-            report.found.append((path, read_credentials(path, trusted)))
+            if path.suffix == SIDECAR:
+                raise MediaError(f"{path} belongs to another file: name that one, {path.with_suffix('')}")
+            report.found.append(Verified(path, read_credentials(path, trusted)))
         except MediaError as error:
             report.failed.append(error)
     return report
@@ -57,8 +67,12 @@ def verify(options: VerifyOptions) -> VerifyReport:
 
 def _paragraph(path: Path, credentials: Credentials) -> list[str]:
     if credentials.state == "none":
-        told = "; its comment says that Recast made it: they were removed" if _says_so(path) else ""
-        return [f"{path}", f"  signature: none{told}"]
+        if not _says_so(path):
+            return [f"{path}", "  signature: none"]
+        reasons = (
+            f"it was not signed (--no-credentials), or they were removed, or {path.name}{SIDECAR} is not beside it"
+        )
+        return [f"{path}", f"  signature: none; its comment says that Recast made it: {reasons}"]
     facts = {
         "made by": " on ".join(part for part in (credentials.maker, credentials.when) if part),
         "what": "; ".join(credentials.actions),

@@ -17,7 +17,7 @@ from pipeline.media.provenance import Credentials
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
 from pipeline.report import plain
 from pipeline.runlog import KEPT
-from pipeline.verify import VerifyReport
+from pipeline.verify import Verified, VerifyReport
 from tests.conftest import ROOT
 
 
@@ -225,9 +225,9 @@ def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFi
 
 
 def test_reports_of_all_kinds_become_json() -> None:
-    found = plain(VerifyReport([(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
-    assert found["found"][0][0] == "a.mp4"
-    assert found["found"][0][1]["state"] == "none"
+    found = plain(VerifyReport([Verified(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
+    assert found["found"][0]["path"] == "a.mp4"
+    assert found["found"][0]["credentials"]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]
     assert plain([float("nan"), float("inf"), 0.5]) == [None, None, 0.5]
     assert plain({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})

@@ -317,6 +317,7 @@ def test_a_picture_is_written_whole_or_not_at_all(
         (["--no-credentials", "--cert", "a.pem", "--key", "b.pem"], "choose one"),
         (["--label", "x" * 101], "100"),
         (["--label", "--only-mask"], "choose one"),
+        (["--label", ""], "the text is empty"),
         (["--label", "合"], "合"),
         (["--cert", "none.pem", "--key", "none.pem"], "none.pem"),
     ],

@@ -57,9 +57,20 @@ def test_a_file_without_fails_and_several_are_all_looked_at(tmp_path: Path, caps
     assert verify(plain, tmp_path / "none.png", result, stripped) == 1
     shown = capsys.readouterr()
     assert shown.out.count("signature: none") == 2
-    assert shown.out.count("removed") == 1
+    assert shown.out.count("removed, or stripped.png.c2pa is not beside it") == 1
     assert "trusted" in shown.out
     assert [line.split(":")[0] for line in shown.err.splitlines()] == ["error"] * 3
+
+
+def test_a_sidecar_goes_with_its_file_and_is_found_through_a_link(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = signed(made(tmp_path / "made.mkv"), made(tmp_path / "seen.mkv"))
+    assert verify(tmp_path / "made.mkv.c2pa") == 1
+    assert f"name that one, {result}" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.mkv").symlink_to(result)
+    assert verify(tmp_path / "elsewhere" / "link.mkv") == 0
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,6 @@ def marking_of(options: ConvertOptions) -> Marking:
     """Make ready what marks results, and make sure that it can.
 
     Raises:
-        MediaError: the certificate is not fit for it.
         UsageError: the certificate or the label cannot be used.
         WorkspaceError: there is no place for a certificate.
     """

@@ -68,10 +68,11 @@ def own_identity() -> Identity:
     try:
         if not path.exists():
             _keep_new(folder)
-        identity = _read(path.read_bytes(), path)
+        identity = _read(path.read_bytes(), path.read_bytes(), path)
         root, shown = own_root(), folder / "certificate.pem"
         if root and (not shown.exists() or shown.read_bytes() != root):
-            write_bytes(shown, root)
+            with suppress(WorkspaceError):  # another process is writing the same
+                write_bytes(shown, root)
         return identity
     except OSError as error:
         raise WorkspaceError(
@@ -116,18 +117,19 @@ def given_identity(certificate: Path, key: Path) -> Identity:
             content.append(path.read_bytes())
         except OSError as error:
             raise UsageError(f"{option} {path}: cannot read it: {error.strerror or error}") from error
-    return _read(b"\n".join(content), key)
+    return _read(content[0], content[1], key)
 
 
-def _read(content: bytes, path: Path) -> Identity:
+def _read(certificates: bytes, private: bytes, path: Path) -> Identity:
+    """Put an identity together; ``path`` is the key's file, for what is said of it."""
     try:
-        key = load_pem_private_key(content, None)
+        key = load_pem_private_key(private, None)
     except TypeError as error:
         raise UsageError(f"the key in {path} is protected by a password: give one that is not") from error
     except ValueError as error:
         raise UsageError(f"no private key in PEM form in {path}") from error
     try:
-        chain = x509.load_pem_x509_certificates(content)
+        chain = x509.load_pem_x509_certificates(certificates)
         fits = isinstance(key, Key) and chain[0].public_key() == key.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"no certificate in PEM form beside the key {path}") from error

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from pipeline import __version__
-from pipeline.errors import MediaError
+from pipeline.errors import MediaError, UsageError
 from pipeline.media.certificate import Identity
 from pipeline.media.notice import Claim
 
@@ -102,7 +102,7 @@ def check_identity(identity: Identity) -> None:
     """Sign a black pixel, to know before long work whether an identity is good for it.
 
     Raises:
-        MediaError: it is not.
+        UsageError: it is not.
     """
     pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
     try:
@@ -110,7 +110,7 @@ def check_identity(identity: Identity) -> None:
             builder.add_ingredient({"relationship": "parentOf", "label": ORIGINAL}, "png", io.BytesIO(pixel))
             builder.sign("png", io.BytesIO(pixel), io.BytesIO())
     except c2pa.C2paError as error:
-        raise MediaError(
+        raise UsageError(
             f"the certificate cannot sign Content Credentials: {error}; give another with --cert"
         ) from error
 
@@ -126,7 +126,8 @@ def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
         MediaError: the file cannot be read.
     """
     settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
-    sidecar = path.with_name(path.name + SIDECAR)
+    named, real = (place.with_name(place.name + SIDECAR) for place in (path, path.resolve()))
+    sidecar = named if named.is_file() else real
     try:
         with path.open("rb") as file:
             beside = {"manifest_data": sidecar.read_bytes()} if sidecar.is_file() else {}
@@ -181,8 +182,8 @@ def _in_words(action: dict[str, Any]) -> str:
     parts = [
         action["action"].removeprefix("c2pa."),
         action.get("description", ""),
-        f"model {told[MODEL]}" if MODEL in told else "",
-        f"{told[FROM_PEOPLE]} to {told[TO_PEOPLE]}" if FROM_PEOPLE in told else "",
+        f"with the model {told[MODEL]!r}" if MODEL in told else "",
+        f"({told[FROM_PEOPLE]} to {told[TO_PEOPLE]})" if FROM_PEOPLE in told else "",
         f"({source})" if source else "",
     ]
     return _legible(" ".join(part for part in parts if part))

@@ -134,6 +134,8 @@ class ConvertOptions(SwapOptions):
         require(not (self.no_credentials and self.cert), "--no-credentials and --cert: choose one")
         require(self.label is None or not self.only_mask, "--label and --only-mask: choose one")
         require(len(self.label_text()) <= LONGEST_LABEL, f"--label: at most {LONGEST_LABEL} characters")
+        is_empty = self.label is not None and len(self.label) > 0 and not "".join(self.label).strip()
+        require(not is_empty, f"--label: the text is empty; leave it out for: {LABEL}")
         for word in self.label or ():
             require(not Path(word).exists(), f"--label takes {word!r} for its text: name videos before --label")
         worst = 51 if self.codec in ("libx264", "libx265") else 63

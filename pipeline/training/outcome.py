@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.checkpoint import Training
-from pipeline.report import in_words, some
+from pipeline.report import counted, in_words, some
 
 MOST_SETBACKS = 3  # in a row, then the run ends
 
@@ -33,7 +33,7 @@ class TrainReport:
             return []
         rate = self.samples / self.seconds if self.seconds else 0
         lines = [
-            f"trained {self.steps} steps, {self.samples} samples in {in_words(self.seconds)} "
+            f"trained {counted(self.steps, 'step')}, {counted(self.samples, 'sample')} in {in_words(self.seconds)} "
             f"({rate:.1f} samples/s); ended by {self.ended_by}"
         ]
         if self.undone:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from pipeline.errors import MediaError, UsageError, WorkspaceError
+from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.certificate import given_identity, own_identity, own_root
 from pipeline.media.provenance import check_identity
 from tests.conftest import ROOT
@@ -98,6 +98,8 @@ def test_no_place_for_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_one_that_is_given(settings: Path) -> None:
     own = own_identity()
     (settings / "chain.pem").write_bytes(own.certificates)
+    with pytest.raises(UsageError, match="no private key"):
+        given_identity(settings / "key.pem", settings / "certificate.pem")  # the wrong way round
     given = given_identity(settings / "chain.pem", settings / "key.pem")
     assert (given.key, given.algorithm) == (own.key, "es256")
     check_identity(given)
@@ -111,7 +113,7 @@ def test_the_kind_of_key_says_how_is_signed(tmp_path: Path, curve: ec.EllipticCu
 
 def test_one_that_is_not_fit_is_refused_before_work_begins(tmp_path: Path) -> None:
     identity = given_identity(*written(ec.generate_private_key(ec.SECP256R1()), tmp_path))
-    with pytest.raises(MediaError, match=r"certificate cannot sign.*--cert"):
+    with pytest.raises(UsageError, match=r"certificate cannot sign.*--cert"):
         check_identity(identity)
 
 
