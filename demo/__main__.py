@@ -28,8 +28,8 @@ from pipeline.media.reader import VideoReader
 FRAMES = 200  # of each clip: 8 seconds
 RESERVED_MINUTES = 0.9  # for saving, converting twice and the contact sheet
 SHORTEST_TRAINING_MINUTES = 0.3
-TRAINING = ["--inner-loop", "1", "--log-interval", "20"]
-PHASES = ((0.7, ["-b", "8", "--lr", "3e-4"]), (0.3, ["-b", "16", "--lr", "8e-5"]))  # of the time; coarse, then fine
+PACE = ["--inner-loop", "1", "-b", "8", "--lr", "3e-4", "--log-interval", "20"]
+TRAINING = [*PACE, "--interleave", "--loss", "l1+ssim", "--lr-schedule", "cosine"]  # best on a CPU (docs/quality.md)
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 
@@ -56,9 +56,8 @@ def main() -> int:
         print(f"made {clips[portrait.name]} from the portrait in {portrait.package}")
     run("extract", *map(str, clips.values()), "--workspace", str(root))
     left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
-    for share, pace in PHASES:
-        minutes = f"{share * max(left, SHORTEST_TRAINING_MINUTES):.2f}"
-        run("train", *TRAINING, *pace, "--max-minutes", minutes, "--workspace", str(root))
+    minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
+    run("train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
     result, both = root / "converted" / "hopper_to_collins.mp4", root / "side_by_side.mp4"
     swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "lab-hist"]
     run("convert", *swap, "-o", str(result), "--workspace", str(root))
