@@ -302,12 +302,12 @@ def test_a_picture_is_written_whole_or_not_at_all(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_picture(tmp_path / "photo.png", read_portrait(HOPPER))
-    made = tmp_path / "made" / "photo.png"
-    made.mkdir(parents=True)
-    (made / "kept").touch()
+    in_the_way = tmp_path / "made" / "photo_hopper_to_collins.png"
+    in_the_way.mkdir(parents=True)
+    (in_the_way / "kept").touch()
     assert run(trained, tmp_path / "photo.png", *SWAP, "-o", tmp_path / "made") == 1
-    assert "photo.png" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "made").rglob("*")] == ["photo.png", "kept"]
+    assert in_the_way.name in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "made").rglob("*")] == [in_the_way.name, "kept"]
 
 
 @pytest.mark.parametrize(
