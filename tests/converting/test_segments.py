@@ -29,7 +29,15 @@ from pipeline.options import ConvertOptions
 from pipeline.progress import Bar, Silence
 from tests.conftest import ROOT
 
-SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
+SWAP = [
+    "--from",
+    "hopper",
+    "--to",
+    "collins",
+    "--preset",
+    "ultrafast",
+    "--no-credentials",
+]  # no two signatures are alike
 
 
 def run(workspace: Path, *arguments: str | Path) -> int:
