@@ -14,13 +14,19 @@ from pipeline.training.schedule import Batch, Schedule, generator
 START = Position()
 FIVE = dict.fromkeys(["ann", "bob", "cleo", "dora", "émile"], 3)
 
-schedules = st.builds(
-    Schedule,
-    st.dictionaries(st.sampled_from(sorted(FIVE)), st.integers(1, 7), min_size=2, max_size=4),
-    batch_size=st.integers(1, 4),
-    inner_loop=st.integers(1, 3),
-    seed=st.integers(0, 2**40),
-)
+
+def schedules_of(largest_batch: int, *, interleave: bool) -> st.SearchStrategy[Schedule]:
+    return st.builds(
+        Schedule,
+        st.dictionaries(st.sampled_from(sorted(FIVE)), st.integers(1, 7), min_size=2, max_size=4),
+        batch_size=st.integers(1, largest_batch),
+        inner_loop=st.integers(1, 3),
+        seed=st.integers(0, 2**40),
+        interleave=st.just(interleave),
+    )
+
+
+schedules, interleaved = schedules_of(4, interleave=False), schedules_of(9, interleave=True)
 
 
 def epochs(schedule: Schedule, count: int, start: Position = START) -> list[Batch]:
@@ -148,16 +154,6 @@ def test_randomness_depends_on_all_numbers_and_their_order() -> None:
     assert len(set(drawn)) == len(drawn)
     torch.manual_seed(99)
     assert draw(1, 23) == drawn[3], "and on nothing else"
-
-
-interleaved = st.builds(
-    Schedule,
-    st.dictionaries(st.sampled_from(sorted(FIVE)), st.integers(1, 7), min_size=2, max_size=4),
-    batch_size=st.integers(1, 9),
-    inner_loop=st.integers(1, 3),
-    seed=st.integers(0, 2**40),
-    interleave=st.just(True),
-)
 
 
 @settings(deadline=None)
