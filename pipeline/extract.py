@@ -194,7 +194,7 @@ class _Writer:
             name = crop_name(self.video, frame.index, track)
             size = self.options.size
             crop = cut_crop(frame.image, scale_crop(crop_from_frame, size), size)
-            write_bytes(self.folder / name, encode_crop(crop))
+            write_bytes(self.folder / name, encode_crop(crop), durable=False)
         return StoredFace(frame.index, track, "", name, face, crop_from_frame)
 
 

@@ -1,5 +1,6 @@
 """Every path of the workspace, and writing files so that they are whole or not there."""
 
+import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -159,12 +160,18 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def atomic_path(final: Path) -> Iterator[Path]:
+def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``final``; rename it there when the block succeeds, delete it when not.
+
+    What a power cut leaves under the final name is the old file or the whole new one.
 
     The temporary name keeps the suffix, so that encoders that go by it do the right thing. It is the same at every
     run: what a killed run left behind is deleted by the next, not written into, for a process that the killed one had
     started may still be writing.
+
+    Args:
+        final: the file to write.
+        durable: wait until file and name are on the disk; without it a power cut may leave an empty file.
 
     Raises:
         WorkspaceError: the folder cannot be made or the file cannot be put there.
@@ -174,7 +181,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         yield temporary
+        if durable:
+            flush(temporary)
         temporary.replace(final)
+        if durable:
+            flush(final.parent)
     except OSError as error:
         raise WorkspaceError(
             f"cannot write {final}: {error.strerror or error}; check the disk and the folder"
@@ -184,7 +195,22 @@ def atomic_path(final: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(final: Path, content: bytes) -> None:
+def write_bytes(final: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a whole file at once: after a crash it holds the old content or the new, never half."""
-    with atomic_path(final) as temporary:
+    with atomic_path(final, durable=durable) as temporary:
         temporary.write_bytes(content)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and writes their entries through by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
