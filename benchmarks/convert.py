@@ -16,8 +16,8 @@ import psutil
 import torch
 
 from benchmarks.table import Row, measured, middle
-from models import checkpoint
-from models.autoencoder import PICTURE_PX, Decoder, Encoder
+from models import PICTURE_PX, checkpoint
+from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
 from pipeline.memory import keep_freed_memory
 from pipeline.workspace import Workspace

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.table import Row, measured, middle
 from pipeline.arrays import Boxes, Points
@@ -140,7 +139,7 @@ def extract_once(video: Path, workspace: Path) -> Row:
     The clock starts when the detector is loaded, as in the plain loop.
     """
     options = ExtractOptions(videos=(video,), workspace=workspace, everyone="everyone")
-    run = Run(options, Detector(options.min_face, options.min_confidence, torch.device("cpu")), (), Silence())
+    run = Run(options, Detector(options.min_face, options.min_confidence), (), Silence())
     begin = time.perf_counter()
     with VideoReader(video) as reader:
         extracted = extract_footage(VideoFootage(reader), run)
@@ -154,14 +153,13 @@ def bound(video: Path, workspace: Path) -> Row:
 
     The rate is what two cores make of it if nothing waits.
     """
-    torch.set_num_threads(1)
     opened = Workspace(workspace)
     with FaceStore(opened.store(name_video(opened, video))) as store:
         by_frame: dict[int, list[StoredFace]] = {}
         for face in store.faces():
             by_frame.setdefault(face.frame, []).append(face)
     options = ExtractOptions(videos=(video,))
-    detector = Detector(options.min_face, options.min_confidence, torch.device("cpu"))
+    detector = Detector(options.min_face, options.min_confidence)
     begin, frames = time.process_time(), 0
     with VideoReader(video) as reader:
         for frame in reader:

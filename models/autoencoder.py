@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PICTURE_PX = 64  # width and height of what goes in and comes out
 LEAK = 0.1  # slope of the leaky ReLUs below zero
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)

@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from models.checkpoint import Model
 from pipeline.errors import WorkspaceError
 

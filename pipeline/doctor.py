@@ -16,9 +16,11 @@ import psutil
 import torch
 from av.video.frame import VideoFrame
 
-from models.autoencoder import PICTURE_PX, Encoder
+from models import PICTURE_PX
+from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline import __version__
+from pipeline.devices import choose_device
 from pipeline.errors import MediaError, RecastError, UsageError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop
 from pipeline.faces.detection import Detector
@@ -125,10 +127,6 @@ def _device() -> Finding:
     return Finding("device", "ok", words)
 
 
-def _device_here() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
     words = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
@@ -184,7 +182,7 @@ def _timed(name: str, attempt: Callable[[], str]) -> Finding:
 def _find_a_face() -> str:
     """Find and recognise the portrait that lies inside matplotlib."""
     picture = read_picture(package_file("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"))
-    detector = Detector(40, 0.95, _device_here())
+    detector = Detector(40, 0.95, choose_device(no_cuda=False))
     (faces,) = detector.detect([Levels(picture)])
     if len(faces) != 1:
         raise WorkspaceError(f"MTCNN found {len(faces)} faces where there is one; {REINSTALL}")
@@ -193,7 +191,7 @@ def _find_a_face() -> str:
 
 
 def _take_a_step() -> str:
-    device = _device_here()
+    device = torch.device(choose_device(no_cuda=False))
     model = Model(Encoder(8, 64))
     model.add_person("somebody")
     trainer = Trainer(model, 1e-4, False, Computing(device, choose_precision("auto", device)))

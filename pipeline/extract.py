@@ -1,17 +1,17 @@
 """Stage 1: find the faces of videos, write aligned crops into a folder per person, remember everything found."""
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
 import cv2
-import torch
 
 from pipeline.arrays import Embedding, Face, Image
+from pipeline.devices import choose_device
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector
@@ -78,8 +78,8 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
         NothingToDoError: a reference shows no face.
     """
     report = ExtractReport(Workspace(options.workspace).data)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    detector = Detector(options.min_face, options.min_confidence, device)
+    threads = max(1, (os.cpu_count() or 1) // 2)  # finding and following run at once
+    detector = Detector(options.min_face, options.min_confidence, choose_device(no_cuda=False), threads)
     run = Run(options, detector, tuple(_reference(path, detector) for path in options.reference), console)
     for path, pictures in _sort_out(options.videos):
         try:
@@ -206,7 +206,6 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
     frames = footage.frames(first)
     beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted
     with (
-        _shared_cores(),
         run.console.bar(f"extract {footage.path.name}", footage.frames_claimed or None, "frame") as bar,
         prefetched(chain(beginning, frames), READ_AHEAD) as decoded,
         prefetched(_grouped(decoded, run.detector, footage.group), 1) as groups,
@@ -224,17 +223,6 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
             found += len(stored)
             bar.status(f"{found} faces")
     store.record_facts(read=True, lost=footage.lost(store.frame_count()))
-
-
-@contextmanager
-def _shared_cores() -> Iterator[None]:
-    """Two threads run networks at once: give each half of the cores."""
-    all_of_them = torch.get_num_threads()
-    torch.set_num_threads(max(1, all_of_them // 2))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(all_of_them)
 
 
 def _grouped(shown: Iterator[Shown], detector: Detector, size: int) -> Iterator[tuple[list[Shown], Group]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from pipeline.errors import MediaError
 from pipeline.faces.alignment import CROP_PX, SEEN_PX, as_crop, scale_of
@@ -113,7 +112,7 @@ def measure(pictures: Sequence[Path], sources: Mapping[str, _Source], console: C
         In the order of video and time, pictures of someone's own last.
     """
     ordered = sorted(pictures, key=lambda path: _place(path, sources))
-    detector = Detector(OWN_FACE_PX, OWN_CONFIDENCE, torch.device("cpu"))
+    detector = Detector(OWN_FACE_PX, OWN_CONFIDENCE)
     looks: list[_Looks | None] = []
     with ThreadPoolExecutor(READERS) as pool, console.bar("look at crops", len(ordered), "crop") as bar:
         for one in pool.map(lambda path: _look(path, sources.get(path.stem), detector), ordered):

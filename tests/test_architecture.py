@@ -15,6 +15,7 @@ LAYERS = [
         "pipeline.workspace",
         "pipeline.interrupt",
         "pipeline.prefetch",
+        "pipeline.devices",
         "pipeline.memory",
         "pipeline.locks",
         "pipeline.runlog",

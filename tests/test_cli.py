@@ -12,6 +12,7 @@ import pytest
 
 from cli import main, parse
 from pipeline import __version__
+from pipeline.devices import choose_device
 from pipeline.errors import MediaError
 from pipeline.media.provenance import Credentials
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
@@ -39,6 +40,22 @@ def test_converting_loads_nothing_of_finding_faces_and_of_training() -> None:
     probe = (
         "import sys, pipeline.convert, pipeline.preview\n"
         "heavy = {'torchvision', 'facenet_pytorch', 'matplotlib', 'tensorboardX', 'dlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_extracting_loads_no_torch_where_there_is_no_gpu() -> None:
+    """It would take longer than extracting a short clip."""
+    if choose_device(no_cuda=False) == "cuda":
+        pytest.skip("there is a GPU, which torch drives")
+    probe = (
+        "import sys, pipeline.extract, pipeline.review\n"
+        "from pipeline.devices import choose_device\n"
+        "from pipeline.faces.detection import Detector\n"
+        "Detector(40, 0.95, choose_device(no_cuda=False))\n"
+        "heavy = {'torch', 'torchvision', 'facenet_pytorch', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)

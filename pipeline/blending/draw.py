@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from pipeline.arrays import Affine, Image, Mask, Points, Rect
 from pipeline.blending.color import Colors, colors_of, recolored
 from pipeline.blending.look import PLAIN, Look

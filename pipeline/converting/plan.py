@@ -10,6 +10,7 @@ from models import checkpoint
 from models.checkpoint import Model
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
+from pipeline.devices import choose_device
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
@@ -67,7 +68,7 @@ def plan(options: SwapOptions) -> Plan:
 
 def make_swapper(options: SwapOptions, model: Model, console: Console) -> Swapper:
     """Make ready what draws, and say what is to be expected of it."""
-    device = torch.device("cuda" if torch.cuda.is_available() and not options.no_cuda else "cpu")
+    device = torch.device(choose_device(no_cuda=options.no_cuda))
     for from_person, to_person in options.people().items():
         if model.trained[to_person].samples == 0:
             console.note(f"{to_person!r} is not trained yet in this model: what it draws is noise")

@@ -1,4 +1,4 @@
-"""Faces in pictures, found by MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the networks of facenet-pytorch.
+"""Faces in pictures, found by MTCNN (Zhang et al. 2016, arXiv:1604.02878).
 
 Three networks look ever closer: P-Net at every place of a pyramid of shrunken pictures, R-Net at 24 px cuts of what
 P-Net proposes, O-Net at 48 px cuts of what R-Net leaves. Thresholds, strides and box regressions are the original's.
@@ -9,16 +9,14 @@ that look like faces do so one way round only.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-from torchvision.ops import batched_nms
 
-from pipeline.arrays import Boxes, Face, Image
+from pipeline.arrays import Boxes, Face
 from pipeline.faces.levels import Levels, Square
+from pipeline.faces.mtcnn import Network, load_networks
 
 P_PX, R_PX, O_PX = 12, 24, 48  # sides of what the networks look at
 P_STRIDE = 2
@@ -46,13 +44,14 @@ class Detector:
     Args:
         min_face: smallest face looked for, px.
         min_confidence: smallest score that counts.
-        device: where the networks run.
+        device: where the networks run, ``cpu`` or ``cuda``.
+        threads: of the CPU, for each call.
     """
 
-    def __init__(self, min_face: int, min_confidence: float, device: torch.device) -> None:
+    def __init__(self, min_face: int, min_confidence: float, device: str = "cpu", threads: int = 1) -> None:
         self.min_face, self.min_confidence = min_face, min_confidence
         self._device = device
-        self._p_net, self._r_net, self._o_net = (net().to(device).eval() for net in (PNet, RNet, ONet))
+        self._p_net, self._r_net, self._o_net = load_networks(device, threads)
 
     def detect(self, pictures: Sequence[Levels]) -> list[list[Face]]:
         """Find the faces of pictures of one size with all three networks, and look at each a second time.
@@ -61,7 +60,7 @@ class Detector:
             For each picture its faces, largest first.
         """
         pixels = pictures[0].image.shape[0] * pictures[0].image.shape[1]
-        at_once = max(1, CPU_PIXELS // pixels) if self._device.type == "cpu" else len(pictures)
+        at_once = max(1, CPU_PIXELS // pixels) if self._device == "cpu" else len(pictures)
         parts = [pictures[start : start + at_once] for start in range(0, len(pictures), at_once)]
         return [faces for part in parts for faces in self._detect(part)]
 
@@ -111,20 +110,20 @@ class Detector:
         scale = P_PX / self.min_face
         while min(height, width) * scale >= P_PX:
             size_hw = (int(height * scale + 1), int(width * scale + 1))
-            shifts, scores = self._run(self._p_net, [picture.resized(size_hw) for picture in pictures])
-            owner, y, x = torch.nonzero(scores[:, 1] >= P_SCORE, as_tuple=True)
-            corner = torch.stack([x, y, x, y], dim=1) * P_STRIDE + torch.tensor([1, 1, P_PX, P_PX], device=x.device)
-            boxes = (corner / scale).floor() - 1  # the original counts px from 1
+            moves, scores = self._p_net([picture.resized(size_hw) for picture in pictures])
+            owner, y, x = np.nonzero(scores[:, 1] >= P_SCORE)
+            corner = np.stack([x, y, x, y], axis=1) * P_STRIDE + np.array([1, 1, P_PX, P_PX])
+            boxes = np.floor(corner.astype(np.float32) / np.float32(scale)) - 1  # the original counts px from 1
             score = scores[owner, 1, y, x]
-            kept = batched_nms(boxes, score, owner, SAME_SCALE_IOU)
-            found.append((boxes[kept], shifts[owner, :, y, x][kept], score[kept], owner[kept]))
+            kept = without_overlaps(boxes, score, owner, SAME_SCALE_IOU)
+            found.append((boxes[kept], moves[owner, :, y, x][kept], score[kept], owner[kept]))
             scale *= PYRAMID_STEP
         if not found:
             return np.zeros(0, np.int64), np.zeros((0, 4))
-        boxes, moves, score, owner = (torch.cat(parts) for parts in zip(*found, strict=True))
-        kept = batched_nms(boxes, score, owner, SAME_PROPOSAL_IOU)
-        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        return owner[kept].cpu().numpy(), (boxes + moves * sides)[kept].double().cpu().numpy()
+        boxes, moves, score, owner = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        kept = without_overlaps(boxes, score, owner, SAME_PROPOSAL_IOU)
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        return owner[kept], (boxes + moves * sides)[kept].astype(np.float64)
 
     def _approve(
         self, pictures: Sequence[Levels], owners: npt.NDArray[np.int64], boxes: Floats
@@ -135,10 +134,8 @@ class Detector:
         squares, (moves, scores) = self._look_through(
             self._r_net, R_PX, [(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)]
         )
-        score = torch.from_numpy(scores[:, 1])
-        likely = torch.nonzero(score >= R_SCORE)[:, 0]
-        framed = torch.from_numpy(squares)[likely]
-        kept = likely[batched_nms(framed, score[likely], torch.from_numpy(owners)[likely], SAME_PROPOSAL_IOU)].numpy()
+        likely = np.flatnonzero(scores[:, 1] >= R_SCORE)
+        kept = likely[without_overlaps(squares[likely], scores[likely, 1], owners[likely], SAME_PROPOSAL_IOU)]
         sides = squares[kept, 2] - squares[kept, 0] + 1
         return owners[kept].tolist(), squares[kept] + moves[kept] * sides[:, None]
 
@@ -155,24 +152,34 @@ class Detector:
         return faces
 
     def _look_through(
-        self, network: Any, size_px: int, places: Sequence[Place], *, mirrored: bool = False
+        self, network: Network, size_px: int, places: Sequence[Place], *, mirrored: bool = False
     ) -> tuple[Floats, list[Floats]]:
         """Run a network on cuts; return (N, 4) the squares cut out, as boxes, and its (N, …) outputs."""
         cuts = [picture.cut(box, size_px) for picture, box in places]
         outputs = []
         for start in range(0, len(cuts), LARGEST_BATCH):
             images = [cut[:, ::-1] if mirrored else cut for cut, _ in cuts[start : start + LARGEST_BATCH]]
-            made = self._run(network, images)
-            outputs.append([output.double().cpu().numpy() for output in made])
+            outputs.append([output.astype(np.float64) for output in network(images)])
         squares = np.array([_as_box(square) for _, square in cuts], np.float64)
         return squares, [np.concatenate(o) for o in zip(*outputs, strict=True)]
 
-    def _run(self, network: Any, images: Sequence[Image]) -> tuple[torch.Tensor, ...]:
-        batch = torch.from_numpy(np.stack(images)).to(self._device)
-        with torch.inference_mode():
-            rgb = batch.flip(3).permute(0, 3, 1, 2).float()
-            outputs: tuple[torch.Tensor, ...] = network((rgb - 127.5) / 128)
-        return outputs
+
+def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64], most_iou: float) -> list[int]:
+    """Of boxes of one picture that overlap keep the surest (non-maximum suppression).
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+        scores: (N,), above 0.
+        owners: (N,), number of each box's picture.
+        most_iou: intersection over union up to which both are kept.
+
+    Returns:
+        Which are kept, the surest first.
+    """
+    if len(boxes) == 0:
+        return []
+    rects = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    return list(cv2.dnn.NMSBoxesBatched(rects.tolist(), scores.tolist(), owners.tolist(), 0.0, most_iou))
 
 
 def _both(first: Face, second: Face) -> Face:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from pipeline.arrays import Image, Points
 from pipeline.faces.alignment import SEEN, SEEN_PX
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from pipeline.arrays import Embedding
 from pipeline.faces.identity import SAME_PERSON, distance
 from pipeline.faces.measures import BLURRED

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from pipeline.faces.measures import BLURRED
 from pipeline.reviewing.items import Item
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from models.autoencoder import PICTURE_PX
+from models import PICTURE_PX
 from pipeline.faces.alignment import CROP_PX, SEEN_PX
 
 NODES = 5  # of the warp grid, along each side

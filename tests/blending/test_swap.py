@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.autoencoder import PICTURE_PX, Encoder
+from models import PICTURE_PX
+from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.arrays import Image
 from pipeline.blending.swap import Swapper

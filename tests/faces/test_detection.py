@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(min_face=32, min_confidence=0.95, device=CPU)
+    return Detector(min_face=32, min_confidence=0.95)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_close_look_at_no_face_finds_none(detector: Detector, found: Found) ->
 def test_a_shadow_at_the_edge_is_no_face_and_a_face_that_the_edge_cuts_off_is_one(
     min_face: int, real_data: Path
 ) -> None:
-    detector = Detector(min_face, 0.95, CPU)
+    detector = Detector(min_face, 0.95)
     shadow = read_picture(real_data / "photos" / "hat_shadow.jpg")
     assert len(MTCNN(keep_all=True, device=CPU).detect(shadow[..., ::-1].copy())[0]) == 2, "facenet-pytorch sees two"
     assert [face.box[0] > 100 for face in detector.detect([Levels(shadow)])[0]] == [True]
@@ -159,7 +159,7 @@ def test_a_shadow_at_the_edge_is_no_face_and_a_face_that_the_edge_cuts_off_is_on
 
 
 def test_pictures_are_looked_at_on_the_networks_device(found: Found) -> None:
-    nowhere = Detector(min_face=32, min_confidence=0.95, device=torch.device("meta"))
+    nowhere = Detector(min_face=32, min_confidence=0.95, device="meta")
     # All is computed there, and only the result is asked back, which a device without memory cannot give.
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
         nowhere.refine([(found.pictures[0], found.alone[0][0].box)], 0.95)
@@ -172,12 +172,12 @@ def test_a_picture_smaller_than_the_smallest_face_shows_none(detector: Detector,
 
 
 def test_faces_below_the_least_confidence_are_dropped(found: Found) -> None:
-    assert Detector(min_face=32, min_confidence=1.0, device=CPU).detect([found.pictures[0]]) == [[]]
+    assert Detector(min_face=32, min_confidence=1.0).detect([found.pictures[0]]) == [[]]
 
 
 def test_faces_far_below_the_least_size_are_not_looked_for(found: Found) -> None:
     assert found.alone[1][0].height_px < 130
-    assert Detector(min_face=300, min_confidence=0.95, device=CPU).detect([found.pictures[1]]) == [[]]
+    assert Detector(min_face=300, min_confidence=0.95).detect([found.pictures[1]]) == [[]]
 
 
 def test_of_faces_in_each_other_the_surest_stays() -> None:

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from demo.clips import COLLINS, HOPPER, Portrait, move, read_portrait
 from pipeline.arrays import Embedding, Face, Image
@@ -26,7 +25,7 @@ from pipeline.faces.records import StoredFace
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(min_face=40, min_confidence=0.95, device=torch.device("cpu"))
+    return Detector(min_face=40, min_confidence=0.95)
 
 
 def crop_of(detector: Detector, portrait: Portrait, moment: float) -> Image:

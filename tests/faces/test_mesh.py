@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from demo.clips import HOPPER, read_portrait
 from pipeline.arrays import Affine, Image
@@ -24,7 +23,7 @@ def portrait() -> Image:
 
 @pytest.fixture(scope="module")
 def place(portrait: Image) -> Affine:
-    detector = Detector(min_face=100, min_confidence=0.95, device=torch.device("cpu"))
+    detector = Detector(min_face=100, min_confidence=0.95)
     ((face,),) = detector.detect([Levels(portrait)])
     return align(face.landmarks)
 

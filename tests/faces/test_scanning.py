@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from demo.clips import COLLINS, FPS, HOPPER, Portrait, move, read_portrait
 from pipeline.arrays import Face, Image
@@ -16,7 +15,7 @@ NOISE = np.random.default_rng(1).integers(90, 130, (SIDE, SIDE, 3), dtype=np.uin
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(min_face=40, min_confidence=0.95, device=torch.device("cpu"))
+    return Detector(min_face=40, min_confidence=0.95)
 
 
 def film(portrait: Portrait, frames: int, start: int = 0) -> list[Image]:
