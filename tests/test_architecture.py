@@ -1,4 +1,4 @@
-"""Imports point one way, and no module or function outgrows what a person takes in at once."""
+"""Imports point one way, and no module or function grows far beyond what a person takes in at once."""
 
 import ast
 from pathlib import Path
@@ -46,7 +46,7 @@ LAYERS = [
     ["cli"],
 ]
 STAGES = LAYERS[-2]
-LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
 
 
 def name_of(path: Path) -> str:
