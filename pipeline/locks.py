@@ -1,9 +1,10 @@
-"""Locks between processes; one that dies keeps nobody off."""
+"""Locks between processes, released by the system when their process dies."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pipeline.errors import WorkspaceError
 
@@ -12,28 +13,27 @@ from pipeline.errors import WorkspaceError
 def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold a lock while the block runs.
 
-    SQLite's exclusive lock, because it is the system's own lock of a file, on every system.
+    What the lock guards may be deleted inside the block, the file of the lock included: whoever opened that file
+    before looks again.
 
     Args:
-        path: file of the lock; made with its folder, and left.
+        path: file of the lock, whatever is in it; created with its folder, and left.
         busy: what to say where another process holds it.
 
     Raises:
         WorkspaceError: another holds it, or the file cannot be written.
     """
-    with closing(_exclusive(path, busy)):
-        yield
-
-
-def _exclusive(path: Path, busy: str) -> sqlite3.Connection:
+    lock = FileLock(path, thread_local=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=0, isolation_level=None)
-        db.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise WorkspaceError(busy) from error
-        raise WorkspaceError(f"cannot write {path}: {error}; check the disk and the folder") from error
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorkspaceError(busy) from error
     except OSError as error:
-        raise WorkspaceError(f"cannot write {path.parent}: {error.strerror}; check the disk and the folder") from error
-    return db
+        raise WorkspaceError(
+            f"cannot write {path}: {error.strerror or error}; check the disk and the folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -36,9 +36,13 @@ def segments_folder(final: Path) -> Iterator[Path]:
                 is_done = True
             finally:
                 is_done = is_done or not any(folder.glob("*.nut"))
+                if is_done:  # while the lock is held: afterwards the folder may be another run's
+                    shutil.rmtree(folder, ignore_errors=True)
     finally:
-        if is_done:
-            shutil.rmtree(folder, ignore_errors=True)
+        if is_done and os.name == "nt":  # Windows deletes no open file; where another run has it open, it stays
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def drop_halves(folder: Path) -> None:
