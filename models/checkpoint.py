@@ -5,12 +5,17 @@
                           decoder_<person>.safetensors
                           adam_<person>.safetensors    optimizer moments, by parameter name
 
-A state is written under a temporary name, flushed to the disk and renamed, so a state that is there is whole. The
-newest counts; those before it are kept, one unless asked for more. Nothing is ever unpickled but tensors.
+A state is written under a hidden name, flushed to the disk, read back and renamed, so a state that is there is whole.
+The newest counts; those before it are kept, one unless asked for more. Whatever else lies in the folder is left alone.
+Nothing is ever unpickled but tensors.
+
+A hidden state-<steps> beside them is unfinished (.part), on its way out (.old), or the earlier state of the same step
+(.replaced), which counts while the new one does not have its name yet.
 """
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -30,6 +35,8 @@ STATES_KEPT = 2
 LARGEST_DIM = 65_536  # of a network
 MOST_COUNTED = 1 << 53
 LONGEST_FACTS = 10_000_000  # bytes of a model.json
+_NAME = re.compile(r"state-([0-9]{9}|[1-9][0-9]{9,})")
+_HIDDEN = re.compile(rf"\.({_NAME.pattern})\.(part|old|replaced)")
 
 Tensors = dict[str, torch.Tensor]
 
@@ -105,42 +112,105 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
         WorkspaceError: it cannot be written; the earlier states are as they were.
     """
     final = folder / f"state-{model.steps:09d}"
-    part = folder / f".{final.name}.part"
+    part = _hidden(final, "part")
     try:
-        for left in folder.glob(".state-*"):  # of runs that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        part.mkdir(parents=True)
-        _write(part / "encoder.safetensors", model.encoder.state_dict(), dtype)
-        for person, decoder in model.decoders.items():
-            _write(part / f"decoder_{person}.safetensors", decoder.state_dict(), dtype)
-        for person, moments in model.moments.items():
-            _write(part / f"adam_{person}.safetensors", moments)
-        (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
+        _make_folder(folder)
+        _tidy(folder)
+        part.mkdir()
+        _write_state(part, model, dtype)
         for path in [*part.iterdir(), part]:
             _flush(path)
+        _read_back(part, model)
         _put(part, final)
-        _flush(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(part, ignore_errors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WorkspaceError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
+    finally:  # Ctrl-C too
+        shutil.rmtree(part, ignore_errors=True)
     for old in _states(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return final
 
 
+def _hidden(state: Path, ending: str) -> Path:
+    return state.with_name(f".{state.name}.{ending}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, so that a power cut does not take it away again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _flush(path.parent)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed runs left; a state they had moved aside gets its name back where nothing else has it."""
+    for path in list(folder.iterdir()):
+        if hidden := _HIDDEN.fullmatch(path.name):
+            final = folder / hidden[1]
+            if hidden[3] != "replaced" or _is_state(final):
+                shutil.rmtree(path, ignore_errors=True)
+            elif not final.exists():
+                path.rename(final)
+                _flush(folder)
+
+
+def _write_state(part: Path, model: Model, dtype: torch.dtype) -> None:
+    for name, (tensors, kind) in _files(model, dtype).items():
+        save_file({key: tensor.detach().contiguous().cpu().to(kind) for key, tensor in tensors.items()}, part / name)
+    (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _files(model: Model, dtype: torch.dtype) -> dict[str, tuple[Mapping[str, torch.Tensor], torch.dtype]]:
+    """By file name, the tensors it holds, and how they are stored."""
+    return {
+        "encoder.safetensors": (model.encoder.state_dict(), dtype),
+        **{f"decoder_{person}.safetensors": (net.state_dict(), dtype) for person, net in model.decoders.items()},
+        **{f"adam_{person}.safetensors": (own, torch.float32) for person, own in model.moments.items()},
+    }
+
+
+def _read_back(part: Path, model: Model) -> None:
+    """Make sure that a state holds what was written.
+
+    Raises:
+        ValueError, OSError, SafetensorError: it does not.
+    """
+    if json.loads((part / "model.json").read_text(encoding="utf-8")) != json.loads(json.dumps(_facts(model))):
+        raise ValueError("model.json does not read back as written")
+    for name, (tensors, _) in _files(model, torch.float32).items():
+        with safe_open(part / name, "pt") as file:  # refuses a file whose length does not fit what it lists
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        if found != {key: tuple(tensor.shape) for key, tensor in tensors.items()}:
+            raise ValueError(f"{name} does not read back as written")
+
+
 def _put(part: Path, final: Path) -> None:
-    """Rename a finished state; one of the same step is moved aside first, and back if that fails."""
-    if not final.exists():
-        part.rename(final)
-        return
-    aside = final.with_name(f".{final.name}.replaced")
-    final.rename(aside)
+    """Rename a finished state; what has its name is moved aside first, and back if that fails."""
+    was_state = _is_state(final)
+    aside = _hidden(final, "replaced") if was_state else final.with_name(f"{final.name} (no state)")
+    if final.exists():
+        final.rename(aside)
     try:
         part.rename(final)
-    except OSError:
-        aside.rename(final)
+        _flush(final.parent)
+    except BaseException:
+        if aside.exists() and not final.exists():
+            aside.rename(final)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    if was_state:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(state: Path) -> None:
+    """Delete a state; cut short, it leaves no half of one under a state's name."""
+    old = _hidden(state, "old")
+    try:
+        state.rename(old)
+        _flush(old.parent)
+    except OSError:  # on Windows, while another program reads it: the next save tries again
+        return
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: Path, *, for_training: bool = False) -> Model:
@@ -271,11 +341,20 @@ def _fill(network: nn.Module, path: Path, for_training: bool) -> None:
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("state-*"))
+    """Whole states of a model, the newest last."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():  # hidden ones first
+        hidden = _HIDDEN.fullmatch(path.name)
+        if hidden and hidden[3] != "replaced":
+            continue
+        name = _NAME.fullmatch(hidden[1] if hidden else path.name)
+        if name and _is_state(path):
+            found[int(name[1])] = path
+    return [found[steps] for steps in sorted(found)]
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
-    save_file({name: tensor.detach().contiguous().cpu().to(dtype) for name, tensor in tensors.items()}, path)
+def _is_state(path: Path) -> bool:
+    return (path / "model.json").is_file()
 
 
 def _flush(path: Path) -> None:

@@ -169,6 +169,114 @@ def test_parts_that_killed_runs_left_do_not_pile_up(saved: Path) -> None:
     assert not left_by_a_kill.exists()
 
 
+OTHERS = ["state-best", "state-000001200 copy", "state-0000001201", "state-12", ".state-best", "ann"]
+
+
+def test_only_states_count_and_whatever_else_is_there_stays(saved: Path) -> None:
+    for name in OTHERS:
+        link(saved / STATE, saved / name)
+    (saved / "state-000009999").mkdir()
+    (saved / "state-000009999" / "epoch_1.png").touch()
+    assert checkpoint.load(saved).steps == STEPS
+    for steps in (STEPS + 1, STEPS + 2, STEPS + 3):
+        checkpoint.save(saved, Model(Encoder(8, 16), steps=steps), keep=1)
+    assert names(saved) == sorted([*OTHERS, "state-000009999", f"state-{STEPS + 3:09d}"])
+    assert len(names(saved / "state-best")) == len(names(saved / "ann")) == 5
+
+
+def test_states_go_by_their_number(tmp_path: Path) -> None:
+    for steps in (10**9, 999_999_999, 20):
+        checkpoint.save(tmp_path / "model", Model(Encoder(8, 16), steps=steps), keep=3)
+    assert checkpoint.load(tmp_path / "model").steps == 10**9
+    checkpoint.save(tmp_path / "model", Model(Encoder(8, 16), steps=10**9 + 1), keep=2)
+    assert names(tmp_path / "model") == ["state-1000000000", "state-1000000001"]
+
+
+def test_what_has_the_new_states_name_but_is_no_state_is_kept(tmp_path: Path) -> None:
+    (tmp_path / STATE).mkdir()
+    (tmp_path / STATE / "epoch_1.png").touch()
+    checkpoint.save(tmp_path, Model(Encoder(8, 16), steps=STEPS))
+    assert names(tmp_path) == [STATE, f"{STATE} (no state)"]
+    assert names(tmp_path / f"{STATE} (no state)") == ["epoch_1.png"]
+
+
+def test_a_state_that_was_being_replaced_when_the_power_went_is_not_lost(saved: Path, model: Model) -> None:
+    """Between the two renames: the old state moved aside, the new one whole but without its name."""
+    earlier = f"state-{STEPS - 1:09d}"
+    link(saved / STATE, saved / earlier)
+    (saved / STATE).rename(saved / f".{STATE}.replaced")
+    link(saved / earlier, saved / f".{STATE}.part")
+    assert checkpoint.exists(saved)
+    assert_equal_networks(checkpoint.load(saved).encoder, model.encoder)
+    checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1))
+    assert names(saved) == [STATE, f"state-{STEPS + 1:09d}"]
+    assert_equal_networks(
+        checkpoint.load(link(saved / STATE, saved.parent / "old" / STATE).parent).encoder, model.encoder
+    )
+
+
+def test_one_that_had_been_replaced_goes(saved: Path) -> None:
+    link(saved / STATE, saved / f".{STATE}.replaced")
+    checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=2)
+    assert names(saved) == [STATE, f"state-{STEPS + 1:09d}"]
+
+
+@pytest.mark.parametrize("rename", range(1, 3))
+def test_an_interrupt_leaves_no_half_state(saved: Path, rename: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C during the save, at either of its renames."""
+    real, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(self.name)
+        if len(calls) == rename:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS))
+    assert names(saved) == [STATE]
+    assert checkpoint.load(saved).decoders.keys() == {"hopper", "Zoë K. 2"}
+
+
+def test_nothing_old_goes_before_the_new_was_flushed_and_read_back(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for module, name in ((checkpoint, "_flush"), (checkpoint, "safe_open"), (Path, "rename"), (shutil, "rmtree")):
+        real = getattr(module, name)
+
+        def noted(path: Path, *given: Any, _real: Any = real, _name: str = name, **more: Any) -> Any:
+            if path.exists():
+                done.append(f"{_name} {path.name}")
+            return _real(path, *given, **more)
+
+        monkeypatch.setattr(module, name, noted)
+    new = f"state-{STEPS + 1:09d}"
+    checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=1)
+    part = f".{new}.part"
+    assert done == [
+        *sorted(["_flush encoder.safetensors", "_flush model.json"], key=done.index),
+        *[f"_flush {part}", "safe_open encoder.safetensors", f"rename {part}", f"_flush {saved.name}"],
+        *[f"rename {STATE}", f"_flush {saved.name}", f"rmtree .{STATE}.old"],
+    ]
+
+
+@pytest.mark.parametrize("file", ["model.json", "encoder.safetensors"])
+def test_a_state_that_does_not_read_back_is_refused(saved: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = checkpoint._flush
+
+    def lose_the_end(path: Path) -> None:
+        if path.name == file:
+            os.truncate(path, path.stat().st_size - 1)
+        real(path)
+
+    monkeypatch.setattr(checkpoint, "_flush", lose_the_end)
+    with pytest.raises(WorkspaceError, match="what was saved before is kept"):
+        checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=1)
+    assert names(saved) == [STATE]
+
+
 @contextmanager
 def small_files_only() -> Iterator[None]:
     """Let the system refuse to write files beyond 1 MiB, as a full disk does."""
@@ -270,8 +378,13 @@ def empty(path: Path) -> None:
 DAMAGES = [cut_in_half, fill_with_garbage, empty, Path.unlink]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("file", ["model.json", "encoder.safetensors", "decoder_hopper.safetensors"])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *(("model.json", damage) for damage in DAMAGES[:3]),
+        *((f"{name}.safetensors", damage) for name in ("encoder", "decoder_hopper") for damage in DAMAGES),
+    ],
+)
 def test_a_damaged_state_is_named(saved: Path, file: str, damage: Callable[[Path], None]) -> None:
     damage(saved / STATE / file)
     with pytest.raises(WorkspaceError, match="delete that folder") as refused:
