@@ -162,14 +162,19 @@ def _outline(cut: _Cut, look: Look) -> Points:
 
 
 def _paste(canvas: Surface, face: NewFace, picture: Image, look: Look) -> None:
-    mask = mask_of(face, look)
+    """Paste a face scaled about its middle; a larger one reaches beyond the part of the frame that it was cut from."""
     middle = (SEEN_PX - 1) / 2 * (1 - look.scale)
-    larger = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
-    rect_from_seen = invert(face.seen_from_rect)
-    place = np.column_stack([rect_from_seen[:, :2] @ larger[:, :2], transform(larger[:, 2:].T, rect_from_seen).T])
-    patch = paste_face(canvas.part(face.rect), picture, mask[SEEN, SEEN], place, look)
+    seen_from_picture = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
+    frame_from_seen = invert(_moved(face.seen_from_rect, -face.rect.left, -face.rect.top))
+    shift = transform(seen_from_picture[:, 2:].T, frame_from_seen).T
+    frame_from_picture = np.column_stack([frame_from_seen[:, :2] * look.scale, shift])
+    rect = rect_in_frame(SEEN_BOX, frame_from_picture, canvas.size_hw)
+    if rect is None:
+        return
+    rect_from_picture = frame_from_picture - np.array([[0, 0, rect.left], [0, 0, rect.top]])
+    patch = paste_face(canvas.part(rect), picture, mask_of(face, look)[SEEN, SEEN], rect_from_picture, look)
     if patch is not None:
-        canvas.draw(patch.moved(face.rect.left, face.rect.top))
+        canvas.draw(patch.moved(rect.left, rect.top))
 
 
 def _moved(crop_from_frame: Affine, left: int, top: int) -> Affine:

@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
 from pipeline.arrays import Affine, Image, Rect
-from pipeline.blending.draw import Swap, new_faces, put_in
+from pipeline.blending.draw import Swap, new_faces, put_in, put_masks_in
 from pipeline.blending.look import PLAIN, Look
 from pipeline.blending.masks import face_mask
 from pipeline.blending.swap import Swapper
@@ -150,6 +150,21 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
     np.testing.assert_allclose(
         scaled.mean(axis=0) - in_frame, scale * (plain.mean(axis=0) - in_frame), atol=1.5, err_msg="about the middle"
     )
+
+
+@pytest.mark.parametrize("shape", ["outline", "box"])
+def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: str) -> None:
+    """And not at the square that the model sees: that would be a straight seam across the chin."""
+    crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)
+    (faces,) = new_faces([canvas()], [[Swap(crop_from_frame, "same")]], swapper, look)
+    black = Canvas(PIXELS.black(), PIXELS)
+    put_masks_in(black, faces, look)
+    middle = (SEEN_PX - 1) / 2 + SEEN.start
+    larger = np.array([[1.1, 0, -0.1 * middle], [0, 1.1, -0.1 * middle]])
+    frame_from_crop = invert(crop_from_frame)
+    matrix = np.column_stack([frame_from_crop[:, :2] * 1.1, transform(larger[:, 2:].T, frame_from_crop).T])
+    expected = warp(face_mask(look), matrix, (WIDTH, HEIGHT), border=cv2.BORDER_CONSTANT)
+    np.testing.assert_allclose(shown(black)[..., 1] / 255, expected, atol=0.06)
 
 
 def test_sharpening_shows(swapper: Swapper) -> None:
