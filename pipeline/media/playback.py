@@ -37,7 +37,7 @@ class Sound:
     def hear(self, frame: AudioFrame, part: Part | None) -> None:
         """Count decoded samples, as far as they lie in a part."""
         length = Fraction(frame.samples, frame.sample_rate or 1)
-        begin = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+        begin = _moment(frame)
         self.longest_s = max(self.longest_s, length)
         if part is not None and begin is not None:
             end = min(begin + length, part.end_s)
@@ -124,10 +124,14 @@ def _decode(container: InputContainer, streams: Sequence[Stream], played: Played
             for frame in frames:
                 if isinstance(frame, AudioFrame):
                     played.sounds[index].hear(frame, part)
-                elif isinstance(frame, VideoFrame) and frame.pts is not None and frame.time_base is not None:
-                    played.shown_s.append(frame.pts * frame.time_base)
+                elif isinstance(frame, VideoFrame):
+                    played.shown_s.append(_moment(frame) or (played.shown_s or [Fraction(0)])[-1])
     except av.error.FFmpegError:  # the file breaks off here
         return
+
+
+def _moment(frame: AudioFrame | VideoFrame) -> Fraction | None:
+    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
 def check_result(result: Path, like: VideoInfo, pts: Sequence[int], part: Part | None) -> None:
