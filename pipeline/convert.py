@@ -22,6 +22,7 @@ from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Made, Segment, comment_of, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.pixels import PixelFormat
+from pipeline.media.playback import check_result
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import read_segment
 from pipeline.memory import keep_freed_memory
@@ -136,7 +137,11 @@ def convert_video(
             segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
             with atomic_path(final) as temporary:
                 join(segments, temporary, reader.info, Made(film.part, marking.claim.comment(comment_of(path))))
-                notes.append(marking.sign(temporary, final, path))
+                signature = marking.sign(temporary, final, path)
+                check_result(temporary, reader.info, [pts for segment in segments for pts in segment.pts], film.part)
+                signature.write_beside(final)
+            signature.drop_old(final)
+            notes.append(signature.words)
         notes += _seen_by(reader)
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
@@ -172,7 +177,10 @@ def convert_pictures(
                     image = draw_still(read_picture(picture), swaps, swapper, look, marking.shown)
                     with atomic_path(made) as temporary:
                         notes += write_picture_like(temporary, image, picture, marking.claim)
-                        marks.add(marking.sign(temporary, made, picture))
+                        signature = marking.sign(temporary, made, picture)
+                        signature.write_beside(made)
+                    signature.drop_old(made)
+                    marks.add(signature.words)
                 else:
                     write_bytes(made, picture.read_bytes())
                     credentials_beside(made).unlink(missing_ok=True)

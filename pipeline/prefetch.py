@@ -121,3 +121,21 @@ def result_of(future: "Future[R]") -> R:
         with suppress(TimeoutError):
             future.result(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
     return future.result()
+
+
+def run_aside(work: Callable[[threading.Event], R]) -> R:
+    """Do work in a thread and wait for it, so that Ctrl-C reaches this thread and not a library that would swallow it.
+
+    Python runs signal handlers in the main thread only, in whatever Python code a library calls there. When this
+    thread is interrupted the work is told, and has ended before the interrupt goes on.
+
+    Args:
+        work: gets an event that is set when nobody waits for it any more; it should then fail soon.
+    """
+    is_unwanted = threading.Event()
+    pool = ThreadPoolExecutor(1)
+    try:
+        return result_of(pool.submit(work, is_unwanted))
+    finally:
+        is_unwanted.set()
+        pool.shutdown()

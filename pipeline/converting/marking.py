@@ -6,9 +6,10 @@ from typing import Literal
 
 from pipeline.blending.label import check_label
 from pipeline.blending.look import Shown
+from pipeline.errors import MediaError
 from pipeline.media.certificate import Identity, given_identity, own_identity
 from pipeline.media.notice import Claim
-from pipeline.media.provenance import SIDECAR, check_identity, sign
+from pipeline.media.provenance import SIDECAR, check_identity, read_credentials, sign
 from pipeline.options import ConvertOptions
 from pipeline.workspace import write_bytes
 
@@ -27,32 +28,58 @@ class Marking:
     identity: Identity | None
     shown: Shown
 
-    def sign(self, made: Path, final: Path, original: Path) -> str:
-        """Sign a result that is whole, just before it gets its name.
+    def sign(self, made: Path, final: Path, original: Path) -> "Signature":
+        """Sign a result that is whole, and make sure that the signature holds.
 
         Args:
             made: the file.
             final: the name it will get.
             original: what it was made from.
 
-        Returns:
-            How it is marked now, in words.
-
         Raises:
             MediaError: it cannot be signed.
-            WorkspaceError: the credentials cannot be written.
         """
-        beside = credentials_beside(final)
         if self.identity is None:
-            beside.unlink(missing_ok=True)  # those of an earlier result would not fit this one
-            return "not signed (--no-credentials); its metadata still says that it is synthetic"
+            return Signature("not signed (--no-credentials); its metadata still says that it is synthetic", None)
         credentials = sign(made, self.claim, self.identity, original)
+        found = read_credentials(made, [], credentials)
+        if found.state not in ("valid", "trusted"):
+            raise MediaError(
+                f"the signature of {final} does not hold ({'; '.join(found.problems) or found.state}): "
+                "type the same command again; --no-credentials would leave it unsigned"
+            )
         if credentials is None:
-            beside.unlink(missing_ok=True)
-            return "marked as synthetic, signed (show it: python cli.py verify FILE)"
-        write_bytes(beside, credentials)
-        kind = final.suffix.removeprefix(".").upper()
-        return f"marked as synthetic, signed in {beside.name}, which goes with it: {kind} files cannot carry it"
+            return Signature("marked as synthetic, signed (show it: python cli.py verify FILE)", None)
+        beside, kind = credentials_beside(final), final.suffix.removeprefix(".").upper()
+        words = f"marked as synthetic, signed in {beside.name}, which goes with it: {kind} files cannot carry it"
+        return Signature(words, credentials)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a result is marked.
+
+    Attributes:
+        words: for the person.
+        beside: what has to lie beside it; None where nothing has to.
+    """
+
+    words: str
+    beside: bytes | None
+
+    def write_beside(self, final: Path) -> None:
+        """Write what has to lie beside a result, just before that gets its name.
+
+        Raises:
+            WorkspaceError: it cannot be written.
+        """
+        if self.beside is not None:
+            write_bytes(credentials_beside(final), self.beside)
+
+    def drop_old(self, final: Path) -> None:
+        """Delete what lay beside an earlier result, once the new one has its name: it would not fit."""
+        if self.beside is None:
+            credentials_beside(final).unlink(missing_ok=True)
 
 
 def credentials_beside(final: Path) -> Path:

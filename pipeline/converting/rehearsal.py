@@ -8,6 +8,7 @@ from pipeline.converting.encode import Work
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.containers import choose_streams
 from pipeline.media.joining import Made, Part, Segment, join
+from pipeline.media.playback import play
 from pipeline.media.writer import SegmentWriter
 
 SOUND_S = Fraction(1, 10)  # of the original that is tried too
@@ -41,6 +42,8 @@ def rehearse(work: Work, final: Path) -> list[str]:
         _encode(work, segment)
         begin, last = (segment.pts[place] * info.time_base for place in (0, -1))
         join([segment], short, info, Made(Part(begin, last + SOUND_S)))
+        if len(play(short).shown_s) != len(segment.pts):
+            raise MediaError(f"{final.suffix} files do not show {info.path} whole: name another kind of file with -o")
     finally:
         for path in (segment.path, short):
             with suppress(OSError):

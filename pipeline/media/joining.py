@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.errors import MediaError
 from pipeline.media.containers import choose_streams, form_for, is_gif, is_mp4
 from pipeline.media.notice import comment_gif
 from pipeline.media.pipe import FfmpegPipe, VideoPacket, as_input, quiet
-from pipeline.media.probe import OPENING, VideoInfo, open_container
+from pipeline.media.probe import OPENING, VideoInfo, early_s, open_container
 from pipeline.media.writer import read_segment
 
 MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
@@ -56,20 +57,33 @@ class Made:
 WHOLE = Made()
 
 
-def build_join_command(output: Path, like: VideoInfo, codec: str, delay_s: Fraction, made: Made) -> list[str]:
+@dataclass(frozen=True)
+class Times:
+    """How times in a result differ, in seconds.
+
+    Attributes:
+        delay_s: by how much the timestamps that come through the pipe are late.
+        later_s: by how much everything is to be later than in the original.
+    """
+
+    delay_s: Fraction
+    later_s: Fraction
+
+
+def build_join_command(output: Path, like: VideoInfo, codec: str, times: Times, made: Made) -> list[str]:
     """Build the arguments of the ffmpeg process that puts the encoded video and the rest of the original together.
 
     Args:
         output: file to write; its suffix chooses the container.
         like: the original.
         codec: ffmpeg's name of what the video is encoded in.
-        delay_s: by how many seconds the timestamps that come through the pipe are late.
+        times: what to change of timestamps.
         made: what of the original is in it, and what is said of it.
     """
     part = made.part
     streams = choose_streams(like, output)
-    cut = {} if part is None else _cut(part)
-    video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(-delay_s))
+    cut = {"itsoffset": _in_us(times.later_s)} if part is None else _cut(part)
+    video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(times.later_s - times.delay_s))
     original = ffmpeg.input(as_input(like.path), **OPENING, **cut)
     options: dict[str, Any] = {
         "c:0": "copy",
@@ -144,10 +158,11 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
     delay_s = (late + (first if made.part else 0)) * like.time_base
+    later_s = Fraction(0) if made.part else _later_s(first, like, output)
     with av.open(as_input(segments[0].path), format="nut") as container:
         template = container.streams.video[0]
         codec = template.codec_context.name
-        command = build_join_command(output, like, codec, delay_s, made)
+        command = build_join_command(output, like, codec, Times(delay_s, later_s), made)
         kind = output.suffix.removeprefix(".").upper()
         doing = f"write {like.path} as {kind} into {output.parent}"
         with FfmpegPipe(command, doing, form_for(output, codec)) as pipe:
@@ -160,10 +175,15 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
                     packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + late, decoded.popleft()
                     packet.duration = (decoded[0] if decoded else packet.dts + step) - packet.dts
                     pipe.mux([packet])
-    if _count_frames(output) != sum(len(segment.pts) for segment in segments):
-        raise MediaError(f"{output} did not come out whole: type the same command again")
     if is_gif(output):
         comment_gif(output, made.comment)
+
+
+def _later_s(first: int, like: VideoInfo, output: Path) -> Fraction:
+    """Say by how much all is to be later, a multiple of the unit of time: MP4 shows nothing from before time 0."""
+    taken = {index for index, _ in choose_streams(like, output).taken}
+    early_by = max(early_s(like.path, taken), -first * like.time_base)
+    return ceil(early_by / like.time_base) * like.time_base
 
 
 def comment_of(path: Path) -> str:
@@ -178,11 +198,6 @@ def _add_stream(pipe: FfmpegPipe, template: VideoStream, output: Path) -> VideoS
     except ValueError as error:
         what = f"{output.suffix} files cannot hold {template.codec_context.name} video"
         raise MediaError(f"{what}: name a .mov or .mkv") from error
-
-
-def _count_frames(path: Path) -> int:
-    with av.open(as_input(path)) as container:
-        return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
 def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:

@@ -1,13 +1,15 @@
 """What a video file says of itself, without decoding more than its first frame."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -184,6 +186,36 @@ def first_frame(container: InputContainer, stream: VideoStream, path: Path) -> V
     except av.error.FFmpegError as error:
         raise MediaError(f"cannot decode {path}: {error.strerror or error}") from error
     raise MediaError(f"cannot decode {path}: not one frame comes out of it")
+
+
+def early_s(path: Path, indices: Collection[int]) -> Fraction:
+    """Say by how much streams begin before time 0, in seconds; 0 where they do not.
+
+    Of sound that counts which is heard: a decoder's run-up does not.
+
+    Args:
+        path: of the file.
+        indices: numbers of the streams.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    with open_container(path) as container:
+        begin = {s.index: (s.start_time or 0) * Fraction(s.time_base or 0) for s in container.streams}
+        begin = {index: moment for index, moment in begin.items() if index in indices and moment < 0}
+        waiting = {index for index in begin if container.streams[index].type == "audio"}
+        with suppress(av.error.FFmpegError):
+            for packet in container.demux([container.streams[index] for index in waiting]) if waiting else ():
+                index = packet.stream.index
+                if index not in waiting:
+                    continue
+                frame = next(iter(packet.decode()), None)
+                if isinstance(frame, AudioFrame) and frame.pts is not None and frame.time_base is not None:
+                    begin[index] = frame.pts * frame.time_base
+                    waiting.remove(index)
+                    if not waiting:
+                        break
+    return max(Fraction(0), -min(begin.values(), default=Fraction(0)))
 
 
 def describe(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:

@@ -1,17 +1,19 @@
 """Content Credentials (C2PA): what a result says of how it was made, signed, and read back.
 
-Nothing is asked of the network: no time stamp, no remote manifests.
+Nothing is asked of the network: no time stamp, no remote manifests. c2pa runs in a thread of its own, for it swallows
+what is raised while it calls Python, and takes a file that Ctrl-C broke off for a whole one.
 """
 
 import io
 import json
 import mmap
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import c2pa
 import cv2
@@ -21,6 +23,7 @@ from pipeline import __version__
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.certificate import Identity
 from pipeline.media.notice import Claim
+from pipeline.prefetch import run_aside
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ORIGINAL = "original"  # what the manifest calls the file the result was made from
@@ -76,17 +79,23 @@ def sign(path: Path, claim: Claim, identity: Identity, original: Path) -> bytes 
     Raises:
         MediaError: it cannot be signed.
     """
-    kind, part = _kind(path), path.with_name(f"{path.name}.signed")
-    can_carry = kind in c2pa.Builder.get_supported_mime_types()
-    try:
+    part = path.with_name(f"{path.name}.signed")
+    can_carry = _kind(path) in c2pa.Builder.get_supported_mime_types()
+
+    def work(is_unwanted: threading.Event) -> bytes:
         with _builder(claim, identity) as builder:
             with original.open("rb") as source:
                 facts = {"title": original.name, "relationship": "parentOf", "label": ORIGINAL}
-                builder.add_ingredient(facts, _kind(original), source)
+                builder.add_ingredient(facts, _kind(original), _Stream(source, is_unwanted))
             if not can_carry:
                 builder.set_no_embed()
-            with path.open("rb") as source, part.open("w+b") as made:
-                manifest: bytes = builder.sign(kind, source, made)
+            with path.open("rb") as source, part.open("w+b") as signed:
+                streams = _Stream(source, is_unwanted), _Stream(signed, is_unwanted)
+                manifest: bytes = builder.sign(_kind(path), *streams)
+                return manifest
+
+    try:
+        manifest = run_aside(work)
         if can_carry:
             part.replace(path)
         return None if can_carry else manifest
@@ -98,29 +107,71 @@ def sign(path: Path, claim: Claim, identity: Identity, original: Path) -> bytes 
         part.unlink(missing_ok=True)
 
 
+class _Stream:
+    """A file for c2pa that fails as soon as nobody waits for what is made of it, so that c2pa ends."""
+
+    def __init__(self, file: IO[bytes], is_unwanted: threading.Event) -> None:
+        self._file, self._is_unwanted = file, is_unwanted
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes."""
+        return self._checked().read(size)
+
+    def write(self, content: bytes) -> int:
+        """Write all of it."""
+        return self._checked().write(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the file."""
+        return self._checked().seek(offset, whence)
+
+    def tell(self) -> int:
+        """Say where in the file this is."""
+        return self._checked().tell()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._checked().flush()
+
+    def _checked(self) -> IO[bytes]:
+        if self._is_unwanted.is_set():
+            raise InterruptedError
+        return self._file
+
+
 def check_identity(identity: Identity) -> None:
-    """Sign a black pixel, to know before long work whether an identity is good for it.
+    """Sign a black pixel and read it back, to know before long work whether an identity is good for it.
 
     Raises:
         UsageError: it is not.
     """
     pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
-    try:
-        with _builder(Claim("none", {}), identity) as builder:
+
+    def work(is_unwanted: threading.Event) -> Credentials:
+        with _builder(Claim("none", {}), identity) as builder, io.BytesIO() as signed:
             builder.add_ingredient({"relationship": "parentOf", "label": ORIGINAL}, "png", io.BytesIO(pixel))
-            builder.sign("png", io.BytesIO(pixel), io.BytesIO())
+            builder.sign("png", io.BytesIO(pixel), signed)
+            with _context(SETTINGS) as context, c2pa.Reader("png", signed, context=context) as reader:
+                return _described(json.loads(reader.json()))
+
+    try:
+        found = run_aside(work)
     except c2pa.C2paError as error:
         raise UsageError(
             f"the certificate cannot sign Content Credentials: {error}; give another with --cert"
         ) from error
+    if found.state == "tampered":
+        why = "; ".join(found.problems) or "its signatures do not hold"
+        raise UsageError(f"the certificate cannot sign Content Credentials: {why}; give another with --cert")
 
 
-def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
+def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None = None) -> Credentials:
     """Read what a file says of how it was made, from inside it or from the ``.c2pa`` file beside it.
 
     Args:
         path: the file.
         trusted: certificates, PEM, whose word is believed.
+        beside: what the file beside it will hold, where there is none yet.
 
     Raises:
         MediaError: the file cannot be read.
@@ -128,11 +179,18 @@ def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
     settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
     named, real = (place.with_name(place.name + SIDECAR) for place in (path, path.resolve()))
     sidecar = named if named.is_file() else real
-    try:
+
+    def work(is_unwanted: threading.Event) -> str:
         with path.open("rb") as file:
-            beside = {"manifest_data": sidecar.read_bytes()} if sidecar.is_file() else {}
-            with _context(settings) as context, c2pa.Reader(_kind(path), file, context=context, **beside) as reader:
-                return _described(json.loads(reader.json()))
+            manifest = sidecar.read_bytes() if beside is None and sidecar.is_file() else beside
+            more = {} if manifest is None else {"manifest_data": manifest}
+            stream = _Stream(file, is_unwanted)
+            with _context(settings) as context, c2pa.Reader(_kind(path), stream, context=context, **more) as reader:
+                told: str = reader.json()
+                return told
+
+    try:
+        return _described(json.loads(run_aside(work)))
     except (LookupError, TypeError, AttributeError, ValueError):
         return Credentials("tampered", problems=("what they say is not in the form of C2PA",))
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):

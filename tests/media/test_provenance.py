@@ -1,7 +1,13 @@
 """Credentials on real files of every kind: signed, read back, and found out where one byte is another."""
 
 import json
+import os
 import shutil
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -12,6 +18,7 @@ import pytest
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
+from pipeline.media import provenance
 from pipeline.media.certificate import own_identity, own_root
 from pipeline.media.notice import Claim
 from pipeline.media.provenance import SIDECAR, SOURCE_TYPE, Credentials, read_credentials, sign
@@ -161,3 +168,62 @@ def test_what_a_file_says_cannot_forge_what_is_shown(tmp_path: Path) -> None:
     (name,) = read(signed(made(tmp_path / "made.png"), original)).originals
     assert name.isprintable()
     assert len(name) <= 200
+
+
+def long(path: Path) -> Path:
+    """A file that takes a while to sign or to read: 300 MB of it hold nothing."""
+    with made(path).open("ab") as file:
+        length = 300_000_000
+        file.write(struct.pack(">I4s", length, b"free"))
+        file.truncate(file.tell() + length - 8)
+    return path
+
+
+def interrupt_when(begun: Callable[[], bool]) -> threading.Thread:
+    """Type Ctrl-C as soon as something has begun."""
+
+    def wait() -> None:
+        while not begun():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself Ctrl-C")
+def test_an_interrupt_while_signing_is_heard(tmp_path: Path) -> None:
+    result = long(tmp_path / "made.mp4")
+    size, part = result.stat().st_size, tmp_path / "made.mp4.signed"
+    thread = interrupt_when(lambda: part.exists() and part.stat().st_size > 0)
+    with pytest.raises(KeyboardInterrupt):
+        sign(result, CLAIM, own_identity(), result)
+    thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["made.mp4"]
+    assert result.stat().st_size == size
+    assert read_credentials(result, []).state == "none"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself Ctrl-C")
+@pytest.mark.parametrize("what", ["made", "original"])
+def test_an_interrupt_while_credentials_are_read_is_heard(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``verify``, and of an original that carries some."""
+    signed(long(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
+    begun = threading.Event()
+    read = provenance._Stream.seek
+
+    def seek(stream: provenance._Stream, offset: int, whence: int = 0) -> int:
+        begun.set()
+        return read(stream, offset, whence)
+
+    monkeypatch.setattr(provenance._Stream, "seek", seek)
+    thread = interrupt_when(begun.is_set)
+    with pytest.raises(KeyboardInterrupt):
+        if what == "made":
+            read_credentials(tmp_path / "made.mp4", [])
+        else:
+            sign(made(tmp_path / "other.mp4"), CLAIM, own_identity(), tmp_path / "made.mp4")
+    thread.join()

@@ -22,6 +22,7 @@ from pipeline.media.containers import choose_streams
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.pipe import NUT, FfmpegPipe
 from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.playback import check_result, play
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import SegmentWriter
@@ -102,6 +103,49 @@ def test_timestamps_survive_exactly(tmp_path: Path, name: str, sounds: tuple[Sou
     convert(path, tmp_path / "out.mp4", Encoding())
     assert len(times_of(path)) == 8
     assert times_of(tmp_path / "out.mp4") == times_of(path)
+
+
+CLOCK_S = 2**33 / 90000  # when an MPEG-TS begins to count anew
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("early_s", [0.8, 1.7, 5.0], ids=["all but a part", "the half", "all before 0"])
+@pytest.mark.parametrize("sound_s", [0.0, -0.3, 0.4], ids=["together", "sound first", "picture first"])
+def test_what_lies_before_time_0_is_played(tmp_path: Path, suffix: str, early_s: float, sound_s: float) -> None:
+    """Of a stream whose clock begins anew, what was before has times below 0; MP4 would hide it."""
+    kind = Video(options={"bf": "2"}, sounds=(Sound(3.0),))
+    path = write_video(tmp_path / "a.mkv", [scene(i) for i in range(75)], kind, [40 * i for i in range(75)])
+    wrapped, out = tmp_path / "a.ts", tmp_path / f"out{suffix}"
+    both: list[str | Path] = [
+        "-i",
+        path,
+        "-itsoffset",
+        str(sound_s),
+        "-i",
+        path,
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-c",
+        "copy",
+    ]
+    ffmpeg(*both, "-muxdelay", "0", "-output_ts_offset", f"{CLOCK_S - early_s:.6f}", "-mpegts_copyts", "1", wrapped)
+    before = play(wrapped)
+    assert before.shown_s[0] < 0
+    assert len(before.shown_s) == 75
+    info = rewrite(wrapped, out, QUICK, 30)
+    made = play(out)
+    check_result(out, info, [round(moment / info.time_base) for moment in before.shown_s], None)
+    assert [m - made.shown_s[0] for m in made.shown_s] == pytest.approx(
+        [m - before.shown_s[0] for m in before.shown_s], abs=1e-3
+    )
+    (old,), (new,) = before.sounds.values(), made.sounds.values()
+    assert new.length_s == old.length_s
+    assert old.begin_s is not None
+    assert new.begin_s is not None
+    assert new.begin_s - made.shown_s[0] == pytest.approx(float(old.begin_s - before.shown_s[0]), abs=1e-3)
+    assert 0 <= min(new.begin_s, made.shown_s[0]) < 0.03, "it does not begin later than it has to"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
