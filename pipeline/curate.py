@@ -147,7 +147,7 @@ def _free(path: Path) -> Path:
 
 def _record(workspace: Workspace, old: str, new: str) -> None:
     for path in workspace.stores():
-        with FaceStore(path) as store:
+        with FaceStore(path, write=True) as store:
             store.rename_person(old, new)
 
 

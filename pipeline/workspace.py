@@ -140,8 +140,13 @@ class Workspace:
         return path
 
     def stores(self) -> list[Path]:
-        """The store files of all videos, by name."""
-        return sorted(self.videos.glob("*/faces.sqlite"))
+        """The store files of all videos, by name.
+
+        Raises:
+            WorkspaceError: one is a link, or lies in one, that leads out of the workspace.
+        """
+        found = sorted(path for path in self.videos.glob("*/faces.sqlite") if path.is_file())
+        return [self._inside(*path.relative_to(self.root).parts) for path in found]
 
 
 def list_people(data_dir: Path) -> list[str]:

@@ -149,7 +149,7 @@ def test_bad_input(
 
 
 def test_a_video_that_moved_away_is_said(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store:
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite", write=True) as store:
         store.record_facts(source=str(trained / "gone.mp4"))
     assert run(trained, *SWAP) == 1
     assert "gone.mp4" in capsys.readouterr().err

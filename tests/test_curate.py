@@ -1,5 +1,9 @@
 """Looking after the people of a workspace."""
 
+import ctypes
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,7 @@ import pytest
 from cli import main
 from pipeline.faces.store import FaceStore
 from pipeline.workspace import Workspace
-from tests.conftest import FRAMES
+from tests.conftest import FRAMES, ROOT
 
 
 def people(workspace: Path, *arguments: str) -> int:
@@ -34,6 +38,43 @@ def test_the_list_says_crops_videos_and_seconds(extracted: Path, capsys: pytest.
         f"hopper: {FRAMES - 1} crops, in hopper, 0 seconds on screen",
         "own: 1 crops, own pictures",
     ]
+
+
+def obey_permissions() -> None:
+    """Let the superuser, too, write only where that is allowed: drop the capabilities that override it."""
+    if os.geteuid() == 0:
+        system = ctypes.CDLL(None, use_errno=True)
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            system.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions of the superuser can be dropped on Linux only")
+def test_a_workspace_that_cannot_be_written_is_listed_and_renaming_is_refused_in_one_line(extracted: Path) -> None:
+    paths = [extracted, *extracted.rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    try:
+        commands = [[], ["rename", "hopper", "grace"]]
+        runs = [
+            subprocess.run(
+                [sys.executable, "cli.py", "people", *command, "--workspace", str(extracted)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                preexec_fn=obey_permissions,
+            )
+            for command in commands
+        ]
+        assert [run.returncode for run in runs] == [0, 1], runs
+        assert f"hopper: {FRAMES} crops, in hopper" in runs[0].stdout
+        (line,) = runs[1].stderr.splitlines()
+        assert "Permission denied" in line
+        assert {path: path.stat().st_mtime_ns for path in [extracted, *extracted.rglob("*")]} == before
+    finally:
+        for path in paths:
+            path.chmod(path.stat().st_mode | 0o200)
 
 
 def test_rename_moves_the_folder_and_tells_the_stores(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:

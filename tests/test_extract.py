@@ -289,7 +289,7 @@ def test_no_face_is_said_and_leaves_no_folder(tmp_path: Path, capsys: pytest.Cap
 def test_other_options_on_an_unfinished_video_are_refused(
     extracted: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with FaceStore(extracted / "videos" / "hopper" / "faces.sqlite") as store:
+    with FaceStore(extracted / "videos" / "hopper" / "faces.sqlite", write=True) as store:
         store.record_facts(finished=False)
     assert run(extracted, clips["hopper"], "--min-confidence", "0.9") == 1
     assert "--min-confidence 0.95" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from pipeline.faces.records import (
     label_of,
     row_of,
 )
-from pipeline.faces.schema import prepare
+from pipeline.faces.schema import TABLES, open_to_read, open_to_write
 
 T = TypeVar("T")
 
@@ -31,29 +31,25 @@ LAST = 1 << 62  # behind every frame
 
 
 class FaceStore:
-    """The store of one video, open for reading and writing.
+    """The store of one video.
 
     Args:
-        path: the file; made with its folder when ``create`` is set.
-        create: make the file when it is missing.
+        path: the file.
+        write: open it for changes too; without, the file stays as it is.
+        create: make the file with its folder when it is missing, to write to.
 
     Raises:
         WorkspaceError: the file is missing, no store, or from a newer version.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, write: bool = False, create: bool = False) -> None:
         self.path = path
         if not create and not path.is_file():
             raise WorkspaceError(f"no faces recorded in {path}: run python cli.py extract on the video")
         with self._guarded():
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path)
-            try:
-                prepare(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+            self._db = open_to_write(path) if write or create else open_to_read(path)
 
     def __enter__(self) -> Self:
         return self
@@ -139,11 +135,20 @@ class FaceStore:
         with self._transaction() as db:
             db.execute("UPDATE faces SET person = ? WHERE person = ?", (new, old))
 
+    def set_aside(self) -> frozenset[str]:
+        """Return the names, without suffix, of the crops that a person does not want."""
+        return frozenset(self._checked(str(crop) for (crop,) in self._read("SELECT crop FROM set_aside")))
+
+    def set_crops_aside(self, crops: Iterable[str]) -> None:
+        """Record that a person does not want these crops, by their names without suffix."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO set_aside VALUES (?)", [(crop,) for crop in crops])
+
     def clear(self) -> None:
         """Forget everything."""
         with self._transaction() as db:
-            for statement in ("DELETE FROM facts", "DELETE FROM frames", "DELETE FROM faces", "DELETE FROM tracks"):
-                db.execute(statement)
+            for table in sorted(TABLES):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 - ours
 
     def frame_count(self) -> int:
         """Number of frames looked at so far."""
@@ -185,7 +190,7 @@ class FaceStore:
 
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames looked at, in order."""
-        rows = self._read("SELECT frame, pts, shot FROM frames ORDER BY frame")
+        rows = self._read("SELECT frame, pts, 0 FROM frames ORDER BY frame")
         return [frame.pts for frame in self._checked(map(frame_of, rows))]
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.errors import MediaError, WorkspaceError
+from pipeline.faces.people import crop_name
 from pipeline.faces.store import FaceStore
 from pipeline.locks import locked
 from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, name_from_file, numbered_name
@@ -75,18 +76,22 @@ def forget_video(workspace: Workspace, video: str) -> None:
     if not workspace.store(video).is_file():
         return
     with FaceStore(workspace.store(video)) as store:
-        crops = {Path(stored.crop).name for stored in store.faces() if stored.crop}
+        crops = {crop_name(video, label.frame, label.track) for label in store.labels() if label.crop}
     delete_crops(workspace, crops)
-    shutil.rmtree(workspace.store(video).parent)
+    try:
+        shutil.rmtree(workspace.store(video).parent)
+    except OSError as error:
+        raise WorkspaceError(f"cannot delete {error.filename}: {error.strerror}; close what uses it") from error
 
 
 def delete_crops(workspace: Workspace, crops: Iterable[str]) -> None:
-    """Delete crops by file name, in whichever person's folder they lie.
+    """Delete crops by file name, in whichever person's folder they lie; folders that are links are left alone.
 
     Raises:
         WorkspaceError: one cannot be deleted.
     """
-    folders = [folder for folder in workspace.data.glob("*") if folder.is_dir()]
+    data = workspace.data.resolve()
+    folders = [folder for folder in data.glob("*") if folder.is_dir() and folder.resolve() == folder]
     for crop in crops:
         for folder in folders:
             try:

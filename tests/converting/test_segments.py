@@ -193,7 +193,7 @@ def test_a_second_run_into_the_same_file_is_refused(trained: Path, capsys: pytes
 
 
 def test_a_video_that_is_not_what_was_extracted_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store, store._transaction() as db:
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite", write=True) as store, store._transaction() as db:
         db.execute("UPDATE frames SET pts = pts + 1 WHERE frame = 7")
     assert run(trained, *SWAP) == 1
     assert "does not show what was extracted from it; run: python cli.py extract --again" in capsys.readouterr().err
@@ -247,7 +247,7 @@ def test_a_face_that_the_detector_missed_for_a_moment_is_drawn(
     first: int, end: int, drawn: int, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Five frames are bridged, six not."""
-    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store, store._transaction() as db:
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite", write=True) as store, store._transaction() as db:
         db.execute("DELETE FROM faces WHERE frame >= ? AND frame < ?", (first, end))
     assert run(trained, *SWAP) == 0
     assert f"swapped {drawn} faces in 12 frames" in capsys.readouterr().out

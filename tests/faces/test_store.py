@@ -1,6 +1,8 @@
 """What extract learned of a video, on disk."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -185,15 +187,16 @@ def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.Mo
     spoil(tmp_path / "faces.sqlite")
     connect, connections = sqlite3.connect, []
 
-    def connect_and_remember(path: Path) -> sqlite3.Connection:
-        connections.append(connect(path))
-        return connections[-1]
+    def connect_and_remember(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened: sqlite3.Connection = connect(*arguments, **options)
+        connections.append(opened)
+        return opened
 
     monkeypatch.setattr(sqlite3, "connect", connect_and_remember)
     with pytest.raises(WorkspaceError):
         FaceStore(tmp_path / "faces.sqlite")
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        connections[0].execute("SELECT 1")
+        connections[-1].execute("SELECT 1")
 
 
 def test_brief_tracks_are_those_much_shorter_than_their_shot(store: FaceStore) -> None:
@@ -225,10 +228,14 @@ def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
             PRAGMA user_version = 1;
             """
         )
-    for _ in range(2):
-        with FaceStore(path) as store:
-            assert (store.frame_count(), store.last_shot()) == (2, 0)
+    content = path.read_bytes()
     with FaceStore(path) as store:
+        assert (store.frame_count(), store.timestamps(), store.embeddings()) == (2, [7, 9], {})
+    assert path.read_bytes() == content, "reading changes nothing"
+    for _ in range(2):
+        with FaceStore(path, write=True) as store:
+            assert (store.frame_count(), store.last_shot()) == (2, 0)
+    with FaceStore(path, write=True) as store:
         store.record(frames((2, 11), shot=3), [stored_face(2)])
         assert (store.frame_count(), store.last_shot(), store.face_count()) == (3, 3, 1)
     with closing(sqlite3.connect(tmp_path / "faces.version1.sqlite")) as kept:
@@ -237,7 +244,7 @@ def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_store_of_version_2_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_store_of_version_2_is_read_as_it_is_and_brought_up_to_date_to_write(tmp_path: Path) -> None:
     path = tmp_path / "faces.sqlite"
     with closing(sqlite3.connect(path)) as db:
         db.executescript(
@@ -258,7 +265,13 @@ def test_a_store_of_version_2_stays_as_it_is(tmp_path: Path) -> None:
         (face,) = store.faces()
         assert (face.person, face.crop, face.track) == ("ann", "a_000000_3.jpg", 3)
         assert store.embeddings() == {}, "the first stores of this version had no such table"
-    assert [one.name for one in tmp_path.glob("*.sqlite")] == ["faces.sqlite"], "no copy where nothing changes"
+        assert store.set_aside() == frozenset()
+    assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"], "reading changes nothing"
+    with FaceStore(path, write=True) as store:
+        store.set_crops_aside(["a_000000_3"])
+        assert store.set_aside() == {"a_000000_3"}
+        assert len(store.faces()) == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["faces.sqlite", "faces.version2.sqlite"]
 
 
 HOSTILE_SCHEMAS = {
@@ -328,9 +341,9 @@ def test_frames_that_are_none_are_damage(tmp_path: Path, column: str) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"UPDATE frames SET {column} = 'late'")
     with FaceStore(path) as store:
-        for read in (store.timestamps, *([store.last_shot] if column == "shot" else [])):
-            with pytest.raises(WorkspaceError, match="damaged"):
-                read()
+        read = store.timestamps if column == "pts" else store.last_shot
+        with pytest.raises(WorkspaceError, match="damaged"):
+            read()
 
 
 @pytest.mark.parametrize(("key", "value"), [("source", 7), ("fingerprint", []), ("options", "x"), ("info", [1])])
@@ -351,6 +364,73 @@ def test_a_rate_that_is_none_is_damage(tmp_path: Path) -> None:
             store.record_facts(info={"average_rate": rate})
             with pytest.raises(WorkspaceError, match="damaged"):
                 store.average_rate()
+
+
+def write_old(path: Path, journal: str) -> None:
+    """A store of version 2, which had a write-ahead log."""
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("PRAGMA application_id = 0; PRAGMA user_version = 2; DROP TABLE set_aside;")
+        db.execute(f"PRAGMA journal_mode = {journal}")
+
+
+def test_a_store_with_a_write_ahead_log_is_read_without_a_trace_and_loses_it_when_written(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    write_old(path, "WAL")
+    content = path.read_bytes()
+    with FaceStore(path) as store:
+        assert store.face_count() == 1
+        assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"]
+    assert path.read_bytes() == content
+    with FaceStore(path, write=True) as store:
+        assert store.face_count() == 1
+    assert path.read_bytes()[18:20] == b"\1\1", "SQLite's own journal, which works on network drives"
+
+
+KILLED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE faces SET person = 'nobody'")
+db.executemany("INSERT INTO facts VALUES (?, ?)", [(str(number), "9" * 1000) for number in range(500)])
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_what_a_killed_process_was_writing_is_taken_back(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True)
+    assert path.with_name("faces.sqlite-journal").stat().st_size
+    with FaceStore(path, write=write) as store:
+        assert store.people() == {"hopper": 1}
+        assert store.fact("7") is None
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_another_programs_file_is_refused_and_stays_as_it_is(tmp_path: Path, journal: str, write: bool) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA journal_mode = {journal}")
+        db.executescript("CREATE TABLE moz_places (id INTEGER); INSERT INTO moz_places VALUES (1);")
+    content = path.read_bytes()
+    with pytest.raises(WorkspaceError, match=r"faces\.sqlite belongs to another program"):
+        FaceStore(path, write=write, create=write)
+    assert path.read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"]
+
+
+def test_reading_allows_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record_facts(finished=True)
+    with FaceStore(path) as store, pytest.raises(WorkspaceError, match="readonly"):
+        store.record_facts(finished=False)
 
 
 def test_a_version_that_never_was_is_refused(tmp_path: Path) -> None:

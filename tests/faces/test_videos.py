@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Face
+from pipeline.errors import WorkspaceError
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import FINGERPRINT_BYTES, fingerprint, forget_video, is_extracted, name_video
@@ -126,6 +127,29 @@ def test_forgetting_a_video_deletes_its_crops_wherever_they_lie(workspace: Works
     assert not is_extracted(workspace, "clip")
 
 
+def test_forgetting_deletes_nothing_but_crops_of_its_own_and_follows_no_link(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for frame, crop in enumerate(["my own.jpg", "clip-2_000001_0.jpg", "clip_000002_0.jpg"]):
+        record_crop(workspace, "clip", frame, crop)
+    elsewhere = write_video(tmp_path / "elsewhere" / "clip_000002_0.jpg", b"of another workspace")
+    kept = [elsewhere, *(write_crop(workspace, "zed", name) for name in ("my own.jpg", "clip-2_000001_0.jpg"))]
+    gone = write_crop(workspace, "hopper", "clip_000002_0.jpg")
+    (workspace.data / "linked").symlink_to(elsewhere.parent, target_is_directory=True)
+    forget_video(workspace, "clip")
+    assert not gone.exists()
+    assert all(path.exists() for path in kept)
+
+
+def test_a_store_that_is_a_link_out_of_the_workspace_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    record_crop(workspace, "clip", 0, None)
+    outside = tmp_path / "places.sqlite"
+    workspace.store("clip").replace(outside)
+    (workspace.videos / "clip" / "faces.sqlite").symlink_to(outside)
+    with pytest.raises(WorkspaceError, match="leads out of the workspace"):
+        workspace.stores()
+
+
 def test_forgetting_copes_with_files_beside_the_people(workspace: Workspace) -> None:
     record_crop(workspace, "clip", 0, "clip_000000_0.jpg")
     crop = write_crop(workspace, "zoe", "clip_000000_0.jpg")
@@ -146,7 +170,7 @@ def test_a_video_is_extracted_once_all_was_looked_through(workspace: Workspace) 
     record_crop(workspace, "clip", 0, None)
     assert not is_extracted(workspace, "clip")
     for finished in (False, True):
-        with FaceStore(workspace.store("clip")) as store:
+        with FaceStore(workspace.store("clip"), write=True) as store:
             store.record_facts(finished=finished)
         assert is_extracted(workspace, "clip") == finished
     assert not workspace.store("another").parent.exists()
