@@ -8,7 +8,7 @@ import json
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,14 @@ import numpy as np
 from pipeline import __version__
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.certificate import Identity
+from pipeline.media.files import is_file, require_file
+from pipeline.media.kinds import media_type
 from pipeline.media.notice import Claim
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ORIGINAL = "original"  # what the manifest calls the file the result was made from
 MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # names of our own in it
+UNKNOWN_TYPE = "application/octet-stream"
 SIDECAR = ".c2pa"  # ending of a file that carries the credentials of another
 UNTRUSTED = "signingCredential.untrusted"
 LABEL = b"urn:c2pa:"  # what every set of credentials has in it, however it is stored
@@ -80,9 +83,7 @@ def sign(path: Path, claim: Claim, identity: Identity, original: Path) -> bytes 
     can_carry = kind in c2pa.Builder.get_supported_mime_types()
     try:
         with _builder(claim, identity) as builder:
-            with original.open("rb") as source:
-                facts = {"title": original.name, "relationship": "parentOf", "label": ORIGINAL}
-                builder.add_ingredient(facts, _kind(original), source)
+            _add_original(builder, original)
             if not can_carry:
                 builder.set_no_embed()
             with path.open("rb") as source, part.open("w+b") as made:
@@ -116,7 +117,7 @@ def check_identity(identity: Identity) -> None:
 
 
 def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
-    """Read what a file says of how it was made, from inside it or from the ``.c2pa`` file beside it.
+    """Read what a file says of how it was made: what is inside it, else the ``.c2pa`` file beside it.
 
     Args:
         path: the file.
@@ -125,20 +126,39 @@ def read_credentials(path: Path, trusted: Sequence[bytes]) -> Credentials:
     Raises:
         MediaError: the file cannot be read.
     """
-    settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
+    require_file(path)
+    inside = _read(path, trusted, None)
     named, real = (place.with_name(place.name + SIDECAR) for place in (path, path.resolve()))
-    sidecar = named if named.is_file() else real
+    sidecar = named if is_file(named) else real
     try:
-        with path.open("rb") as file:
-            beside = {"manifest_data": sidecar.read_bytes()} if sidecar.is_file() else {}
-            with _context(settings) as context, c2pa.Reader(_kind(path), file, context=context, **beside) as reader:
-                return _described(json.loads(reader.json()))
+        beside = _read(path, trusted, sidecar.read_bytes()) if is_file(sidecar) else None
+    except OSError as error:
+        beside = Credentials("tampered", problems=(f"{sidecar.name} cannot be read: {error.strerror}",))
+    if beside is None:
+        return inside
+    if inside.state == "none" or inside.problems == (UNFOUND,):
+        return beside
+    note = f"{sidecar.name} beside it does not fit; what is in the file itself counts"
+    return replace(inside, problems=(*inside.problems, note)) if beside.state == "tampered" else inside
+
+
+def _read(path: Path, trusted: Sequence[bytes], manifest: bytes | None) -> Credentials:
+    """Read the credentials of a file from inside it, or, where they are given, those given."""
+    settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
+    given, kind = {} if manifest is None else {"manifest_data": manifest}, media_type(path) or _kind(path)
+    try:
+        with (
+            path.open("rb") as file,
+            _context(settings) as context,
+            c2pa.Reader(kind, file, context=context, **given) as reader,
+        ):
+            return _described(json.loads(reader.json()))
     except (LookupError, TypeError, AttributeError, ValueError):
         return Credentials("tampered", problems=("what they say is not in the form of C2PA",))
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return Credentials("tampered", problems=(UNFOUND,)) if _holds_some(path) else Credentials("none")
     except c2pa.C2paError as error:
-        if not sidecar.is_file() and not _holds_some(path):
+        if manifest is None and not _holds_some(path):
             return Credentials("none")
         return Credentials("tampered", problems=(_legible(f"the credentials are damaged: {error}"),))
     except OSError as error:
@@ -192,6 +212,17 @@ def _in_words(action: dict[str, Any]) -> str:
 def _legible(words: object) -> str:
     """Make what a file says fit to be shown: no line of its own making, no sequence that a terminal obeys."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(words)[:LONGEST])
+
+
+def _add_original(builder: c2pa.Builder, original: Path) -> None:
+    """Name the file that a result was made from, with the credentials it carries where it is of a kind that can."""
+    title = original.name.encode("utf-8", "replace").decode()
+    facts = {"title": title, "relationship": "parentOf", "label": ORIGINAL}
+    try:
+        with original.open("rb") as source:
+            builder.add_ingredient(facts, media_type(original) or UNKNOWN_TYPE, source)
+    except c2pa.C2paError:  # it is of a kind that is read, but not like this one: it is named all the same
+        builder.add_ingredient(facts, UNKNOWN_TYPE, io.BytesIO())
 
 
 def _builder(claim: Claim, identity: Identity) -> c2pa.Builder:
