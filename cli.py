@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
-from pipeline.errors import RecastError, line_and_code
+from pipeline.errors import RecastError, UsageError, line_and_code
 from pipeline.options import (
     CommandOptions,
     ConvertOptions,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from models.checkpoint import Model
-    from pipeline.convert import ConvertReport
-    from pipeline.preview import PreviewReport
     from pipeline.report import Report
 
 COMMANDS = {
@@ -125,8 +123,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.train import train
 
             report = train(options, console)
-        case SwapOptions():
-            report = _swap(options, console)
+        case PreviewOptions():
+            report = _preview(options, console)
+        case ConvertOptions():
+            report = _convert(options, console)
         case PeopleOptions():
             from pipeline.curate import curate
 
@@ -154,21 +154,26 @@ def run(options: Options, console: "Terminal") -> "Report":
     return report
 
 
-def _swap(options: SwapOptions, console: "Terminal") -> "Report":
-    """Preview or convert."""
-    report: PreviewReport | ConvertReport
-    if isinstance(options, PreviewOptions):
-        from pipeline.preview import preview
+def _preview(options: PreviewOptions, console: "Terminal") -> "Report":
+    from pipeline.preview import preview
 
-        model, videos, failed = _ready(options, console)
-        report = preview(options, model, videos, console)
-    else:
-        assert isinstance(options, ConvertOptions)
-        from pipeline.convert import check, convert
+    model, videos, failed = _ready(options, console)
+    report = preview(options, model, videos, console)
+    report.failed = [*failed, *report.failed]
+    return report
 
-        check(options)
-        model, videos, failed = _ready(options, console)
+
+def _convert(options: ConvertOptions, console: "Terminal") -> "Report":
+    from pipeline.convert import ConvertReport, check, convert
+
+    check(options)
+    model, videos, failed = _ready(options, console)
+    try:
         report = convert(options, model, videos, console)
+    except RecastError as error:
+        if not failed or isinstance(error, UsageError):
+            raise
+        report = ConvertReport(failed=[error])
     report.failed = [*failed, *report.failed]
     return report
 
@@ -178,11 +183,13 @@ def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path
     from pipeline.converting.plan import plan
 
     planned = plan(options)
-    ready, failed = list(planned.known), []
+    ready, failed = list(planned.known), list(planned.failed)
     for path in planned.unknown:  # each by itself: pictures named together would become one set
         from pipeline.extract import extract
 
-        first = ExtractOptions(videos=(path,), person=planned.name, workspace=options.workspace)
+        first = ExtractOptions(
+            videos=(path,), person=planned.name, workspace=options.workspace, no_cuda=options.no_cuda
+        )
         extracted = extract(first, console)
         ready += [path for _ in extracted.done]
         failed += extracted.failed
@@ -226,7 +233,7 @@ class Terminal:
 
     def show(self, report: "Report") -> int:
         """Print what a command did; return the exit code."""
-        lines, problems = report.lines(), report.problems()
+        lines, problems = report.lines(), list(dict.fromkeys(report.problems()))  # two stages may say the same
         code = 1 if problems else 0
         for line in lines:
             self._log.info("%s", line)

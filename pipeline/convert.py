@@ -15,11 +15,12 @@ from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
-from pipeline.errors import MediaError, RecastError, UsageError
+from pipeline.errors import MediaError, RecastError, UsageError, as_expected
 from pipeline.faces.videos import name_video, pictures_at
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Made, Segment, comment_of, join
+from pipeline.media.kinds import picture_suffix
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.playback import check_result
@@ -43,6 +44,8 @@ class Converted:
     video_s: float
     seconds: float
     notes: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+    """What of it could not be done."""
 
 
 @dataclass
@@ -64,8 +67,8 @@ class ConvertReport:
         return lines
 
     def problems(self) -> list[str]:
-        """The videos that could not be converted."""
-        return [str(error) for error in self.failed]
+        """The videos and pictures that could not be converted."""
+        return [*(problem for made in self.done for problem in made.problems), *map(str, self.failed)]
 
 
 def check(options: ConvertOptions) -> None:
@@ -99,10 +102,10 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
         try:
             kind = convert_video if pictures_at(path) is None else convert_pictures
             report.done.append(kind(path, options, swapper, marking, console))
-        except RecastError as error:
+        except (RecastError, OSError) as error:
             if len(options.videos or videos) == 1:
                 raise
-            report.failed.append(error)
+            report.failed.append(as_expected(error))
     return report
 
 
@@ -154,6 +157,8 @@ def convert_pictures(
 ) -> Converted:
     """Draw the other faces into a picture, or into those of a folder; pictures without the people are copied.
 
+    What cannot be read of several is left out, and said.
+
     Raises:
         MediaError: the only one cannot be read.
         NothingToDoError: the people are in none of them.
@@ -165,14 +170,14 @@ def convert_pictures(
         raise UsageError(f"--start and --end are for videos, and {path} is none")
     stills = Stills(workspace, path, options.people())
     final, notes = _pictures_output(workspace, options, path, stills.name), list[str]()
-    marks = set[str]()
+    marks, problems, drawn = set[str](), list[str](), list[int]()
     with console.bar(f"convert {path.name}", len(stills.pictures), "picture") as bar:
         for place, picture in enumerate(stills.pictures):
             made = final / picture.name if path.is_dir() else final
             if made.exists() and made.samefile(picture):
                 raise UsageError(f"{made} is the original: name another place with -o")
+            swaps = stills.swaps.get(place, ())
             try:
-                swaps = stills.swaps.get(place, ())
                 if swaps or marking.shown.kind != "result":
                     image = draw_still(read_picture(picture), swaps, swapper, look, marking.shown)
                     with atomic_path(made) as temporary:
@@ -187,13 +192,16 @@ def convert_pictures(
             except (MediaError, OSError) as error:
                 if len(stills.pictures) == 1:
                     raise
-                notes.append(f"left out: {error}")
+                problems.append(f"left out {picture}: {as_expected(error)}")
+            else:
+                drawn += [len(swaps)] if swaps else []
             bar.advance()
     notes += sorted(marks)
     if stills.lost and marking.shown.kind == "result":
-        notes.append(f"{stills.lost}; copied as they are")
-    faces, pictures = sum(map(len, stills.swaps.values())), counted(len(stills.swaps), "picture")
-    return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes))
+        problems.append(f"{path}: {stills.lost}")
+        notes.append("pictures that could not be read were copied as they are")
+    pictures, seconds = counted(len(drawn), "picture"), time.monotonic() - began
+    return Converted(final, pictures, sum(drawn), 0, seconds, tuple(notes), tuple(problems))
 
 
 def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
@@ -241,7 +249,7 @@ def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Fil
 
 def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, name: str) -> Path:
     """Say what file a picture's result is, or what folder those of a folder of pictures go into."""
-    suffix = "" if path.is_dir() else path.suffix
+    suffix = "" if path.is_dir() else picture_suffix(path)
     if options.output is not None and _is_file(options.output):
         if path.is_dir() or options.output.suffix.lower() not in PICTURE_SUFFIXES:
             what = "a folder" if path.is_dir() else f"a name that ends in {', '.join(sorted(PICTURE_SUFFIXES))}"

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.errors import NothingToDoError, WorkspaceError
+from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
 from pipeline.faces.people import crops_in, faces_of_person, require_person
 from pipeline.faces.store import FaceStore
+from pipeline.media.files import require_file
 from pipeline.options import PeopleOptions
 from pipeline.report import in_words, some
 from pipeline.workspace import Workspace, list_people, list_pictures, numbered_name
@@ -19,14 +20,16 @@ class CurateReport:
 
     done: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    failed: list[RecastError] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """What was done, or who is there."""
         return self.done
 
     def problems(self) -> list[str]:
-        """Crops that a list names and that are nowhere."""
-        return [f"{len(self.missing)} crops of the list are not there: {some(self.missing)}"] if self.missing else []
+        """Crops that a list names and that are nowhere; stores of videos that cannot be read."""
+        missing = f"{len(self.missing)} crops of the list are not there: {some(self.missing)}"
+        return [*([missing] if self.missing else []), *map(str, self.failed)]
 
 
 def curate(options: PeopleOptions) -> CurateReport:
@@ -42,7 +45,7 @@ def curate(options: PeopleOptions) -> CurateReport:
     actions: dict[str, Callable[..., str]] = {"rename": _rename, "merge": _merge, "remove": _remove}
     try:
         if options.action == "list":
-            return CurateReport(_list(workspace))
+            return _list(workspace)
         if options.list_file is not None:
             return _discard(workspace, options.names[0], options.list_file)
         return CurateReport([actions[options.action](workspace, *options.names)])
@@ -50,22 +53,28 @@ def curate(options: PeopleOptions) -> CurateReport:
         raise WorkspaceError(f"cannot change {workspace.data}: {error}; check the disk and the folder") from error
 
 
-def _list(workspace: Workspace) -> list[str]:
+def _list(workspace: Workspace) -> CurateReport:
     """Say of each person how many crops there are, and in which videos for how long they are on screen."""
     crops = {person: crops_in(workspace.data / person) for person in list_people(workspace.data)}
     if not crops:
         raise NothingToDoError(f"nobody in {workspace.data}; run: python cli.py extract VIDEO")
     videos: dict[str, list[str]] = {person: [] for person in crops}
     seconds = dict.fromkeys(crops, 0.0)
+    report = CurateReport()
     for path in workspace.stores():
-        with FaceStore(path) as store:
-            faces, rate = store.labels(), store.average_rate() or Fraction(0)
+        try:
+            with FaceStore(path) as store:
+                faces, rate = store.labels(), store.average_rate() or Fraction(0)
+        except RecastError as error:
+            report.failed.append(error)
+            continue
         for person, names in crops.items():
             frames = {stored.frame for stored in faces_of_person(faces, names)}
             if frames:
                 videos[person].append(path.parent.name)
                 seconds[person] += float(len(frames) / rate) if rate else 0
-    return [_line(person, len(crops[person]), videos[person], seconds[person]) for person in crops]
+    report.done = [_line(person, len(crops[person]), videos[person], seconds[person]) for person in crops]
+    return report
 
 
 def _line(person: str, crops: int, videos: list[str], seconds: float) -> str:
@@ -103,8 +112,9 @@ def _remove(workspace: Workspace, person: str) -> str:
 def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport:
     """Set the crops aside that a file names; one that was set aside before needs nothing more."""
     try:
+        require_file(list_file.expanduser())
         listed = list_file.expanduser().read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError, MediaError) as error:
         raise WorkspaceError(
             f"cannot read {list_file} as a list of crops: {error}; name the file that the page of review saved"
         ) from error

@@ -38,6 +38,16 @@ class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
 
 
+def as_expected(error: RecastError | OSError) -> RecastError:
+    """Take what the system refused (a file that has gone, a full disk) for an expected failure, in one line."""
+    return error if isinstance(error, RecastError) else RecastError(_refused(error))
+
+
+def _refused(error: OSError) -> str:
+    place = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{place}; check the disk, and who may read and write there"
+
+
 def line_and_code(error: BaseException) -> tuple[str, int]:
     """Say what ended a command in one line, and the exit code for it."""
     if isinstance(error, RecastError):
@@ -49,7 +59,6 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
         return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
     if isinstance(error, OSError):
-        place = f": {error.filename}" if error.filename else ""
-        return f"error: {error.strerror or error}{place}; check the disk, and who may read and write there", 1
+        return f"error: {_refused(error)}", 1
     what = (str(error).splitlines() or [""])[0][:LONGEST]
     return f"error: {type(error).__name__}: {what}; this is a mistake in Recast: please report it", UNEXPECTED

@@ -12,7 +12,7 @@ import cv2
 
 from pipeline.arrays import Embedding, Face, Image
 from pipeline.devices import choose_device
-from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
+from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, as_expected
 from pipeline.faces.alignment import align, cut_crop, scale_crop
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
@@ -24,12 +24,14 @@ from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import forget_video, name_video, only_run, pictures_at
+from pipeline.media.files import is_file
+from pipeline.media.kinds import is_picture
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Console
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, write_bytes
+from pipeline.workspace import Workspace, write_bytes
 
 LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
@@ -79,27 +81,31 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
     """
     report = ExtractReport(Workspace(options.workspace).data)
     threads = max(1, (os.cpu_count() or 1) // 2)  # finding and following run at once
-    detector = Detector(options.min_face, options.min_confidence, choose_device(no_cuda=False), threads)
+    device = choose_device(no_cuda=options.no_cuda)
+    detector = Detector(options.min_face, options.min_confidence, device, threads)
     run = Run(options, detector, tuple(_reference(path, detector) for path in options.reference), console)
-    for path, pictures in _sort_out(options.videos):
+    for path, together in _sort_out(options.videos):
         try:
+            pictures = together or pictures_at(path)
             if pictures is not None:
                 report.done.append(extract_footage(PictureFootage(path, pictures), run))
+                if lost := report.done[-1].lost:
+                    report.failed.append(MediaError(f"{path}: {lost}"))
             else:
                 with VideoReader(path) as reader:
                     report.done.append(extract_footage(VideoFootage(reader), run))
-        except (MediaError, NothingToDoError) as error:
-            report.failed.append(error)
+        except (RecastError, OSError) as error:
+            report.failed.append(as_expected(error))
     return report
 
 
 def _sort_out(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
-    """Tell videos (None) from folders of pictures; pictures named one by one are one set, of their folder's name."""
-    pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    """Put pictures named one by one together as one set, of their folder's name; say None for all else."""
+    pictures = [path for path in paths if is_file(path) and is_picture(path)]
     together = pictures[0] if len(pictures) == 1 else pictures[0].resolve().parent if pictures else Path()
     sets: list[tuple[Path, list[Path] | None]] = [(together, pictures)] if pictures else []
     others = [path for path in paths if path not in pictures]
-    return [*sets, *((path, pictures_at(path)) for path in others)]
+    return [*sets, *((path, None) for path in others)]
 
 
 def _reference(path: Path, detector: Detector) -> Embedding:

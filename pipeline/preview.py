@@ -16,9 +16,10 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.stills import PictureCanvas, Stills
-from pipeline.errors import NothingToDoError, RecastError
+from pipeline.errors import MediaError, NothingToDoError, RecastError, as_expected
 from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.mesh import has_mesh
+from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
@@ -66,8 +67,10 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
     for path in videos:
         try:
             report.written.append(_preview_video(path, options, swapper, console))
-        except RecastError as error:
-            report.failed.append(error)
+            if lost := _lost_at(path, options):
+                report.failed.append(MediaError(f"{path}: {lost}"))
+        except (RecastError, OSError) as error:
+            report.failed.append(as_expected(error))
     return report
 
 
@@ -86,6 +89,16 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     final = workspace.previews / f"{lengthened_name(name_footage(workspace, path), options.in_words + compared)}.png"
     write_picture(final, sheet)
     return final
+
+
+def _lost_at(path: Path, options: PreviewOptions) -> str | None:
+    """Say which pictures of a set could not be read."""
+    if pictures_at(path) is None:
+        return None
+    workspace = Workspace(options.workspace)
+    with FaceStore(workspace.store(name_footage(workspace, path))) as store:
+        lost: str | None = store.fact("lost")
+        return lost
 
 
 def _faces_of_video(path: Path, options: PreviewOptions) -> Iterator[tuple[Canvas, Swap]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import MediaError, RecastError
+from pipeline.errors import MediaError, RecastError, as_expected
 from pipeline.media.certificate import given_root, own_root
 from pipeline.media.notice import BEGINNING
 from pipeline.media.provenance import SIDECAR, Credentials, read_credentials
@@ -19,10 +19,17 @@ STATES = {
 
 @dataclass(frozen=True)
 class Verified:
-    """A file, and what it says."""
+    """A file, and what it says.
+
+    Attributes:
+        path: of the file.
+        credentials: what they say.
+        says_so: whether, where there are none, its comment says that it is Recast's.
+    """
 
     path: Path
     credentials: Credentials
+    says_so: bool = False
 
 
 @dataclass
@@ -34,7 +41,7 @@ class VerifyReport:
 
     def lines(self) -> list[str]:
         """A paragraph for each file."""
-        return [line for one in self.found for line in _paragraph(one.path, one.credentials)]
+        return [line for one in self.found for line in _paragraph(one)]
 
     def problems(self) -> list[str]:
         """The files that do not hold what they say, or say nothing."""
@@ -59,15 +66,17 @@ def verify(options: VerifyOptions) -> VerifyReport:
         try:
             if path.suffix == SIDECAR:
                 raise MediaError(f"{path} belongs to another file: name that one, {path.with_suffix('')}")
-            report.found.append(Verified(path, read_credentials(path, trusted)))
-        except MediaError as error:
-            report.failed.append(error)
+            found = read_credentials(path, trusted)
+            report.found.append(Verified(path, found, found.state == "none" and _says_so(path)))
+        except (RecastError, OSError) as error:
+            report.failed.append(as_expected(error))
     return report
 
 
-def _paragraph(path: Path, credentials: Credentials) -> list[str]:
+def _paragraph(found: Verified) -> list[str]:
+    path, credentials = found.path, found.credentials
     if credentials.state == "none":
-        if not _says_so(path):
+        if not found.says_so:
             return [f"{path}", "  signature: none"]
         reasons = (
             f"it was not signed (--no-credentials), or they were removed, or {path.name}{SIDECAR} is not beside it"

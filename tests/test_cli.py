@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from cli import main, parse
+from demo.clips import HOPPER, make_clip
 from pipeline import __version__
 from pipeline.devices import choose_device
 from pipeline.errors import MediaError
+from pipeline.extract import ExtractReport, extract
 from pipeline.media.provenance import Credentials
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
+from pipeline.progress import Console
 from pipeline.report import plain
 from pipeline.runlog import KEPT
 from pipeline.verify import Verified, VerifyReport
@@ -261,3 +264,19 @@ def test_options_complete_in_bash(tmp_path: Path) -> None:
     )
     done = subprocess.run(["bash", "-c", asking, "bash", str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["--interleave"]
+
+
+def test_what_convert_extracts_first_is_computed_where_convert_is_told_to(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clip(HOPPER, tmp_path / "another.mp4", 3)
+    asked: list[ExtractOptions] = []
+
+    def listen(options: ExtractOptions, console: Console) -> ExtractReport:
+        asked.append(options)
+        return extract(options, console)
+
+    monkeypatch.setattr("pipeline.extract.extract", listen)
+    swap = ["--from", "hopper", "--to", "collins", "--frames", "1", "--workspace", str(trained)]
+    assert main(["preview", str(tmp_path / "another.mp4"), *swap, "--no-cuda"]) == 0
+    assert [options.no_cuda for options in asked] == [True]

@@ -335,3 +335,12 @@ def test_a_label_does_not_swallow_videos(
 ) -> None:
     assert run(trained, *SWAP, "--label", clips["hopper"]) == 2
     assert "name videos before --label" in capsys.readouterr().err
+
+
+def test_a_label_may_be_what_a_file_is_called(
+    trained: Path, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").touch()
+    (tmp_path / "AI").mkdir()
+    assert run(trained, clips["hopper"], *SWAP, "--end", "2f", "--label", "AI", "demo") == 0

@@ -358,8 +358,10 @@ def test_pictures_and_folders_of_pictures(tmp_path: Path, capsys: pytest.Capture
     for name, who, moment in (("1.png", HOPPER, 0.0), ("2.jpg", COLLINS, 1.0), ("3.jpg", HOPPER, 2.0)):
         write_picture(folder / name, move(read_portrait(who), who, moment)[: 400 if who is HOPPER else 390])
     (folder / "4.jpg").write_text("no picture")
-    assert run(tmp_path / "w", folder) == 0
-    assert "3 faces in 3 of 3 frames; 1 of 4 could not be read: 4.jpg" in capsys.readouterr().out
+    assert run(tmp_path / "w", folder) == 1
+    said = capsys.readouterr()
+    assert "3 faces in 3 of 3 frames; 1 of 4 could not be read: 4.jpg" in said.out
+    assert "1 of 4 could not be read: 4.jpg" in said.err
     assert counts(tmp_path / "w") == {"album": 2, "album-2": 1}
     assert run(tmp_path / "w2", folder / "2.jpg", "--person", "eileen") == 0
     assert counts(tmp_path / "w2") == {"eileen": 1}

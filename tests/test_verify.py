@@ -79,3 +79,24 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "none.pem" in capsys.readouterr().err
     (tmp_path / "odd.pem").write_text("no certificate")
     assert verify(made(tmp_path / "a.png"), "--trust", tmp_path / "odd.pem") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("https://example.org/a.mp4", "is an address"),
+        (".", "is a folder"),
+        ("/dev/null", "is a pipe"),
+        ("", "is a folder"),
+    ],
+)
+def test_what_is_no_file_is_one_line_and_does_not_silence_the_others(
+    name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
+    assert verify(name, result, "n" * 300) == 1
+    said = capsys.readouterr()
+    assert "trusted" in said.out
+    first, second = said.err.splitlines()
+    assert words in first
+    assert "cannot read nnn" in second

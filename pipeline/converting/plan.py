@@ -11,11 +11,12 @@ from models.checkpoint import Model
 from pipeline.blending.look import Look
 from pipeline.blending.swap import Swapper
 from pipeline.devices import choose_device
-from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_expected
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import fingerprint, is_extracted, name_footage
+from pipeline.media.files import is_file
 from pipeline.options import LookOptions, SwapOptions
 from pipeline.progress import Console
 from pipeline.report import some
@@ -30,12 +31,14 @@ class Plan:
         model: loaded.
         known: files whose faces are recorded.
         unknown: files to extract first.
+        failed: what is wrong with files that are neither.
         name: what extract is to call the main person of those; None where it can find out by itself.
     """
 
     model: Model
     known: tuple[Path, ...]
     unknown: tuple[Path, ...]
+    failed: tuple[RecastError, ...]
     name: str | None
 
 
@@ -43,9 +46,9 @@ def plan(options: SwapOptions) -> Plan:
     """Check a command against the workspace.
 
     Raises:
-        WorkspaceError: there is no such model, or a video has gone.
+        WorkspaceError: there is no such model.
         NothingToDoError: the model or the workspace does not know a person.
-        MediaError: a file is missing, or a folder has no pictures.
+        RecastError: the only file is missing or cannot be used.
         UsageError: the face mesh is asked for and not installed.
     """
     workspace, people = Workspace(options.workspace), options.people()
@@ -56,14 +59,18 @@ def plan(options: SwapOptions) -> Plan:
         if to_person not in model.decoders:
             there = some(sorted(model.decoders))
             raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {there}")
-    videos = options.videos or _videos_of(workspace, people)
+    videos, failed = (options.videos, []) if options.videos else _videos_of(workspace, people)
+    known, unknown = list[Path](), list[Path]()
     for path in videos:
-        if not path.exists():
-            raise MediaError(f"no such file: {path}")
-    known = tuple(path for path in videos if is_extracted(workspace, name_footage(workspace, path)))
-    unknown = tuple(path for path in videos if path not in known)
+        try:
+            (known if is_extracted(workspace, name_footage(workspace, path)) else unknown).append(path)
+        except (RecastError, OSError) as error:
+            failed.append(as_expected(error))
+    if len(failed) == 1 and not known and not unknown:
+        raise failed[0]
     strangers = [person for person in people if not crops_in(workspace.person(person))]
-    return Plan(model, known, unknown, strangers[0] if len(people) == len(strangers) == 1 else None)
+    name = strangers[0] if len(people) == len(strangers) == 1 else None
+    return Plan(model, tuple(known), tuple(unknown), tuple(failed), name)
 
 
 def make_swapper(options: SwapOptions, model: Model, console: Console) -> Swapper:
@@ -82,8 +89,8 @@ def look_of(options: LookOptions) -> Look:
     return Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
 
 
-def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
-    """Files of the workspace's videos in which one of the people was found."""
+def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[tuple[Path, ...], list[RecastError]]:
+    """Files of the workspace's videos in which one of the people was found, and what is wrong with others."""
     crops = {person: crops_in(workspace.person(person)) for person in people}
     for person, own in crops.items():
         if not own:
@@ -92,18 +99,34 @@ def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
                 f"no faces for {person!r} in {workspace.person(person)} (there: {there}); "
                 f"run: python cli.py extract VIDEO --person {person}"
             )
-    found = []
+    found, failed = list[Path](), list[RecastError]()
     for path in workspace.stores():
-        with FaceStore(path) as store:
-            labels = store.labels() if store.fact("pictures") is None else []
-            if any(faces_of_person(labels, own) for own in crops.values()):
-                found.append(Path(store.fact("source")))
-                if not found[-1].is_file() or fingerprint(found[-1]) != store.fact("fingerprint"):
-                    raise WorkspaceError(
-                        f"the video {path.parent.name!r} is no longer at {found[-1]}: "
-                        "name where it is: python cli.py convert VIDEO --from … --to …"
-                    )
-    if not found:
+        try:
+            source = _source_of(path, crops.values())
+        except (RecastError, OSError) as error:
+            failed.append(as_expected(error))
+        else:
+            found += [source] if source else []
+    if not found and not failed:
         who = " or ".join(map(repr, crops))
         raise NothingToDoError(f"no video of the workspace shows {who}; name one: python cli.py convert VIDEO …")
-    return tuple(found)
+    return tuple(found), failed
+
+
+def _source_of(path: Path, people: Iterable[frozenset[str]]) -> Path | None:
+    """Say where the video of a store is, if one of the people was found in it.
+
+    Raises:
+        WorkspaceError: it is not there any more, or the store cannot be read.
+    """
+    with FaceStore(path) as store:
+        labels = store.labels() if store.fact("pictures") is None else []
+        if not any(faces_of_person(labels, crops) for crops in people):
+            return None
+        source = Path(store.fact("source"))
+        if is_file(source) and fingerprint(source) == store.fact("fingerprint"):
+            return source
+    raise WorkspaceError(
+        f"the video {path.parent.name!r} is no longer at {source}: "
+        "name where it is: python cli.py convert VIDEO --from … --to …"
+    )

@@ -1,6 +1,7 @@
 """The videos of a workspace: which file is which."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,9 @@ from pipeline.errors import MediaError, WorkspaceError
 from pipeline.faces.people import crop_name
 from pipeline.faces.store import FaceStore
 from pipeline.locks import locked
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, list_pictures, name_from_file, numbered_name
+from pipeline.media.files import require_file
+from pipeline.media.kinds import is_picture
+from pipeline.workspace import Workspace, list_pictures, name_from_file, numbered_name
 
 FINGERPRINT_BYTES = 65536  # read from each end of a file; with its length that tells videos apart
 MOST_NAMESAKES = 10_000
@@ -38,10 +41,17 @@ def name_video(workspace: Workspace, path: Path, mark: str | None = None) -> str
 
 
 def pictures_at(path: Path) -> list[Path] | None:
-    """Pictures that a path names, one or those of a folder; None where it names a video."""
-    if path.is_dir():
-        return list_pictures(path)
-    return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
+    """Pictures that a path names, one or those of a folder; None where it names a video.
+
+    Raises:
+        MediaError: the folder cannot be read.
+    """
+    try:
+        if path.is_dir():
+            return list_pictures(path)
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
+    return [path] if is_picture(path) else None
 
 
 def name_footage(workspace: Workspace, path: Path) -> str:
@@ -57,18 +67,36 @@ def name_footage(workspace: Workspace, path: Path) -> str:
 
 
 def fingerprint_set(pictures: Sequence[Path]) -> str:
-    """Tell a set of pictures from others by their names and what they are."""
-    listed = "\n".join(f"{picture.name} {fingerprint(picture)}" for picture in pictures)
-    return f"pictures-{hashlib.sha256(listed.encode()).hexdigest()[:32]}"
+    """Tell a set of pictures from others by their names and what they are.
+
+    Raises:
+        MediaError: the only one is no file.
+    """
+    mark = fingerprint if len(pictures) == 1 else _fingerprint_of_several
+    listed = "\n".join(f"{picture.name} {mark(picture)}" for picture in pictures)
+    return f"pictures-{hashlib.sha256(os.fsencode(listed)).hexdigest()[:32]}"
 
 
 def fingerprint(path: Path) -> str:
-    """Tell a file from others by its length and the hash of its first and last bytes."""
+    """Tell a file from others by its length and the hash of its first and last bytes.
+
+    Raises:
+        MediaError: it is none.
+    """
+    require_file(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))
         return f"{size}-{hashlib.sha256(head + file.read()).hexdigest()[:32]}"
+
+
+def _fingerprint_of_several(picture: Path) -> str:
+    """One of several that cannot be opened must not keep the others from being known."""
+    try:
+        return fingerprint(picture)
+    except (MediaError, OSError):
+        return "unreadable"
 
 
 def forget_video(workspace: Workspace, video: str) -> None:

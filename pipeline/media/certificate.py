@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from platformdirs import user_config_path
 
-from pipeline.errors import UsageError, WorkspaceError
+from pipeline.errors import MediaError, UsageError, WorkspaceError
+from pipeline.media.files import require_file
 from pipeline.workspace import write_bytes
 
 LIFE = timedelta(days=30 * 365)  # the signature of an expired certificate counts no more
@@ -98,9 +99,7 @@ def given_root(path: Path) -> bytes:
         UsageError: it cannot be read, or is none.
     """
     try:
-        return _pem(x509.load_pem_x509_certificates(path.read_bytes()))
-    except OSError as error:
-        raise UsageError(f"--trust {path}: cannot read it: {error.strerror or error}") from error
+        return _pem(x509.load_pem_x509_certificates(_content("--trust", path)))
     except ValueError as error:
         raise UsageError(f"--trust {path}: no certificate in PEM form") from error
 
@@ -111,13 +110,17 @@ def given_identity(certificate: Path, key: Path) -> Identity:
     Raises:
         UsageError: one cannot be read, is protected by a password, or they do not belong together.
     """
-    content = []
-    for option, path in (("--cert", certificate), ("--key", key)):
-        try:
-            content.append(path.read_bytes())
-        except OSError as error:
-            raise UsageError(f"{option} {path}: cannot read it: {error.strerror or error}") from error
-    return _read(content[0], content[1], key)
+    return _read(_content("--cert", certificate), _content("--key", key), key)
+
+
+def _content(option: str, path: Path) -> bytes:
+    try:
+        require_file(path)
+        return path.read_bytes()
+    except MediaError as error:
+        raise UsageError(f"{option} {error}") from error
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot read it: {error.strerror or error}") from error
 
 
 def _read(certificates: bytes, private: bytes, path: Path) -> Identity:

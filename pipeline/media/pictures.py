@@ -11,6 +11,7 @@ import PIL.ImageOps
 
 from pipeline.arrays import Image, Samples
 from pipeline.errors import MediaError
+from pipeline.media.files import require_file
 from pipeline.media.notice import Claim
 from pipeline.workspace import write_bytes
 
@@ -36,6 +37,7 @@ def read_picture(path: Path) -> Image:
     Raises:
         MediaError: it cannot be read.
     """
+    require_file(path)
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)  # cv2.imread fails on non-ASCII names on Windows
         _refuse_huge(path, content)

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
+from pipeline.media.files import require_file
 
 LARGEST_PX = 16_384  # width or height; more is no video that anybody filmed
 PLAIN_FILES = (
@@ -122,10 +123,7 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         MediaError: it is missing or no media file.
     """
-    if not path.exists():
-        raise MediaError(f"no such file: {path}")
-    if path.is_dir():
-        raise MediaError(f"{path} is a folder: name a video file in it")
+    require_file(path)
     if path.stat().st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes): copy it again from where it came")
     try:

@@ -10,7 +10,7 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -22,12 +22,15 @@ import numpy as np
 from pipeline import __version__
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.certificate import Identity
+from pipeline.media.files import is_file, require_file
+from pipeline.media.kinds import media_type
 from pipeline.media.notice import Claim
 from pipeline.prefetch import run_aside
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ORIGINAL = "original"  # what the manifest calls the file the result was made from
 MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # names of our own in it
+UNKNOWN_TYPE = "application/octet-stream"
 SIDECAR = ".c2pa"  # ending of a file that carries the credentials of another
 UNTRUSTED = "signingCredential.untrusted"
 LABEL = b"urn:c2pa:"  # what every set of credentials has in it, however it is stored
@@ -84,9 +87,7 @@ def sign(path: Path, claim: Claim, identity: Identity, original: Path) -> bytes 
 
     def work(is_unwanted: threading.Event) -> bytes:
         with _builder(claim, identity) as builder:
-            with original.open("rb") as source:
-                facts = {"title": original.name, "relationship": "parentOf", "label": ORIGINAL}
-                builder.add_ingredient(facts, _kind(original), _Stream(source, is_unwanted))
+            _add_original(builder, original, is_unwanted)
             if not can_carry:
                 builder.set_no_embed()
             with path.open("rb") as source, part.open("w+b") as signed:
@@ -166,7 +167,7 @@ def check_identity(identity: Identity) -> None:
 
 
 def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None = None) -> Credentials:
-    """Read what a file says of how it was made, from inside it or from the ``.c2pa`` file beside it.
+    """Read what a file says of how it was made: what is inside it, else the ``.c2pa`` file beside it.
 
     Args:
         path: the file.
@@ -176,18 +177,37 @@ def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None 
     Raises:
         MediaError: the file cannot be read.
     """
-    settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
+    require_file(path)
+    if beside is not None:
+        return _read(path, trusted, beside)
+    inside = _read(path, trusted, None)
     named, real = (place.with_name(place.name + SIDECAR) for place in (path, path.resolve()))
-    sidecar = named if named.is_file() else real
+    sidecar = named if is_file(named) else real
+    try:
+        other = _read(path, trusted, sidecar.read_bytes()) if is_file(sidecar) else None
+    except OSError as error:
+        other = Credentials("tampered", problems=(f"{sidecar.name} cannot be read: {error.strerror}",))
+    if other is None:
+        return inside
+    if inside.state == "none" or inside.problems == (UNFOUND,):
+        return other
+    note = f"{sidecar.name} beside it does not fit; what is in the file itself counts"
+    return replace(inside, problems=(*inside.problems, note)) if other.state == "tampered" else inside
+
+
+def _read(path: Path, trusted: Sequence[bytes], manifest: bytes | None) -> Credentials:
+    """Read the credentials of a file from inside it, or, where they are given, those given."""
+    settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
+    given, kind = {} if manifest is None else {"manifest_data": manifest}, media_type(path) or _kind(path)
 
     def work(is_unwanted: threading.Event) -> str:
-        with path.open("rb") as file:
-            manifest = sidecar.read_bytes() if beside is None and sidecar.is_file() else beside
-            more = {} if manifest is None else {"manifest_data": manifest}
-            stream = _Stream(file, is_unwanted)
-            with _context(settings) as context, c2pa.Reader(_kind(path), stream, context=context, **more) as reader:
-                told: str = reader.json()
-                return told
+        with (
+            path.open("rb") as file,
+            _context(settings) as context,
+            c2pa.Reader(kind, _Stream(file, is_unwanted), context=context, **given) as reader,
+        ):
+            told: str = reader.json()
+            return told
 
     try:
         return _described(json.loads(run_aside(work)))
@@ -196,7 +216,7 @@ def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None 
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return Credentials("tampered", problems=(UNFOUND,)) if _holds_some(path) else Credentials("none")
     except c2pa.C2paError as error:
-        if not sidecar.is_file() and not _holds_some(path):
+        if manifest is None and not _holds_some(path):
             return Credentials("none")
         return Credentials("tampered", problems=(_legible(f"the credentials are damaged: {error}"),))
     except OSError as error:
@@ -250,6 +270,17 @@ def _in_words(action: dict[str, Any]) -> str:
 def _legible(words: object) -> str:
     """Make what a file says fit to be shown: no line of its own making, no sequence that a terminal obeys."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(words)[:LONGEST])
+
+
+def _add_original(builder: c2pa.Builder, original: Path, is_unwanted: threading.Event) -> None:
+    """Name the file that a result was made from, with the credentials it carries where it is of a kind that can."""
+    title = original.name.encode("utf-8", "replace").decode()
+    facts = {"title": title, "relationship": "parentOf", "label": ORIGINAL}
+    try:
+        with original.open("rb") as source:
+            builder.add_ingredient(facts, media_type(original) or UNKNOWN_TYPE, _Stream(source, is_unwanted))
+    except c2pa.C2paError:  # it is of a kind that is read, but not like this one: it is named all the same
+        builder.add_ingredient(facts, UNKNOWN_TYPE, io.BytesIO())
 
 
 def _builder(claim: Claim, identity: Identity) -> c2pa.Builder:

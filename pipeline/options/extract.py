@@ -30,6 +30,8 @@ class ExtractOptions(WorkspaceOptions):
     """Smallest face to look for in key frames, width and height in px of the frame."""
     min_confidence: float = 0.95
     """Smallest detector score that counts as a face in key frames, 0 to 1; between them less is enough."""
+    no_cuda: bool = False
+    """Find faces on the CPU even where there is a CUDA device."""
     again: bool = False
     """Forget what is known of these videos, delete their crops, and start over."""
 

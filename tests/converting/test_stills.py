@@ -42,11 +42,13 @@ def changed(before: Image, after: Image) -> float:
 
 
 def test_a_folder_of_pictures(trained: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(trained, photos) == 0
+    assert run(trained, photos) == 1
     made = trained / "converted" / "album_hopper_to_collins"
-    said = capsys.readouterr().out
-    assert "swapped 2 faces in 2 pictures" in said
-    assert "1 of 5 could not be read: e.png; copied as they are" in said
+    said = capsys.readouterr()
+    assert "swapped 2 faces in 2 pictures" in said.out
+    assert "copied as they are" in said.out
+    assert said.err.splitlines()[-1] == f"error: {photos}: 1 of 5 could not be read: e.png"
+    assert said.err.count("error:") == 1
     assert sorted(path.name for path in made.iterdir()) == ["a.png", "b.jpg", "c.png", "d.png", "e.png"]
     for name in ("a.png", "b.jpg"):
         before, after = read_picture(photos / name), read_picture(made / name)
@@ -76,7 +78,7 @@ def test_outside_the_face_nothing_changes(trained: Path, photos: Path, tmp_path:
 
 
 def test_pictures_of_nobody_have_black_masks(trained: Path, photos: Path) -> None:
-    assert run(trained, photos, "--only-mask") == 0
+    assert run(trained, photos, "--only-mask") == 1
     made = trained / "converted" / "album_hopper_to_collins_mask"
     assert sorted(path.name for path in made.iterdir()) == ["a.png", "b.jpg", "c.png", "d.png"]
     assert [read_picture(made / name).max() > 0 for name in ("a.png", "c.png", "d.png")] == [True, False, False]
@@ -126,8 +128,9 @@ def test_what_cannot_be_done_is_said(
     assert not (trained / "converted").exists()
 
 
-def test_a_preview_of_pictures(trained: Path, photos: Path) -> None:
-    assert main(["preview", str(photos), *SWAP, "--workspace", str(trained)]) == 0
+def test_a_preview_of_pictures(trained: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", str(photos), *SWAP, "--workspace", str(trained)]) == 1
+    assert "1 of 5 could not be read: e.png" in capsys.readouterr().err
     assert read_picture(trained / "preview" / "album_hopper_to_collins.png").shape == (24 + 2 * 256, 4 * 256, 3)
 
 

@@ -227,3 +227,61 @@ def test_an_interrupt_while_credentials_are_read_is_heard(
         else:
             sign(made(tmp_path / "other.mp4"), CLAIM, own_identity(), tmp_path / "made.mp4")
     thread.join()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".png", ".jpg"])
+def test_a_sidecar_that_does_not_fit_does_not_count_against_what_is_inside(tmp_path: Path, suffix: str) -> None:
+    result = signed(made(tmp_path / f"made{suffix}"), made(tmp_path / f"seen{suffix}"))
+    sidecar = tmp_path / f"made{suffix}{SIDECAR}"
+    other = sign(made(tmp_path / "other.mkv"), CLAIM, own_identity(), made(tmp_path / "seen.mkv"))
+    assert other is not None
+    for content in (b"junk", b"", other):
+        sidecar.write_bytes(content)
+        found = read(result)
+        assert found.state == "trusted"
+        assert "beside it does not fit" in found.problems[0]
+    changed = bytearray(result.read_bytes())
+    changed[-30] ^= 1
+    result.write_bytes(changed)
+    assert read(result).state == "tampered"
+
+
+def test_a_damaged_sidecar_is_tampered_with_where_nothing_is_inside(tmp_path: Path) -> None:
+    result = signed(made(tmp_path / "made.mkv"), made(tmp_path / "seen.mkv"))
+    (tmp_path / "made.mkv.c2pa").write_bytes(b"junk")
+    assert read(result).state == "tampered"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(".mkv", "seen.mp4"), (".jpg", "seen.png"), (".mp4", "seen.jpg"), (".png", "seen"), (".gif", "a.mp4")],
+)
+def test_an_original_whose_name_lies_does_no_harm(tmp_path: Path, kind: str, name: str) -> None:
+    original = made(tmp_path / f"made{kind}").rename(tmp_path / name)
+    for suffix in (".mp4", ".png"):
+        result = signed(made(tmp_path / f"result{suffix}"), original)
+        assert read(result).state == "trusted"
+        assert read(result).originals == (name,)
+
+
+def test_an_original_whose_name_lies_keeps_its_own_credentials(tmp_path: Path) -> None:
+    first = signed(made(tmp_path / "first.jpg"), made(tmp_path / "seen.jpg")).rename(tmp_path / "first.png")
+    second = signed(made(tmp_path / "second.jpg"), first)
+    with c2pa.Reader(str(second)) as reader:
+        assert len(json.loads(reader.json())["manifests"]) == 2
+    assert read(first).state == "trusted", "a name does not count when credentials are read either"
+
+
+def test_an_original_that_c2pa_cannot_read_is_named_all_the_same(tmp_path: Path) -> None:
+    original = made(tmp_path / "seen.png")
+    original.write_bytes(original.read_bytes()[:300])
+    assert read(signed(made(tmp_path / "made.png"), original)).originals == ("seen.png",)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_an_original_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    try:
+        original = made(tmp_path / "seen.png").rename(tmp_path / os.fsdecode(b"s\xff.png"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    assert read(signed(made(tmp_path / "made.png"), original)).originals == ("s?.png",)

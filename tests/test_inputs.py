@@ -1,0 +1,176 @@
+"""Files that are not what they seem, and several of which some are bad: each is said, and the others are done."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from cli import main
+from demo.clips import HOPPER, make_clip, move, read_portrait
+from pipeline.faces.store import FaceStore
+from pipeline.faces.videos import only_run
+from pipeline.media.pictures import write_picture
+from pipeline.workspace import Workspace
+from tests.clips import ffmpeg
+from tests.conftest import FRAMES, ROOT
+
+SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
+IN_TURN = """
+import faulthandler, sys
+from cli import main
+for line in sys.stdin.read().splitlines():
+    faulthandler.dump_traceback_later(120, exit=True)
+    print(main(line.split(" ")), flush=True)
+"""
+
+
+def run(command: str, workspace: Path, *arguments: str | Path) -> int:
+    return main([command, *map(str, arguments), "--workspace", str(workspace)])
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+
+def test_a_video_whose_name_lies_is_converted_and_signed(
+    trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ffmpeg("-i", clips["hopper"], "-c", "copy", tmp_path / "clip.mkv")
+    named = (tmp_path / "clip.mkv").rename(tmp_path / "clip.mp4")
+    assert run("convert", trained, named, *SWAP, "-o", tmp_path / "made.mp4") == 0
+    assert main(["verify", str(tmp_path / "made.mp4")]) == 0
+    assert "from: clip.mp4" in capsys.readouterr().out
+
+
+def test_pictures_whose_names_lie_are_converted_and_signed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder as one by one; what has no picture's name gets one."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    portrait = PIL.Image.fromarray(read_portrait(HOPPER)[..., ::-1].copy())
+    for name, kind in (("a.png", "JPEG"), ("b.jpg", "PNG"), ("c.webp", "TIFF")):
+        portrait.save(folder / name, kind)
+    assert run("convert", trained, folder, *SWAP[:4]) == 0
+    assert "swapped 3 faces in 3 pictures" in capsys.readouterr().out
+    made = trained / "converted" / "album_hopper_to_collins"
+    for name, kind in (("a.png", "PNG"), ("b.jpg", "JPEG"), ("c.webp", "WEBP")):
+        with PIL.Image.open(made / name) as opened:
+            assert opened.format == kind, "a result is what its name says"
+    assert main(["verify", *map(str, sorted(made.iterdir()))]) == 0
+    portrait.save(tmp_path / "photo.mp4", "JPEG")
+    assert run("convert", trained, tmp_path / "photo.mp4", *SWAP[:4]) == 0
+    with PIL.Image.open(trained / "converted" / "photo_hopper_to_collins.jpg") as opened:
+        assert opened.format == "JPEG"
+
+
+def test_a_missing_file_does_not_keep_extract_from_the_next(
+    clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = [tmp_path / "missing.jpg", tmp_path / "missing.mp4"]
+    assert run("extract", tmp_path / "w", *missing, clips["hopper"], "--every", "6") == 1
+    said = capsys.readouterr()
+    assert f"extracted hopper: {FRAMES} faces" in said.out
+    assert [f"no such file: {path}" in said.err for path in missing] == [True, True]
+
+
+def test_a_busy_video_does_not_silence_the_others(
+    extracted: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clip(HOPPER, tmp_path / "another.mp4", 3)
+    with only_run(Workspace(extracted), "collins"):
+        assert run("extract", extracted, clips["hopper"], clips["collins"], tmp_path / "another.mp4") == 1
+    said = capsys.readouterr()
+    assert "hopper: 12 faces" in said.out
+    assert "another: 3 faces" in said.out
+    assert "another run is extracting 'collins'" in said.err
+
+
+def test_bad_ones_do_not_keep_convert_and_preview_from_the_others(
+    trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / "missing.mp4", tmp_path / "missing.png", tmp_path / "empty"]
+    for command, swap, words in (("convert", SWAP, "swapped 12 faces"), ("preview", SWAP[:4], "look at")):
+        assert run(command, trained, *bad, clips["hopper"], *swap) == 1
+        said = capsys.readouterr()
+        assert words in said.out
+        assert all(str(path) in said.err for path in bad)
+
+
+def test_a_video_that_moved_does_not_keep_the_others_from_being_converted(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clip(HOPPER, tmp_path / "another.mp4", 3)
+    assert run("extract", trained, tmp_path / "another.mp4", "--person", "hopper") == 0
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store:
+        store.record_facts(source=str(trained / "gone.mp4"))
+    capsys.readouterr()
+    assert run("convert", trained, *SWAP) == 1
+    said = capsys.readouterr()
+    assert "swapped 3 faces in 3 frames" in said.out
+    assert "gone.mp4" in said.err
+
+
+def test_a_damaged_store_does_not_silence_the_list_of_people(
+    extracted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (extracted / "videos" / "hopper" / "faces.sqlite").write_bytes(b"no store")
+    assert run("people", extracted) == 1
+    said = capsys.readouterr()
+    assert "collins: 12 crops, in collins" in said.out
+    assert "hopper/faces.sqlite" in said.err
+
+
+def test_a_picture_that_cannot_be_read_is_a_failure_with_the_rest_done(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(tmp_path / "album" / "a.png", move(read_portrait(HOPPER), HOPPER, 0.5))
+    (tmp_path / "album" / "b.png").write_bytes(b"no picture")
+    for command in ("extract", "extract", "preview", "convert"):
+        assert run(command, trained, tmp_path / "album", *(SWAP[:4] if command != "extract" else ())) == 1
+        said = capsys.readouterr()
+        assert said.err.count("1 of 2 could not be read: b.png") == 1, command
+        assert said.out.strip(), "the rest is done"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_pipes_are_refused_and_never_opened(trained: Path, clips: dict[str, Path], tmp_path: Path) -> None:
+    """Opening one would wait for ever: all commands that take files, in one process that is given up in the end."""
+    for name in ("pipe.jpg", "pipe.mp4", "list.txt", "album/pipe.png", "model/encoder.pth", "model/decodera.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    os.mkfifo(trained / "data" / "hopper" / "pipe.jpg")
+    write_picture(tmp_path / "album" / "a.png", read_portrait(HOPPER))
+    shutil.copy(clips["hopper"], tmp_path / "clip.mp4")
+    at = f"--workspace {trained}"
+    expected = {
+        f"extract {tmp_path}/pipe.jpg {tmp_path}/pipe.mp4 {at}": 1,
+        f"extract {clips['hopper']} --reference {tmp_path}/pipe.jpg {at}": 1,
+        f"extract {tmp_path}/album {at}": 0,
+        f"convert {tmp_path}/pipe.mp4 --from hopper --to collins {at}": 1,
+        f"convert {tmp_path}/pipe.jpg --from hopper --to collins {at}": 1,
+        f"convert {tmp_path}/album --from hopper --to collins {at}": 0,
+        f"convert {clips['hopper']} --from hopper --to collins --cert {tmp_path}/pipe.mp4 --key /dev/null {at}": 2,
+        f"preview {tmp_path}/pipe.mp4 --from hopper --to collins {at}": 1,
+        f"verify {tmp_path}/pipe.mp4": 1,
+        f"verify {tmp_path}/clip.mp4 --trust {tmp_path}/pipe.mp4": 2,
+        f"people discard hopper --list {tmp_path}/list.txt {at}": 1,
+        f"import {tmp_path}/model -n other {at}": 1,
+        f"review hopper {at}": 0,
+        f"people {at}": 0,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN],
+        cwd=ROOT,
+        input="\n".join(expected),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    codes = [int(line) for line in done.stdout.splitlines() if line.isdecimal()]
+    assert dict(zip(expected, codes, strict=False)) == expected, done.stderr
