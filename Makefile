@@ -3,19 +3,40 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
+TESTERS := pytest pytest-xdist hypothesis playwright scikit-image
 DEMO_MINUTES ?= 8
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-all fuzz bench quality check format clean
+# One process per core, each with tests of its own; more than four would want too much memory.
+TESTS := -m pytest -n logical --maxprocesses 4 --dist worksteal
+
+.PHONY: demo test test-all test-lowest tools fuzz bench quality check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES)
 
-test: $(READY)  ## all tests but the slow ones
-	$(RUN) -m pytest -m "not slow"
+test: $(READY) tools  ## all tests but the slow ones
+	$(RUN) $(TESTS) -m "not slow"
 
-test-all: $(READY)  ## all tests
-	$(RUN) -m pytest
+test-all: $(READY) tools  ## all tests
+	$(RUN) $(TESTS)
+
+test-lowest: tools  ## the tests but the slow ones, with the lowest versions that requirements.txt allows
+	test -d $(LOWEST) || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt $(TESTERS)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mesh.txt
+	$(if $(LOWEST_FFMPEG),,@echo "LOWEST_FFMPEG names no ffmpeg 5.1: that version is not tried")
+	$(if $(LOWEST_FFMPEG),PATH="$(dir $(LOWEST_FFMPEG)):$$PATH") \
+	    $(LOWEST)/bin/python $(TESTS) -m "not slow"
+
+tools:  ## what tests need and pip cannot install, where apt can; elsewhere these tests are skipped, which is said
+	@missing="$$(for tool in chromium strace; do command -v $$tool > /dev/null || echo $$tool; done)"; \
+	if [ -n "$$missing" ] && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } \
+	        || echo "cannot install" $$missing: the tests that need this are skipped; \
+	fi
 
 fuzz: $(READY)  ## throw damaged files at what reads them; FUZZ_SECONDS=60 make fuzz is shorter
 	$(RUN) -m fuzzing --seconds $(FUZZ_SECONDS)
@@ -43,4 +64,4 @@ $(READY): requirements.txt requirements-dev.txt requirements-mesh.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis

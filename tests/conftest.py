@@ -5,16 +5,60 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+# One thread for each process of the tests and those they start: what they find must not depend on the machine's cores.
+# Here, before torch is loaded; processes that pytest-xdist starts get it too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from cli import main
 from demo.clips import COLLINS, HOPPER, make_clip
 
 FRAMES = 12
+SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run temporary folders of its own, gone at its end: pytest's are numbered, and cleared by other runs."""
+    if config.option.basetemp is None:
+        config.option.basetemp = folder = tempfile.mkdtemp(prefix="recast-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was skipped, and why."""
+    reasons = Counter(str(report.longrepr[-1]) for report in terminalreporter.getreports("skipped"))
+    words = [f"{count} ({reason.removeprefix('Skipped: ')})" for reason, count in reasons.most_common()]
+    if words:
+        terminalreporter.write_line(f"skipped: {', '.join(words)}")
+
+
+def made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    """Make a folder once for all processes of a run (pytest-xdist starts several); the others wait for it.
+
+    Args:
+        name: of the folder.
+        make: fills it.
+        factory: says where it goes.
+    """
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"once-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            part = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)  # of a process that failed at it
+            part.mkdir()
+            make(part)
+            part.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,20 +73,25 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Clips of 12 frames, by person."""
-    folder = tmp_path_factory.mktemp("clips")
-    for portrait in (HOPPER, COLLINS):
-        make_clip(portrait, folder / f"{portrait.name}.mp4", FRAMES)
+
+    def make(folder: Path) -> None:
+        for portrait in (HOPPER, COLLINS):
+            make_clip(portrait, folder / f"{portrait.name}.mp4", FRAMES)
+
+    folder = made_once("clips", make, tmp_path_factory)
     return {portrait.name: folder / f"{portrait.name}.mp4" for portrait in (HOPPER, COLLINS)}
 
 
 @pytest.fixture(scope="session")
 def trained_once(clips: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with both people extracted and a small model of three steps; not to be written to."""
-    workspace = tmp_path_factory.mktemp("trained") / "workspace"
-    assert main(["extract", *map(str, clips.values()), "--workspace", str(workspace)]) == 0
-    small = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
-    assert main(["train", *small, "--max-steps", "3", "--workspace", str(workspace)]) == 0
-    return workspace
+
+    def make(folder: Path) -> None:
+        workspace = ["--workspace", str(folder / "workspace")]
+        assert main(["extract", *map(str, clips.values()), *workspace]) == 0
+        assert main(["train", *SMALL, "--max-steps", "3", *workspace]) == 0
+
+    return made_once("trained", make, tmp_path_factory) / "workspace"
 
 
 @pytest.fixture
@@ -54,11 +103,16 @@ def extracted(trained_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trained(trained_once: Path, extracted: Path) -> Path:
+def trained(trained_once: Path, tmp_path: Path) -> Path:
     """A workspace of the test's own with both people extracted and a small model."""
-    # Model files are large and never changed in place: linking them is enough.
-    shutil.copytree(trained_once / "output", extracted / "output", copy_function=os.link)
-    return extracted
+    return copy_workspace(trained_once, tmp_path / "workspace")
+
+
+def copy_workspace(workspace: Path, copy: Path) -> Path:
+    """Copy a workspace with its models, whose files are large and never changed in place: linking them is enough."""
+    shutil.copytree(workspace, copy, ignore=shutil.ignore_patterns("output"))
+    shutil.copytree(workspace / "output", copy / "output", copy_function=os.link)
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def test_on_a_gpu_losses_are_read_a_step_later_and_channels_come_last() -> None:
     _, expected = trained(Computing(), steps=3)
     assert len(losses) == 2
     last = trainer.read_losses(wait=True)
-    assert [*losses, last] == pytest.approx(expected, abs=1e-5)
+    assert [*losses, last] == pytest.approx(expected, abs=1e-4)  # sums are in another order
     weight = trainer.model.encoder.conv2[0].weight
     assert isinstance(weight, torch.Tensor)
     assert weight.is_contiguous(memory_format=torch.channels_last)
