@@ -52,13 +52,14 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
     busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
-    with StopRequest() as stop, joined(options.no_cuda) as (processes, device):
+    with joined(options.no_cuda) as (processes, device):
         if options.compile:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else Silence()
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
-        with locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext():
+        lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
+        with StopRequest() as stop, lock:  # from here on: before, there is nothing to save
             keep_freed_memory()
             if computing.on_gpu:
                 torch.set_float32_matmul_precision("high")  # TF32
