@@ -22,6 +22,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
 from pipeline.errors import RecastError, UsageError, line_and_code
+from pipeline.interrupt import leave_closed_terminal
 from pipeline.options import (
     CommandOptions,
     ConvertOptions,
@@ -293,6 +294,7 @@ def _end_in_good_order() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """Unwind like Ctrl-C, so that temporary files go and encoders end."""
+    leave_closed_terminal()
     raise KeyboardInterrupt
 
 

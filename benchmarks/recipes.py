@@ -22,13 +22,13 @@ from benchmarks.judging import identity, sheet
 from benchmarks.quality import PAIR
 from benchmarks.table import Row, as_markdown
 from models import checkpoint
-from models.checkpoint import Model
+from models.checkpoint import HeldOut, Model
 from pipeline.arrays import Image
 from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
 from pipeline.progress import Silence
 from pipeline.training.dataset import load_faces
-from pipeline.training.holdout import hold_out
+from pipeline.training.holdout import split_faces
 from pipeline.training.preview import straight
 from pipeline.workspace import Workspace
 
@@ -64,8 +64,8 @@ def main() -> int:
     if not options.models:
         require_data()
         _train(options)
-    faces = load_faces(Workspace(options.workspace).data, Silence(), options.workspace / "spill").people
-    held = {person: crops[hold_out(len(crops))[1]] for person, crops in faces.items()}
+    faces = load_faces(Workspace(options.workspace).data, Silence(), options.workspace / "spill")
+    held = {person: faces.people[person][part.held] for person, part in split_faces(faces.files, HeldOut())[0].items()}
     shown = {person: crops[:: max(1, len(crops) // SHOWN)][:SHOWN] for person, crops in held.items()}
     rows, pictures = list[Row](), {"held out": [face for crops in shown.values() for face in _seen(crops)]}
     for name in names:

@@ -34,11 +34,14 @@ VERSION = 1
 STATES_KEPT = 2
 LARGEST_DIM = 65_536  # of a network
 MOST_COUNTED = 1 << 53
-LONGEST_FACTS = 10_000_000  # bytes of a model.json
+LONGEST_FACTS = 50_000_000  # bytes of a model.json; most of it are faces' numbers, where these have gaps
 _NAME = re.compile(r"state-([0-9]{9}|[1-9][0-9]{9,})")
 _HIDDEN = re.compile(rf"\.({_NAME.pattern})\.(part|old|replaced)")
 
+_RANGE = re.compile(r"[0-9]{1,99}(-[0-9]{1,99})?")
+
 Tensors = dict[str, torch.Tensor]
+Ranges = tuple[tuple[int, int], ...]  # first and last of each, rising and apart
 
 
 @dataclass
@@ -64,6 +67,19 @@ class Position:
     batch: int = 0
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Faces kept from training, to judge by, and those trained on; for good (pipeline/training/holdout.py).
+
+    Attributes:
+        held: numbers of frames, by the track or the series of pictures they are of.
+        trained: likewise.
+    """
+
+    held: Mapping[str, Ranges] = field(default_factory=dict)
+    trained: Mapping[str, Ranges] = field(default_factory=dict)
+
+
 @dataclass
 class Model:
     """One encoder, a decoder per person, and all that is needed to train on.
@@ -75,6 +91,7 @@ class Model:
         moments: optimizer tensors by person, named ``<parameter>.<moment>``; missing where never trained.
         position: where training goes on.
         steps: optimizer steps taken so far.
+        held_out: which faces judge it; None where it was trained before that was written down.
     """
 
     encoder: Encoder
@@ -83,6 +100,7 @@ class Model:
     moments: dict[str, Tensors] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     steps: int = 0
+    held_out: HeldOut | None = field(default_factory=HeldOut)
 
     def add_person(self, person: str) -> None:
         """Give a person an untrained decoder, unless there is one."""
@@ -292,7 +310,37 @@ def _facts(model: Model) -> dict[str, Any]:
         "steps": model.steps,
         "position": asdict(model.position),
         "people": {person: asdict(training) for person, training in model.trained.items()},
+        **({} if model.held_out is None else {"held_out": _as_texts(model.held_out)}),
     }
+
+
+def _as_texts(held_out: HeldOut) -> dict[str, dict[str, str]]:
+    """Write ranges as in "0-99 120 130-140"."""
+    return {
+        kind: {source: " ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in own) for source, own in ranges.items()}
+        for kind, ranges in vars(held_out).items()
+    }
+
+
+def _from_texts(facts: Mapping[str, Any]) -> HeldOut | None:
+    if "held_out" not in facts:
+        return None
+    kinds = {
+        kind: {source: tuple(map(_range, text.split())) for source, text in ranges.items()}
+        for kind, ranges in facts["held_out"].items()
+    }
+    for own in (own for ranges in kinds.values() for own in ranges.values()):
+        ends = [end for pair in own for end in pair]
+        if ends != sorted(ends):
+            raise ValueError(f"ranges of faces out of order: {str(own)[:50]}")
+    return HeldOut(**kinds)
+
+
+def _range(text: str) -> tuple[int, int]:
+    if not _RANGE.fullmatch(text):
+        raise ValueError(f"a range of faces of {text[:30]!r}")
+    first, _, last = text.partition("-")
+    return int(first), int(last or first)
 
 
 def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
@@ -300,6 +348,7 @@ def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
     with torch.device("meta"):  # no memory, no starting weights: both come from the files
         encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
         model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+        model.held_out = _from_texts(facts)
         for person in facts["people"]:
             model.add_person(person)
     _fill(encoder, state / "encoder.safetensors", for_training)

@@ -10,7 +10,7 @@ import torch
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.errors import UsageError, WorkspaceError
+from pipeline.errors import NothingToDoError, UsageError, WorkspaceError
 from pipeline.interrupt import StopRequest
 from pipeline.locks import locked
 from pipeline.media.pictures import write_picture
@@ -21,7 +21,7 @@ from pipeline.progress import Bar, Console, Silence
 from pipeline.training.computing import Computing, check_compiler, choose_precision
 from pipeline.training.dataset import Faces, load_faces
 from pipeline.training.fetching import Fetcher
-from pipeline.training.holdout import hold_out
+from pipeline.training.holdout import split_faces
 from pipeline.training.losses import LOSSES
 from pipeline.training.outcome import MOST_SETBACKS, TrainReport
 from pipeline.training.pace import Pace, rate_left
@@ -52,13 +52,14 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
     busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
-    with StopRequest() as stop, joined(options.no_cuda) as (processes, device):
+    with joined(options.no_cuda) as (processes, device):
         if options.compile:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else Silence()
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
-        with locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext():
+        lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
+        with StopRequest() as stop, lock:  # from here on: before, there is nothing to save
             keep_freed_memory()
             if computing.on_gpu:
                 torch.set_float32_matmul_precision("high")  # TF32
@@ -98,11 +99,18 @@ class _Run:
     stop: StopRequest
 
     def __post_init__(self) -> None:
-        self.parts = {person: hold_out(len(crops)) for person, crops in self.faces.people.items()}
-        counts = {person: len(trained) for person, (trained, _) in self.parts.items()}
+        self.model = open_model(self.folder, self.options)
+        seen = [person for person, training in self.model.trained.items() if training.samples]
+        self.parts, self.held_out = split_faces(self.faces.files, self.model.held_out, seen)
+        counts = {person: len(part.trained) for person, part in self.parts.items()}
+        for person in (person for person, count in counts.items() if not count):
+            raise NothingToDoError(
+                f"the faces left of {person!r} were kept from training, to judge '{self.folder.name}' by: add others, "
+                "or train another model with -n"
+            )
         batch_size, inner_loop, seed = self.options.batch_size, self.options.inner_loop, self.options.seed
         self.schedule = Schedule(counts, batch_size, inner_loop, seed, self.options.interleave)
-        trained_on = {person: places for person, (places, _) in self.parts.items()}
+        trained_on = {person: part.trained for person, part in self.parts.items()}
         self.fetcher = Fetcher(self.faces.people, trained_on, seed, self.computing)
         self.pace = Pace(self.schedule, self.options)
         self.processes = self.computing.processes
@@ -110,10 +118,11 @@ class _Run:
         self.began = self.saved = time.monotonic()
         self.saving_s = 0.0
         self.learning_rate, self.setbacks_in_a_row = self.options.lr, 0
-        self._open()
+        self._prepare()
 
-    def _open(self) -> None:
-        self.model = open_model(self.folder, self.options)
+    def _prepare(self) -> None:
+        """Make a model that was opened ready to be trained."""
+        self.model.held_out = self.held_out
         for person in self.faces.people:
             self.model.add_person(person)
         loss = LOSSES[self.options.loss]
@@ -123,8 +132,8 @@ class _Run:
         chosen = (self.options.lr_schedule, self.options.loss, self.options.fix_enc)
         options = (self.learning_rate, *chosen, self.computing.precision)
         if self.processes.count > 1:
-            facts = (self.model.steps, self.model.position, self.schedule, options, self.trainer.weights_in_short())
-            self.processes.check_equal("models, faces or options", repr(facts))
+            facts = (self.model.steps, self.model.position, self.schedule, self.held_out, options)
+            self.processes.check_equal("models, faces or options", repr((facts, self.trainer.weights_in_short())))
 
     def until_the_end(self) -> TrainReport:
         """Step until a limit is reached or an end is asked for; save on the way and at the end."""
@@ -244,9 +253,9 @@ class _Run:
         """Say how far training has come, by the faces it has not seen too."""
         losses = {person: one.loss for person, one in self.model.trained.items() if one.loss is not None}
         validation = {
-            person: validation_l1(self.model, person, self.faces.people[person][held], self.computing.device)
-            for person, (_, held) in self.parts.items()
-            if len(held) and self.model.trained[person].samples
+            person: validation_l1(self.model, person, self.faces.people[person][part.held], self.computing.device)
+            for person, part in self.parts.items()
+            if len(part.held) and self.model.trained[person].samples
         }
         return Judgement(self.model.steps, self.pace.rate, losses, validation)
 
@@ -255,7 +264,8 @@ class _Run:
         self.setbacks_in_a_row += 1
         self.learning_rate /= 2
         reached = self.model.steps
-        self._open()
+        self.model = open_model(self.folder, self.options)
+        self._prepare()
         self.report.undone += reached - self.model.steps
         on = f", on with --lr {self.learning_rate:g}"
         if self.setbacks_in_a_row == MOST_SETBACKS:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from models import checkpoint
 from models.autoencoder import Decoder, Encoder
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.options import TrainOptions
+from pipeline.training.fetching import Fetcher
 from pipeline.training.pace import Pace, pace_notes, rate_left
 from pipeline.training.schedule import Schedule
 
@@ -191,6 +193,44 @@ def test_how_it_went_is_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(set(row["validation"]) == {"ann", "bob"} for row in rows[-2:])
     assert read_picture(folder / "swap.png").shape == (6 * 128, 8 * 128, 3)
     assert any((folder / "events").iterdir())
+
+
+def test_faces_held_out_stay_so_when_others_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_people(tmp_path / "data", "ann", "bob", count=110)
+    seen: list[dict[str, set[bytes]]] = []
+
+    class Noting(Fetcher):
+        def __init__(self, people: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], *more: Any) -> None:
+            super().__init__(people, trained, *more)
+            seen.append(
+                {person: {crop.numpy().tobytes() for crop in people[person][trained[person]]} for person in people}
+            )
+
+    monkeypatch.setattr("pipeline.train.Fetcher", Noting)
+    judged: dict[str, set[bytes]] = {}
+
+    def note(model: checkpoint.Model, person: str, crops: torch.Tensor, device: torch.device) -> float:
+        judged.setdefault(person, set()).update(crop.numpy().tobytes() for crop in crops)
+        return 0.5
+
+    monkeypatch.setattr("pipeline.train.validation_l1", note)
+    data = ["-d", str(tmp_path / "data"), "--interleave"]
+    assert run(tmp_path, *data, "--max-steps", "1") == 0
+    first = {person: set(crops) for person, crops in judged.items()}
+    for number in range(0, 110, 4):
+        for path in (tmp_path / "data" / "ann").glob(f"{number}.*"):
+            path.unlink()
+    assert run(tmp_path, *data, "--max-steps", "1") == 0
+    assert judged == first, "no others"
+    assert all(len(faces) >= 5 for faces in judged.values())
+    assert not any(judged[person] & trained[person] for trained in seen for person in judged)
+    shutil.rmtree(tmp_path / "data" / "ann")
+    make_people(tmp_path / "data", "ann", count=1)
+    held = checkpoint.load(tmp_path / "output" / "model").held_out
+    assert held is not None
+    (only,) = (tmp_path / "data" / "ann").iterdir()
+    only.rename(only.with_stem(str(held.held["#"][0][0])))
+    assert run(tmp_path, *data, "--max-steps", "1") == 1
 
 
 @pytest.mark.parametrize("in_the_way", ["swap.png", "ann"])

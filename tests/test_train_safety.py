@@ -15,8 +15,10 @@ from cli import main
 from models import checkpoint
 from pipeline.training.trainer import Trainer
 from tests.conftest import ROOT
+from tests.test_train import make_people
 
 SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
+PATIENCE_S = 120  # to end a hang
 no_signals = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor SIGTERM")
 
 
@@ -60,18 +62,83 @@ def test_five_steps_a_stop_and_five_more_are_ten_bit_for_bit(extracted: Path) ->
         assert all(torch.equal(value, whole.moments[person][name]) for name, value in moments.items())
 
 
+def wait_for_words(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    said = ""
+    while words not in (line := process.stderr.readline()):
+        said += line
+        assert line, f"it ended by itself: {said}"
+
+
 @no_signals
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_well_and_soon(extracted: Path, ending: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_ends_well(extracted: Path, name: str) -> None:
     process = start(extracted)
     folder = wait_for_a_save(process, extracted)
-    began = time.monotonic()
-    process.send_signal(ending)
-    words, errors = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10
+    process.send_signal(getattr(signal, name))
+    words, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert "ended by you" in words
     assert checkpoint.load(folder).steps > 0
+
+
+@no_signals
+def test_closing_the_terminal_saves(extracted: Path) -> None:
+    """A terminal of its own is taken away: the system sends SIGHUP, and nothing can be shown any more."""
+    terminal, end = os.openpty()
+    first = "import fcntl, runpy, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); del sys.argv[0]; "
+    command = [sys.executable, "-c", f"{first}runpy.run_path('cli.py', run_name='__main__')", "cli.py"]
+    command += ["train", *SMALL, "-n", "closed", "--workspace", str(extracted)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=end, stdout=end, stderr=end, start_new_session=True)
+    os.close(end)
+    shown = b""
+    while b"a new model" not in shown:
+        shown += os.read(terminal, 1000)
+    os.close(terminal)
+    assert process.wait(timeout=PATIENCE_S) == 0
+    assert checkpoint.exists(extracted / "output" / "closed")
+    assert "ended by you" in max((extracted / "logs").glob("*_train_*")).read_text(encoding="utf-8")
+
+
+@no_signals
+def test_started_with_nohup_it_goes_on_when_the_terminal_is_closed(extracted: Path) -> None:
+    ignored = "import signal, runpy, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); del sys.argv[0]; "
+    command = [sys.executable, "-c", f"{ignored}runpy.run_path('cli.py', run_name='__main__')", "cli.py"]
+    command += ["train", *SMALL, "--max-steps", "12", "--workspace", str(extracted)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for_words(process, "a new model")
+    process.send_signal(signal.SIGHUP)
+    words, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert "ended by --max-steps 12" in words
+
+
+@no_signals
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_faces_are_read_ends_the_run(name: str, tmp_path: Path) -> None:
+    make_people(tmp_path / "data", "ann", "bob")
+    for number in range(3, 1000):
+        os.link(tmp_path / "data" / "ann" / "0.jpg", tmp_path / "data" / "ann" / f"{number}.jpg")
+    script = f"""
+import os, signal, sys
+from pipeline.training import dataset
+read, count = dataset._read_crop, []
+def read_crop(*given):
+    count.append(1)
+    if len(count) == 20:
+        os.kill(os.getpid(), signal.{name})
+    return read(*given)
+dataset._read_crop = read_crop
+import cli
+code = cli.main(["train", "-d", {str(tmp_path / "data")!r}, *{SMALL!r}, "--workspace", {str(tmp_path / "w")!r}])
+print(code, len(count))
+"""
+    program = [sys.executable, "-c", script]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    code, read = done.stdout.split()
+    assert code == "130", done.stderr
+    assert int(read) < 900, "the rest is not read first"
+    assert not (tmp_path / "w" / "output").exists()
 
 
 @no_signals

@@ -34,10 +34,12 @@ class Faces:
 
     Attributes:
         people: by name, (N, 3, 256, 256) uint8 BGR.
+        files: by name, the names of the files these were read from, N of them.
         unreadable: what was left out, and why, a line each.
     """
 
     people: dict[str, torch.Tensor] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -100,17 +102,17 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
     room = _room_for([len(pictures) for pictures in paths.values()], spill)
     with ThreadPoolExecutor(DECODERS) as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
         for (person, pictures), crops in zip(paths.items(), room, strict=True):
-            count = 0
+            names: list[str] = []
             for place, error in enumerate(pool.map(_read_crop, pictures, crops)):
                 bar.advance()
                 if error is not None:
                     faces.unreadable.append(error)
                     continue
-                if count != place:  # one before it could not be read
-                    crops[count] = crops[place]
-                count += 1
-            if count:
-                faces.people[person] = torch.from_numpy(crops[:count])
+                if len(names) != place:  # one before it could not be read
+                    crops[len(names)] = crops[place]
+                names.append(pictures[place].name)
+            if names:
+                faces.people[person], faces.files[person] = torch.from_numpy(crops[: len(names)]), names
     if len(faces.people) < (1 if chosen else 2):
         raise NothingToDoError(_too_few(data_dir, list(faces.people), faces.unreadable))
     return faces

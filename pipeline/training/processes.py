@@ -5,7 +5,9 @@ Each computes its share of every batch; gradients and losses are summed, so that
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -120,16 +122,38 @@ def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
         yield Processes(), device
         return
     try:
-        distributed.init_process_group("nccl" if on_gpu else "gloo")
+        control = _meet_others(device)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         remedy = "start all with torchrun, or unset WORLD_SIZE"
         raise UsageError(f"cannot join {count - 1} other processes ({reason}): {remedy}") from error
     try:
-        control = distributed.new_group(backend="gloo") if on_gpu else None
         yield Processes(distributed.get_rank(), count, control), device
     finally:
         distributed.destroy_process_group()
+
+
+def _meet_others(device: torch.device) -> Group:
+    """Wait for the other processes, in a thread: torch heeds no signals while it waits, and here they end the wait.
+
+    Returns:
+        Group for numbers that are not on the GPU; None where one group does for all.
+    """
+    met: Future[Group] = Future()
+
+    def meet() -> None:
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_device(device)  # holds for a thread
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            met.set_result(distributed.new_group(backend="gloo") if device.type == "cuda" else None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            met.set_exception(error)
+
+    threading.Thread(target=meet, name="meet", daemon=True).start()
+    while not met.done():
+        wait([met], timeout=0.2)  # on Windows no signal ends a wait that has no timeout
+    return met.result()
 
 
 def processes_here() -> int:

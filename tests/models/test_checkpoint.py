@@ -20,7 +20,7 @@ from torch import nn
 
 from models import checkpoint
 from models.autoencoder import Decoder, Encoder
-from models.checkpoint import Model, Position, Training
+from models.checkpoint import HeldOut, Model, Position, Training
 from pipeline.errors import WorkspaceError
 
 STEPS = 1200
@@ -33,6 +33,7 @@ def new_model() -> Model:
     for person in ("hopper", "Zoë K. 2"):
         model.add_person(person)
     model.trained["hopper"] = Training(samples=76_800, loss=0.03125)
+    model.held_out = HeldOut({"clip/12": ((5, 5), (100, 124))}, {"clip/12": ((0, 2), (200, 10**18)), "a b": ((0, 0),)})
     model.moments["hopper"] = {
         "encoder.conv1.0.weight.step": torch.tensor(600.0),
         "encoder.conv1.0.weight.exp_avg": torch.randn(8, 3, 5, 5) * 1e-9,
@@ -94,6 +95,7 @@ def test_a_model_comes_back_bit_for_bit(model: Model, saved: Path) -> None:
     for person, decoder in model.decoders.items():
         assert_equal_networks(loaded.decoders[person], decoder)
     assert (loaded.trained, loaded.position, loaded.steps) == (model.trained, model.position, model.steps)
+    assert loaded.held_out == model.held_out
     assert loaded.moments.keys() == {"hopper"}
     assert_equal_tensors(loaded.moments["hopper"], model.moments["hopper"])
 
@@ -424,12 +426,18 @@ def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
         lambda facts: {**facts, "position": {"epoch": "first"}},
         lambda facts: {**facts, "people": {"../elsewhere": {"samples": 1, "loss": 0.1}}},
         lambda facts: {**facts, "people": {"hopper": {"samples": 1, "loss": float("inf")}}},
-        lambda facts: {**facts, "more": "x" * 10_000_001},
+        lambda facts: {**facts, "more": "x" * (checkpoint.LONGEST_FACTS + 1)},
+        lambda facts: {**facts, "held_out": {"held": {"clip/1": "9-5"}}},
+        lambda facts: {**facts, "held_out": {"held": {"clip/1": "1-x"}}},
+        lambda facts: {**facts, "held_out": {"held": {"clip/1": [1, 5]}}},
+        lambda facts: {**facts, "held_out": {"others": {}}},
+        lambda facts: {**facts, "held_out": ["clip"]},
     ],
     ids=[
         *["version", "people", "init_dim", "code_dim", "position", "stranger", "people as list", "list", "null"],
         *["endless init_dim", "large code_dim", "no number", "negative", "far epoch", "epoch in words", "a path"],
-        *["infinite loss", "too long"],
+        *["infinite loss", "too long", "ranges backwards", "ranges in words", "ranges as list", "other ranges"],
+        "held out as list",
     ],
 )
 def test_facts_that_do_not_fit_are_damage(saved: Path, spoil: Callable[[dict[str, Any]], Any]) -> None:
@@ -587,6 +595,7 @@ def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
     save_file({"encoder.conv1.0.bias.step": torch.tensor(7.0)}, state / "adam_ann.safetensors")
     model = checkpoint.load(tmp_path / "model", for_training=True)
     assert (model.steps, model.position.inner) == (7, 2)
+    assert model.held_out is None, "which faces it was trained on was not written down"
     assert {person: (one.samples, one.loss) for person, one in model.trained.items()} == {
         "ann": (56, 0.125),
         "bob": (0, None),

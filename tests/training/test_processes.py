@@ -105,6 +105,35 @@ def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(
     assert f"going on with 'model' at step {steps}" in alone.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_wait_for_processes_that_do_not_come(tmp_path: Path, name: str) -> None:
+    make_people(tmp_path / "data", "cage", "trump")
+    script = f"""
+import os, signal, sys, threading, time
+from torch import distributed
+real = distributed.init_process_group
+def wait_for_others(*given):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.{name})).start()
+    real(*given)
+distributed.init_process_group = wait_for_others
+import cli
+code = cli.main(["train", "-d", {str(tmp_path / "data")!r}, "--workspace", {str(tmp_path / "w")!r}])
+sys.stdout.write(f"ended with {{code}}")
+sys.stdout.flush()
+os._exit(code)
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    env = {**os.environ, **place, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    program = [sys.executable, "-c", script]
+    done = subprocess.run(program, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 130, done.stderr
+    assert "ended with 130" in done.stdout
+    assert "interrupted" in done.stderr
+
+
 def test_shares_cover_everything_once() -> None:
     for count in (1, 2, 3, 8):
         for items in (1, 2, 7, 64):
