@@ -5,16 +5,19 @@ Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a mistak
 """
 
 import gc
+import io
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import takewhile
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, Union, cast
 
 try:
     import tyro
@@ -40,7 +43,9 @@ from pipeline.options import (
     WorkspaceOptions,
 )
 from pipeline.progress import Bar
+from pipeline.report import legible, plain
 from pipeline.runlog import RunLog
+from pipeline.streams import Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +54,10 @@ if TYPE_CHECKING:
 
     from models.checkpoint import Model
     from pipeline.report import Report
+
+OPTION = re.compile(r"--\w")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # what tyro colours words with
+logging.getLogger("recast").addHandler(logging.NullHandler())  # before there is a log: errors are printed anyway
 
 COMMANDS = {
     "extract": ExtractOptions,
@@ -69,14 +78,14 @@ def main(arguments: list[str] | None = None) -> int:
     _end_in_good_order()
     typed = sys.argv[1:] if arguments is None else arguments
     try:
-        options = parse(arguments)
+        options = parse(typed)
     except (RecastError, KeyboardInterrupt) as error:
-        line, code = line_and_code(error)
-        return Terminal(CommandOptions(json="--json" in typed)).fail(line, code)
+        return Terminal(CommandOptions(json="--json" in typed)).fail(*line_and_code(error))
     command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
     workspace = options.workspace if isinstance(options, WorkspaceOptions) else None
-    log = RunLog(workspace, command, typed, _echo if options.verbose else None)
     terminal = Terminal(options)
+    log = RunLog(workspace, command, typed, terminal.echo if options.verbose else None)
+    logging.getLogger("recast").debug("options: %s", options)
     try:
         return terminal.show(run(options, terminal))
     except SystemExit:
@@ -89,27 +98,61 @@ def main(arguments: list[str] | None = None) -> int:
         log.end()
 
 
-def _echo(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def parse(arguments: list[str] | None) -> Options:
+def parse(arguments: list[str]) -> Options:
     """Turn the command line into the options of the command it names.
 
     Raises:
-        SystemExit: after showing help (0), or what is wrong (2).
-        UsageError: an option has a value that cannot be meant.
+        SystemExit: after showing help, with the exit code.
+        UsageError: it names none, or an option that there is not or a value that cannot be meant.
     """
     commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
     anything: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
-    parsed: Options = tyro.cli(
-        anything,
-        args=arguments,
-        prog="cli.py",
-        description="Recast swaps faces in videos in three steps: extract, train, convert.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    helped, refused = Stream(sys.stdout), io.StringIO()
+    try:
+        with redirect_stdout(cast(TextIO, helped)), redirect_stderr(refused), _wide_lines(arguments):
+            parsed: Options = tyro.cli(
+                anything,
+                args=arguments,
+                prog="cli.py",
+                description="Recast swaps faces in videos in three steps: extract, train, convert.",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code:
+            raise UsageError(_in_a_line(refused.getvalue())) from end
+        helped.flush()
+        if helped.failure:
+            Stream(sys.stderr).line(f"error: {helped.failure}")
+            raise SystemExit(1) from end
+        raise
     return parsed
+
+
+@contextmanager
+def _wide_lines(arguments: list[str]) -> Iterator[None]:
+    """Keep tyro from breaking what it refuses into lines; help is broken as the terminal is wide."""
+    before = os.environ.get("COLUMNS")
+    if not {"-h", "--help"} & set(arguments):
+        os.environ["COLUMNS"] = "5000"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _in_a_line(refused: str) -> str:
+    """Say in one line what tyro says in a box: what is wrong, what may have been meant, where to read on."""
+    lines = ANSI.sub("", refused).splitlines()
+    rows = [
+        line.strip(" │") for line in lines[1 if "╭" in refused else 2 :]
+    ]  # without the title, and its line in ASCII
+    said = [row for row in takewhile(lambda row: not row or set(row) - {"─", "-"}, rows) if row]
+    meant = dict.fromkeys(row.split()[0] for row in rows if OPTION.match(row) and "Perhaps you meant:" in rows)
+    helps = next((row.partition("cli.py ")[2] for row in rows if row.startswith("For full helptext")), "--help")
+    perhaps = f"; perhaps {' or '.join(meant)}" if meant else ""
+    return f"{' '.join(said).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {helps}"
 
 
 def run(options: Options, console: "Terminal") -> "Report":
@@ -206,7 +249,11 @@ class Terminal:
 
     def __init__(self, options: CommandOptions) -> None:
         self._log, self._quiet, self._json = logging.getLogger("recast"), options.quiet, options.json
-        self._log.debug("options: %s", options)
+        self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
+
+    def echo(self, line: str) -> None:
+        """Print what else only the log gets."""
+        self._err.line(line)
 
     def note(self, line: str) -> None:
         """Print a line above the bars."""
@@ -214,17 +261,15 @@ class Terminal:
 
         self._log.info("%s", line)
         if not self._quiet:
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(legible(line), file=cast(TextIO, self._err))
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar with rate and time left."""
         from tqdm import tqdm
 
-        unit_shown, hidden = f" {unit}", self._quiet
-        with tqdm(
-            desc=description, total=total, unit=unit_shown, dynamic_ncols=True, smoothing=0.1, disable=hidden
-        ) as bar:
+        shown: dict[str, Any] = {"unit": f" {unit}", "dynamic_ncols": True, "smoothing": 0.1, "disable": self._quiet}
+        with tqdm(desc=legible(description), total=total, file=cast(TextIO, self._err), **shown) as bar:
             counted, began = TerminalBar(bar), time.monotonic()
             try:
                 yield counted
@@ -239,7 +284,7 @@ class Terminal:
         for line in lines:
             self._log.info("%s", line)
             if not self._quiet and not self._json:
-                print(line)
+                self._out.line(line)
         return self._end([f"error: {problem}" for problem in problems], code, report)
 
     def fail(self, line: str, code: int) -> int:
@@ -247,11 +292,9 @@ class Terminal:
         return self._end([line], code, None)
 
     def _end(self, errors: list[str], code: int, report: "Report | None") -> int:
-        from pipeline.report import plain
-
         for line in errors:
             self._log.error("%s", line)
-            print(line, file=sys.stderr)
+            self._err.line(line)
         if self._json:
             said = {
                 "exit_code": code,
@@ -259,7 +302,12 @@ class Terminal:
                 "lines": report.lines() if report else [],
                 "report": plain(report),
             }
-            print(json.dumps(said, ensure_ascii=False, indent=1))
+            self._out.write(f"{json.dumps(said, indent=1)}\n")
+        self._out.flush()
+        if self._out.failure:
+            self._log.error("%s", self._out.failure)
+            self._err.line(f"error: {self._out.failure}; what was to be shown is in the log")
+            code = code or 1
         self._log.debug("exit code %d", code)
         return code
 
@@ -281,7 +329,7 @@ class TerminalBar:
 
     def status(self, text: str) -> None:
         """Show a text after the numbers."""
-        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.set_postfix_str(legible(text), refresh=False)
 
 
 def _end_in_good_order() -> None:
@@ -300,7 +348,10 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # what imports make stays: looking through it every 700 objects took 0.1 s
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        code: Any = main()
+    except SystemExit as end:
+        code = end.code or 0
+    for stream in (sys.stdout, sys.stderr):
+        Stream(stream).flush()
     os._exit(code)  # all is done and closed; taking torch apart, object by object, took 0.5 s

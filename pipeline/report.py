@@ -1,10 +1,14 @@
 """What every stage gives back: words for the person, and what went wrong."""
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's categories of what commands, and is not shown itself
+JOINERS = "\u200c\u200d"  # which words and emoji need
 
 
 class Report(Protocol):
@@ -15,6 +19,14 @@ class Report(Protocol):
 
     def problems(self) -> list[str]:
         """What could not be done, a line each; the command fails when there are any."""
+
+
+def legible(text: str) -> str:
+    """Make a text fit for a terminal and a log: what would command the one or forge the other shows as an escape."""
+    return "".join(
+        c if c in JOINERS or unicodedata.category(c) not in UNSEEN else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def in_words(seconds: float) -> str:

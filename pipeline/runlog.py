@@ -1,7 +1,7 @@
 """The log of a run: what was asked, with what, what was said, how long it took, and what went wrong and where.
 
-A file per run under ``WORKSPACE/logs``, the newest of which are kept. It is begun as soon as there is a workspace to
-keep it in; a command that found none leaves none, unless it broke down.
+A file per run under ``WORKSPACE/logs``, the newest of each command are kept. It is begun as soon as there is a
+workspace to keep it in; a command that found none leaves none, unless it broke down.
 """
 
 import logging
@@ -16,11 +16,14 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from pipeline import __version__
 from pipeline.errors import WorkspaceError
+from pipeline.report import legible
 from pipeline.workspace import Workspace
 
-KEPT = 30  # logs
+KEPT = 30  # logs of each command
 PACKAGES = (
     "torch",
     "torchvision",
@@ -31,7 +34,8 @@ PACKAGES = (
     "imageio-ffmpeg",
     "c2pa-python",
 )
-OWN = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_[a-z]+_\d+\.log")  # names of ours; others in the folder are not ours to delete
+OWN = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_(?P<command>[a-z]+)_\d{1,9}\.log")
+"""Names of ours, which end in the number of the process; others in the folder are not ours to delete."""
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -53,7 +57,7 @@ class RunLog(logging.Handler):
         self._folder: Path | None = None
         with suppress(WorkspaceError):  # the folder is a link out of the workspace
             self._folder = workspace and Workspace(workspace).logs
-        self._waiting, self._echo = list[str](), echo
+        self._waiting, self._echo, self._command = list[str](), echo, command
         self._name = f"{time.strftime('%Y-%m-%d_%H%M%S')}_{command}_{os.getpid()}.log"
         self.path: Path | None = None
         self._loggers = (logging.getLogger("recast"), logging.getLogger("py.warnings"))
@@ -67,11 +71,13 @@ class RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or keep it until there is a file to write it to."""
-        self._waiting.append(self.format(record))
+        lines = self.format(record).splitlines() if record.exc_info else [self.format(record).rstrip("\n")]
+        self._waiting += map(legible, lines)
         if self._echo is not None and record.levelno in (logging.DEBUG, logging.WARNING):
             self._echo(record.getMessage())
-        if self._folder is not None and self._folder.parent.is_dir():
-            self._write(self._folder)
+        with suppress(OSError):  # nothing of it may be readable
+            if self._folder is not None and self._folder.parent.is_dir():
+                self._write(self._folder)
 
     def break_down(self) -> Path | None:
         """Log the exception that is being handled, wherever there is room for it; say where."""
@@ -90,14 +96,20 @@ class RunLog(logging.Handler):
         with suppress(OSError):  # a log that cannot be written must not end a run
             if self.path is None:
                 folder.mkdir(parents=True, exist_ok=True)
-                own = sorted(path for path in folder.glob("*.log") if OWN.fullmatch(path.name))
-                for old in own[: -(KEPT - 1)]:
-                    old.unlink(missing_ok=True)
+                self._drop_old(folder)
             path = self.path or folder / self._name
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(f"{line}\n" for line in self._waiting))
             self.path = path
             self._waiting.clear()
+
+    def _drop_old(self, folder: Path) -> None:
+        """Delete all but the newest logs of the same command, and of those none whose run may go on."""
+        names = [match for path in folder.glob("*.log") if (match := OWN.fullmatch(path.name))]
+        own = sorted(match[0] for match in names if match["command"] == self._command)
+        for old in own[: -(KEPT - 1)]:
+            if not psutil.pid_exists(int(old.removesuffix(".log").rpartition("_")[2])):
+                (folder / old).unlink(missing_ok=True)
 
 
 def about() -> str:

@@ -10,7 +10,7 @@ MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rgl
 
 # Each layer may import its own and those before it. A stage may not import another stage.
 LAYERS = [
-    ["pipeline.errors", "pipeline.arrays", "pipeline.progress", "pipeline.report"],
+    ["pipeline.errors", "pipeline.arrays", "pipeline.progress", "pipeline.report", "pipeline.streams"],
     [
         "pipeline.workspace",
         "pipeline.interrupt",

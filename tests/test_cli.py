@@ -123,6 +123,9 @@ def test_the_version_is_said_once() -> None:
     assert project["project"]["version"] == __version__
 
 
+NOBODY = 999_999_999  # the number of no process
+
+
 def logs(workspace: Path) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted((workspace / "logs").glob("*.log"))]
 
@@ -143,16 +146,30 @@ def test_where_there_is_no_workspace_none_is_made_for_a_log(tmp_path: Path) -> N
     assert not (tmp_path / "mistyped").exists()
 
 
+def write_logs(workspace: Path, command: str, process: int, count: int = 40) -> list[Path]:
+    (workspace / "logs").mkdir(exist_ok=True)
+    paths = [workspace / "logs" / f"2020-01-01_{number:06d}_{command}_{process}.log" for number in range(count)]
+    for path in paths:
+        path.write_text("old")
+    return paths
+
+
 def test_old_logs_go(tmp_path: Path) -> None:
-    for number in range(40):
-        (tmp_path / "logs").mkdir(exist_ok=True)
-        (tmp_path / "logs" / f"2020-01-01_{number:06d}_train_1.log").write_text("old")
+    write_logs(tmp_path, "models", NOBODY)
     assert main(["models", "--workspace", str(tmp_path)]) == 1
     (tmp_path / "logs" / "access.log").write_text("of another program")
     assert main(["models", "--workspace", str(tmp_path)]) == 1
     assert (tmp_path / "logs" / "access.log").exists()
     assert len(logs(tmp_path)) <= KEPT + 1
     assert 0 < sum(text == "old" for text in logs(tmp_path)) < KEPT
+
+
+def test_logs_of_other_commands_and_of_runs_that_go_on_stay(tmp_path: Path) -> None:
+    others = write_logs(tmp_path, "train", NOBODY)
+    running = write_logs(tmp_path, "models", os.getpid(), 1)
+    write_logs(tmp_path, "models", NOBODY, KEPT)
+    assert main(["models", "--workspace", str(tmp_path)]) == 1
+    assert all(path.exists() for path in (*others, *running))
 
 
 @pytest.mark.parametrize(
