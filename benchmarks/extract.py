@@ -18,8 +18,9 @@ import torch
 
 from benchmarks.table import Row, measured, middle
 from pipeline.arrays import Boxes, Points
-from pipeline.extract import Run, encode_crop, extract_footage
+from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import cut_crop
+from pipeline.faces.crops import encode_crop
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import VideoFootage
 from pipeline.faces.levels import Levels

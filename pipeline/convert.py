@@ -42,6 +42,8 @@ class Converted:
     video_s: float
     seconds: float
     notes: tuple[str, ...]
+    missing: str | None = None
+    """What to say of faces that stay as they are because their crops are lost."""
 
 
 @dataclass
@@ -63,8 +65,8 @@ class ConvertReport:
         return lines
 
     def problems(self) -> list[str]:
-        """The videos that could not be converted."""
-        return [str(error) for error in self.failed]
+        """The videos that could not be converted, and the faces that were left as they are."""
+        return [*map(str, self.failed), *(made.missing for made in self.done if made.missing)]
 
 
 def check(options: ConvertOptions) -> None:
@@ -141,7 +143,7 @@ def convert_video(
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
     frames, seconds = counted(film.frames, "frame"), time.monotonic() - began
-    return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes))
+    return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes), film.missing)
 
 
 def convert_pictures(
@@ -185,7 +187,7 @@ def convert_pictures(
     if stills.lost and marking.shown.kind == "result":
         notes.append(f"{stills.lost}; copied as they are")
     faces, pictures = sum(map(len, stills.swaps.values())), counted(len(stills.swaps), "picture")
-    return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes))
+    return Converted(final, pictures, faces, 0, time.monotonic() - began, tuple(notes), stills.missing)
 
 
 def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-import cv2
 import torch
 
-from pipeline.arrays import Embedding, Face, Image
+from pipeline.arrays import Embedding, Face
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
-from pipeline.faces.alignment import align, cut_crop, scale_crop
+from pipeline.faces.alignment import align, cut_crop
+from pipeline.faces.crops import cut_again, cut_face, is_whole
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
+from pipeline.faces.missing import find_missing
 from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
@@ -29,12 +30,12 @@ from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Console
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, write_bytes
+from pipeline.report import counted
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, flush_all, list_people, list_pictures, write_bytes
 
 LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Extracted:
     """The options of the earlier run that did it; None where this one did."""
     lost: str | None
     """What could not be decoded, in words; None where all could."""
+    restored: int | None = None
+    """Crops that were made again; None where that was not asked."""
 
 
 @dataclass
@@ -145,11 +148,14 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
 
 
 def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
+    if run.options.restore:
+        return _restore(footage, workspace, video, run)
     if run.options.again:
         forget_video(workspace, video)
     with FaceStore(workspace.store(video), create=True) as store:
         if not _begin(store, footage, run.options):
             return _outcome(store, video, footage.path, before=_in_words(store.fact("options")))
+        _mend(store, footage, workspace.unsorted(video), run)
         if not store.fact("read"):
             _fill(store, footage, _Writer(workspace.unsorted(video), video, run.options), run)
         if not store.fact("named"):
@@ -157,6 +163,49 @@ def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
         hand_over(store, workspace, video)
         store.record_facts(finished=True)
         return _outcome(store, video, footage.path, before=None)
+
+
+def _mend(store: FaceStore, footage: Footage, waiting: Path, run: Run) -> None:
+    """Write crops again that are recorded but were taken from the disk since, by a power cut or by anyone."""
+    if not store.face_count():
+        return
+    placed = _placed_crops(Workspace(run.options.workspace))
+    crops = {(label.frame, label.track): Path(label.crop) for label, _ in store.owners() if label.crop}
+    paths = {face: placed.get(crop.stem, waiting / crop.name) for face, crop in crops.items()}
+    damaged = {face: path for face, path in paths.items() if path.name == crops[face].name and not is_whole(path)}
+    with run.console.bar(f"crops of {footage.path.name} again", len(damaged), "crop") as bar:
+        cut_again(store, footage, damaged, bar)
+
+
+def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
+    """Write the crops of an extracted video again that went missing, or are damaged, and touch nothing else."""
+    with FaceStore(workspace.store(video)) as store:
+        if not store.fact("finished"):
+            raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
+        wanted = {
+            (gone.frame, gone.track): workspace.data / gone.person / gone.crop
+            for gone in find_missing(store, workspace)
+        }
+        placed = _placed_crops(workspace)
+        for label, _ in store.owners():
+            path = placed.get(Path(label.crop).stem) if label.crop else None
+            if path and path.name == label.crop and not is_whole(path):
+                wanted[label.frame, label.track] = path
+        with run.console.bar(f"crops of {footage.path.name} again", len(wanted), "crop") as bar:
+            count = cut_again(store, footage, wanted, bar)
+        if count < len(wanted):
+            raise MediaError(
+                f"{counted(len(wanted) - count, 'crop')} of {footage.path} cannot be made again: "
+                "their frames can no longer be read"
+            )
+        people, frames = store.people(), store.frame_count()
+        return Extracted(footage.path, video, people, frames, store.frames_with_faces(), None, None, count)
+
+
+def _placed_crops(workspace: Workspace) -> dict[str, Path]:
+    """Say where crops lie that are handed over, by name without suffix."""
+    people = list_people(workspace.data)
+    return {crop.stem: crop for person in people for crop in list_pictures(workspace.data / person)}
 
 
 def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
@@ -188,14 +237,11 @@ class _Writer:
 
     def write(self, frame: Shown, face: Face, track: int) -> StoredFace:
         """Write the crop of a face, if its frame's turn it is, and return what the store should know."""
-        crop_from_frame = align(face.landmarks)
         name = None
         if frame.index % self.options.every == 0:
             name = crop_name(self.video, frame.index, track)
-            size = self.options.size
-            crop = cut_crop(frame.image, scale_crop(crop_from_frame, size), size)
-            write_bytes(self.folder / name, encode_crop(crop), durable=False)
-        return StoredFace(frame.index, track, "", name, face, crop_from_frame)
+            write_bytes(self.folder / name, cut_face(frame.image, face, self.options.size), durable=False)
+        return StoredFace(frame.index, track, "", name, face, align(face.landmarks))
 
 
 def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None:
@@ -219,6 +265,7 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
                 shot += frame.cut
                 recorded.append(StoredFrame(frame.index, frame.pts, shot))
                 stored += [writer.write(frame, face, track) for track, face in faces.items()]
+            flush_all(writer.folder / face.crop for face in stored if face.crop)
             store.record(recorded, stored)
             bar.advance(len(shown))
             found += len(stored)
@@ -274,16 +321,9 @@ def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Ex
     return Extracted(path, video, people, frames, store.frames_with_faces(), before, store.fact("lost"))
 
 
-def encode_crop(image: Image) -> bytes:
-    """Return a (H, W, 3) BGR picture as the bytes of a JPEG file.
-
-    Quality 98 without chroma subsampling is half a level of 255 off at the model's 64 px, in a sixth of a PNG's time
-    and a third of its size (docs/log.md).
-    """
-    return cv2.imencode(".jpg", image, JPEG)[1].tobytes()
-
-
 def _line(extracted: Extracted, data: Path) -> str:
+    if extracted.restored is not None:
+        return f"{extracted.video}: {counted(extracted.restored, 'crop')} made again in {data}"
     again = "--again starts over, people rename changes a name"
     done = f"extracted before ({extracted.before}; {again})" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""

@@ -19,6 +19,8 @@ from pipeline.converting.stills import PictureCanvas, Stills
 from pipeline.errors import NothingToDoError, RecastError
 from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.mesh import has_mesh
+from pipeline.faces.missing import find_missing, missing_in_words
+from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
@@ -50,14 +52,15 @@ class PreviewReport:
 
     written: list[Path] = field(default_factory=list)
     failed: list[RecastError] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Where the pictures are."""
         return [f"look at {path}" for path in self.written]
 
     def problems(self) -> list[str]:
-        """The videos of which none could be made."""
-        return [str(error) for error in self.failed]
+        """The videos of which none could be made, and what was left out because its crops are lost."""
+        return [*map(str, self.failed), *self.missing]
 
 
 def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], console: Console) -> PreviewReport:
@@ -66,6 +69,7 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
     for path in videos:
         try:
             report.written.append(_preview_video(path, options, swapper, console))
+            report.missing += _missing(path, options)
         except RecastError as error:
             report.failed.append(error)
     return report
@@ -86,6 +90,14 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     final = workspace.previews / f"{lengthened_name(name_footage(workspace, path), options.in_words + compared)}.png"
     write_picture(final, sheet)
     return final
+
+
+def _missing(path: Path, options: PreviewOptions) -> list[str]:
+    workspace = Workspace(options.workspace)
+    video = name_footage(workspace, path)
+    with FaceStore(workspace.store(video)) as store:
+        missing = missing_in_words(find_missing(store, workspace, options.people()), video, path)
+    return [missing] if missing else []
 
 
 def _faces_of_video(path: Path, options: PreviewOptions) -> Iterator[tuple[Canvas, Swap]]:

@@ -11,6 +11,7 @@ from pipeline.blending.label import draw_label
 from pipeline.blending.look import Look, Shown
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import whose_faces
+from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.workspace import Workspace
@@ -27,6 +28,7 @@ class Stills:
     Attributes:
         pictures: the files, in order.
         swaps: what to draw, by place of the picture; those without are not in it.
+        missing: what to say of faces that stay as they are because their crops are lost; None where there are none.
         lost: which pictures could not be read, in words; None where all could.
 
     Raises:
@@ -39,6 +41,7 @@ class Stills:
         self.swaps: dict[int, tuple[Swap, ...]] = {}
         with FaceStore(workspace.store(self.name)) as store:
             self.lost: str | None = store.fact("lost")
+            self.missing = missing_in_words(find_missing(store, workspace, people), self.name, path)
             chosen = whose_faces(store, workspace, self.name, people)
             for stored in store.faces():
                 if (stored.frame, stored.track) in chosen:

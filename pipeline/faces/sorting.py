@@ -10,7 +10,7 @@ from pipeline.faces.records import StoredFace
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
-from pipeline.workspace import Workspace, list_people
+from pipeline.workspace import Workspace, flush, list_people
 
 
 def identify(store: FaceStore, crops: Path, console: Console) -> None:
@@ -56,12 +56,15 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: W
 
 def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
     """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
-    waiting = workspace.unsorted(video)
+    waiting, folders = workspace.unsorted(video), set[Path]()
     for stored in store.faces():
         if stored.crop and (waiting / stored.crop).is_file():
             folder = workspace.person(stored.person)
             folder.mkdir(parents=True, exist_ok=True)
             (waiting / stored.crop).replace(folder / stored.crop)
+            folders.add(folder)
+    for changed in [*folders, workspace.data] if folders else ():  # before what is in them is forgotten elsewhere
+        flush(changed)
     if waiting.is_dir():
         for left in waiting.iterdir():
             left.unlink()
