@@ -16,7 +16,7 @@ from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
 from pipeline.errors import MediaError, RecastError, UsageError
-from pipeline.faces.videos import name_video, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Made, Segment, comment_of, join
@@ -121,7 +121,7 @@ def convert_video(
         WorkspaceError: the result cannot be put in its place, or another run is making it.
     """
     workspace, began = Workspace(options.workspace), time.monotonic()
-    video = name_video(workspace, path)
+    video = name_footage(workspace, path)
     encoding = Encoding(options.codec, options.crf, options.preset)
     with VideoReader(path) as reader:
         film = Film(workspace, video, reader.info, options.people())

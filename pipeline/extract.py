@@ -24,7 +24,7 @@ from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import forget_video, name_video, only_run, pictures_at
+from pipeline.faces.videos import forget_video, name_footage, only_run, pictures_at
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
@@ -142,7 +142,7 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
         WorkspaceError: the workspace cannot be written, or it was begun with other options.
     """
     workspace = Workspace(run.options.workspace)
-    video = name_video(workspace, footage.path, footage.fingerprint)
+    video = name_footage(workspace, footage.path, footage.pictures)
     with only_run(workspace, video):
         return _extract(footage, workspace, video, run)
 
@@ -180,6 +180,7 @@ def _mend(store: FaceStore, footage: Footage, waiting: Path, run: Run) -> None:
 def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
     """Write the crops of an extracted video again that went missing, or are damaged, and touch nothing else."""
     with FaceStore(workspace.store(video)) as store:
+        footage.go_on(store)
         if not store.fact("finished"):
             raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
         wanted = {
@@ -214,12 +215,14 @@ def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
     known = store.fact("options")
     if known is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
-        store.record_facts(fingerprint=footage.fingerprint, options=wanted, finished=False, **footage.facts)
-    elif known != wanted and not store.fact("finished"):
+        store.record_facts(options=wanted, finished=False, **footage.facts())
+        return True
+    is_longer = footage.go_on(store)
+    if known != wanted and (is_longer or not store.fact("finished")):
         raise WorkspaceError(
             f"{footage.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
         )
-    store.record_facts(source=str(footage.path.resolve()))
+    store.record_facts(**footage.facts(), **(dict.fromkeys(("finished", "read", "named"), False) if is_longer else {}))
     return not store.fact("finished")
 
 
@@ -302,7 +305,7 @@ def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict
     """Leave out what was seen too briefly, and say whose face each track is."""
     store.forget(store.brief_faces(SHORTEST_TRACK))
     if run.options.everyone:
-        return dict.fromkeys((stored.track for stored in store.faces()), run.options.everyone)
+        return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
     identify(store, workspace.unsorted(video), run.console)
     wish = Wish(run.options.person or video, run.options.person is not None, run.references)
     return name_by_likeness(store, workspace, video, wish)

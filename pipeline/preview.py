@@ -21,7 +21,7 @@ from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.mesh import has_mesh
 from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import name_footage, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at, result_name
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.reader import VideoReader
@@ -87,7 +87,7 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
-    final = workspace.previews / f"{lengthened_name(name_footage(workspace, path), options.in_words + compared)}.png"
+    final = workspace.previews / f"{lengthened_name(result_name(workspace, path), options.in_words + compared)}.png"
     write_picture(final, sheet)
     return final
 

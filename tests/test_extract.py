@@ -418,6 +418,29 @@ def test_pictures_and_folders_of_pictures(tmp_path: Path, capsys: pytest.Capture
     assert "no picture" in capsys.readouterr().err
 
 
+def test_more_pictures_in_a_folder_are_extracted_alone_and_nothing_is_doubled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, workspace = tmp_path / "album", tmp_path / "w"
+    folder.mkdir()
+    for name, who, moment in (("b.png", HOPPER, 0.0), ("d.png", COLLINS, 1.0)):
+        write_picture(folder / name, move(read_portrait(who), who, moment))
+    assert run(workspace, folder) == 0
+    before = crops_of(workspace)
+    assert run(workspace, folder / "d.png") == 0, "it is in the folder"
+    (folder / "d.png").rename(folder / "e.png")
+    assert run(workspace, folder.rename(tmp_path / "other")) == 0
+    assert crops_of(workspace) == before
+    capsys.readouterr()
+    write_picture(tmp_path / "other" / "a.png", move(read_portrait(HOPPER), HOPPER, 2.0))
+    assert run(workspace, tmp_path / "other") == 0
+    assert "extracted album: 3 faces in 3 of 3 frames" in capsys.readouterr().out
+    assert counts(workspace) == {"album": 2, "album-2": 1}
+    assert before.items() <= crops_of(workspace).items()
+    assert [path.parent.name for path in (workspace / "videos").glob("*/faces.sqlite")] == ["album"]
+    assert run(workspace, tmp_path / "other", "--restore") == 0
+
+
 @pytest.mark.parametrize("name", ["made_interview_cuts", "made_two_in_frame_swap_sides"])
 def test_faces_go_to_the_right_person(real_data: Path, tmp_path: Path, name: str) -> None:
     assert run(tmp_path, real_data / "multi" / f"{name}.mp4") == 0

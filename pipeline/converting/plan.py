@@ -14,7 +14,7 @@ from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import fingerprint, is_extracted, name_footage
+from pipeline.faces.videos import is_footage_extracted, is_same_file
 from pipeline.options import LookOptions, SwapOptions
 from pipeline.progress import Console
 from pipeline.report import some
@@ -59,7 +59,7 @@ def plan(options: SwapOptions) -> Plan:
     for path in videos:
         if not path.exists():
             raise MediaError(f"no such file: {path}")
-    known = tuple(path for path in videos if is_extracted(workspace, name_footage(workspace, path)))
+    known = tuple(path for path in videos if is_footage_extracted(workspace, path))
     unknown = tuple(path for path in videos if path not in known)
     strangers = [person for person in people if not crops_in(workspace.person(person))]
     return Plan(model, known, unknown, strangers[0] if len(people) == len(strangers) == 1 else None)
@@ -97,7 +97,7 @@ def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[Path, ...]:
             labels = store.labels() if store.fact("pictures") is None else []
             if any(faces_of_person(labels, own) for own in crops.values()):
                 found.append(Path(store.fact("source")))
-                if not found[-1].is_file() or fingerprint(found[-1]) != store.fact("fingerprint"):
+                if not found[-1].is_file() or not is_same_file(store, found[-1]):
                     raise WorkspaceError(
                         f"the video {path.parent.name!r} is no longer at {found[-1]}: "
                         "name where it is: python cli.py convert VIDEO --from … --to …"

@@ -13,7 +13,7 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.film import whose_faces
 from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import name_footage, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at, recorded_places, result_name
 from pipeline.workspace import Workspace
 
 
@@ -37,16 +37,19 @@ class Stills:
 
     def __init__(self, workspace: Workspace, path: Path, people: Mapping[str, str]) -> None:
         self.pictures = pictures_at(path) or []
-        self.name = name_footage(workspace, path)
+        self.name = result_name(workspace, path)
+        video = name_footage(workspace, path)
         self.swaps: dict[int, tuple[Swap, ...]] = {}
-        with FaceStore(workspace.store(self.name)) as store:
+        with FaceStore(workspace.store(video)) as store:
             self.lost: str | None = store.fact("lost")
-            self.missing = missing_in_words(find_missing(store, workspace, people), self.name, path)
-            chosen = whose_faces(store, workspace, self.name, people)
+            self.missing = missing_in_words(find_missing(store, workspace, people), video, path)
+            chosen = whose_faces(store, workspace, video, people)
+            shown = {number: place for place, number in enumerate(recorded_places(store, self.pictures))}
             for stored in store.faces():
-                if (stored.frame, stored.track) in chosen:
+                if stored.frame in shown and (stored.frame, stored.track) in chosen:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
-                    self.swaps[stored.frame] = (*self.swaps.get(stored.frame, ()), swap)
+                    place = shown[stored.frame]
+                    self.swaps[place] = (*self.swaps.get(place, ()), swap)
 
 
 class PictureCanvas:

@@ -22,6 +22,7 @@ from pipeline.faces.records import (
     frame_of,
     label_of,
     row_of,
+    text_of,
 )
 from pipeline.faces.schema import TABLES, open_to_read, open_to_write
 
@@ -74,6 +75,15 @@ class FaceStore:
         told = (self.fact("info") or {}).get("average_rate")
         (rate,) = self._checked(Fraction(value) if value else None for value in [told])
         return rate
+
+    def pictures(self) -> list[str]:
+        """Return the names of the pictures that the frames are, by number of the frame; none where it is a video."""
+        return self._checked(map(text_of, self.fact("pictures") or []))
+
+    def picture_marks(self) -> list[str]:
+        """Return the fingerprints of these pictures; none in stores of version 2."""
+        marks = self._checked(map(text_of, self.fact("picture_marks") or []))
+        return marks if len(marks) == len(self.pictures()) else []
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
