@@ -17,15 +17,16 @@ import numpy as np
 
 from benchmarks.table import Row, measured, middle
 from pipeline.arrays import Boxes, Points
-from pipeline.extract import Run, encode_crop, extract_footage
+from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import cut_crop
+from pipeline.faces.crops import encode_crop
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import VideoFootage
 from pipeline.faces.levels import Levels
 from pipeline.faces.records import StoredFace
 from pipeline.faces.store import FaceStore
 from pipeline.faces.tracking import overlaps
-from pipeline.faces.videos import name_video
+from pipeline.faces.videos import name_footage
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.progress import Silence
@@ -83,7 +84,7 @@ def _quality(clip: Path, plain: Path) -> Row:
         measured(str(plain), "extract", str(clip), "--out", str(found))
         measured("-m", "benchmarks.extract", str(clip), folder)
         workspace = Workspace(Path(folder))
-        with FaceStore(workspace.store(name_video(workspace, clip))) as store:
+        with FaceStore(workspace.store(name_footage(workspace, clip))) as store:
             return {"faces of the plain loop": clip.name, **compare(json.loads(found.read_text()), store.faces())}
 
 
@@ -154,7 +155,7 @@ def bound(video: Path, workspace: Path) -> Row:
     The rate is what two cores make of it if nothing waits.
     """
     opened = Workspace(workspace)
-    with FaceStore(opened.store(name_video(opened, video))) as store:
+    with FaceStore(opened.store(name_footage(opened, video))) as store:
         by_frame: dict[int, list[StoredFace]] = {}
         for face in store.faces():
             by_frame.setdefault(face.frame, []).append(face)

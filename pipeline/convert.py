@@ -16,7 +16,7 @@ from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
 from pipeline.errors import MediaError, RecastError, UsageError, as_expected
-from pipeline.faces.videos import name_video, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.containers import check_container
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Made, Segment, comment_of, join
@@ -45,7 +45,7 @@ class Converted:
     seconds: float
     notes: tuple[str, ...]
     problems: tuple[str, ...] = ()
-    """What of it could not be done."""
+    """What of it could not be done, faces included that stay as they are because their crops are lost."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class ConvertReport:
         return lines
 
     def problems(self) -> list[str]:
-        """The videos and pictures that could not be converted."""
+        """The videos, pictures and faces that could not be converted."""
         return [*(problem for made in self.done for problem in made.problems), *map(str, self.failed)]
 
 
@@ -123,7 +123,7 @@ def convert_video(
         WorkspaceError: the result cannot be put in its place, or another run is making it.
     """
     workspace, began = Workspace(options.workspace), time.monotonic()
-    video = name_video(workspace, path)
+    video = name_footage(workspace, path)
     encoding = Encoding(options.codec, options.crf, options.preset)
     with VideoReader(path) as reader:
         film = Film(workspace, video, reader.info, options.people())
@@ -149,7 +149,8 @@ def convert_video(
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
     frames, seconds = counted(film.frames, "frame"), time.monotonic() - began
-    return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes))
+    problems = (film.missing,) if film.missing else ()
+    return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes), problems)
 
 
 def convert_pictures(
@@ -200,6 +201,7 @@ def convert_pictures(
     if stills.lost and marking.shown.kind == "result":
         problems.append(f"{path}: {stills.lost}")
         notes.append("pictures that could not be read were copied as they are")
+    problems += [stills.missing] if stills.missing else []
     pictures, seconds = counted(len(drawn), "picture"), time.monotonic() - began
     return Converted(final, pictures, sum(drawn), 0, seconds, tuple(notes), tuple(problems))
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
+from pipeline.faces.missing import find_missing, set_crops_aside
 from pipeline.faces.people import crops_in, faces_of_person, require_person
 from pipeline.faces.store import FaceStore
 from pipeline.media.files import require_file
@@ -40,7 +41,7 @@ def curate(options: PeopleOptions) -> CurateReport:
         WorkspaceError: the new name is taken, or a folder cannot be changed.
     """
     workspace = Workspace(options.workspace)
-    for name in options.names[: 2 if options.action == "merge" else 1]:
+    for name in options.names[: 2 if options.action == "merge" else 1] if not options.missing else ():
         require_person(workspace, name)
     actions: dict[str, Callable[..., str]] = {"rename": _rename, "merge": _merge, "remove": _remove}
     try:
@@ -48,6 +49,8 @@ def curate(options: PeopleOptions) -> CurateReport:
             return _list(workspace)
         if options.list_file is not None:
             return _discard(workspace, options.names[0], options.list_file)
+        if options.missing:
+            return CurateReport([_discard_missing(workspace, options.names[0])])
         return CurateReport([actions[options.action](workspace, *options.names)])
     except OSError as error:
         raise WorkspaceError(f"cannot change {workspace.data}: {error}; check the disk and the folder") from error
@@ -105,6 +108,7 @@ def _merge(workspace: Workspace, source: str, target: str) -> str:
 def _remove(workspace: Workspace, person: str) -> str:
     folder = _free(workspace.removed(person))
     folder.parent.mkdir(parents=True, exist_ok=True)
+    set_crops_aside(workspace, crops_in(workspace.person(person)))
     workspace.person(person).rename(folder)
     return f"{person} is neither trained on nor swapped any more; the crops are in {folder}: move them back to undo it"
 
@@ -129,6 +133,7 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport
     if any(picture.name in before for picture in moved):  # crops keep their names: these say where they are from
         aside = _free(aside)
     aside.mkdir(parents=True, exist_ok=True)
+    set_crops_aside(workspace, {picture.stem for picture in moved})
     for picture in moved:
         picture.rename(aside / picture.name)
     again = sum(name in before and name not in there for name in wanted)
@@ -138,6 +143,21 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport
         [f"{len(moved)} crops of {person} set aside{already}{undo}"],
         [name for name in wanted if name not in there and name not in before],
     )
+
+
+def _discard_missing(workspace: Workspace, person: str) -> str:
+    """Record that the crops of a person that are gone were deleted on purpose."""
+    count = 0
+    for path in workspace.stores():
+        with FaceStore(path) as store:
+            gone = [Path(missing.crop).stem for missing in find_missing(store, workspace) if missing.person == person]
+        if gone:
+            with FaceStore(path, write=True) as store:
+                store.set_crops_aside(gone)
+        count += len(gone)
+    if not count:
+        raise NothingToDoError(f"no crop of {person!r} is missing")
+    return f"{count} missing crops of {person} recorded as set aside: extract --restore leaves them out, too"
 
 
 def _name_in(folder: Path, line: str) -> str:

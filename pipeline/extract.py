@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-import cv2
-
-from pipeline.arrays import Embedding, Face, Image
+from pipeline.arrays import Embedding, Face
 from pipeline.devices import choose_device
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, as_expected
-from pipeline.faces.alignment import align, cut_crop, scale_crop
+from pipeline.faces.alignment import align, cut_crop
+from pipeline.faces.crops import cut_again, cut_face, is_whole
 from pipeline.faces.detection import Detector
 from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
+from pipeline.faces.missing import find_missing
 from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import forget_video, name_video, only_run, pictures_at
+from pipeline.faces.videos import forget_video, name_footage, only_run, pictures_at
 from pipeline.media.files import is_file
 from pipeline.media.kinds import is_picture
 from pipeline.media.pictures import read_picture
@@ -31,12 +31,12 @@ from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Console
-from pipeline.workspace import Workspace, write_bytes
+from pipeline.report import counted
+from pipeline.workspace import Workspace, flush_all, list_people, list_pictures, write_bytes
 
 LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Extracted:
     """The options of the earlier run that did it; None where this one did."""
     lost: str | None
     """What could not be decoded, in words; None where all could."""
+    restored: int | None = None
+    """Crops that were made again; None where that was not asked."""
 
 
 @dataclass
@@ -145,17 +147,20 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
         WorkspaceError: the workspace cannot be written, or it was begun with other options.
     """
     workspace = Workspace(run.options.workspace)
-    video = name_video(workspace, footage.path, footage.fingerprint)
+    video = name_footage(workspace, footage.path, footage.pictures)
     with only_run(workspace, video):
         return _extract(footage, workspace, video, run)
 
 
 def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
+    if run.options.restore:
+        return _restore(footage, workspace, video, run)
     if run.options.again:
         forget_video(workspace, video)
     with FaceStore(workspace.store(video), create=True) as store:
         if not _begin(store, footage, run.options):
             return _outcome(store, video, footage.path, before=_in_words(store.fact("options")))
+        _mend(store, footage, workspace.unsorted(video), run)
         if not store.fact("read"):
             _fill(store, footage, _Writer(workspace.unsorted(video), video, run.options), run)
         if not store.fact("named"):
@@ -165,18 +170,64 @@ def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
         return _outcome(store, video, footage.path, before=None)
 
 
+def _mend(store: FaceStore, footage: Footage, waiting: Path, run: Run) -> None:
+    """Write crops again that are recorded but were taken from the disk since, by a power cut or by anyone."""
+    if not store.face_count():
+        return
+    placed = _placed_crops(Workspace(run.options.workspace))
+    crops = {(label.frame, label.track): Path(label.crop) for label, _ in store.owners() if label.crop}
+    paths = {face: placed.get(crop.stem, waiting / crop.name) for face, crop in crops.items()}
+    damaged = {face: path for face, path in paths.items() if path.name == crops[face].name and not is_whole(path)}
+    with run.console.bar(f"crops of {footage.path.name} again", len(damaged), "crop") as bar:
+        cut_again(store, footage, damaged, bar)
+
+
+def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
+    """Write the crops of an extracted video again that went missing, or are damaged, and touch nothing else."""
+    with FaceStore(workspace.store(video)) as store:
+        footage.go_on(store)
+        if not store.fact("finished"):
+            raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
+        wanted = {
+            (gone.frame, gone.track): workspace.data / gone.person / gone.crop
+            for gone in find_missing(store, workspace)
+        }
+        placed = _placed_crops(workspace)
+        for label, _ in store.owners():
+            path = placed.get(Path(label.crop).stem) if label.crop else None
+            if path and path.name == label.crop and not is_whole(path):
+                wanted[label.frame, label.track] = path
+        with run.console.bar(f"crops of {footage.path.name} again", len(wanted), "crop") as bar:
+            count = cut_again(store, footage, wanted, bar)
+        if count < len(wanted):
+            raise MediaError(
+                f"{counted(len(wanted) - count, 'crop')} of {footage.path} cannot be made again: "
+                "their frames can no longer be read"
+            )
+        people, frames = store.people(), store.frame_count()
+        return Extracted(footage.path, video, people, frames, store.frames_with_faces(), None, None, count)
+
+
+def _placed_crops(workspace: Workspace) -> dict[str, Path]:
+    """Say where crops lie that are handed over, by name without suffix."""
+    people = list_people(workspace.data)
+    return {crop.stem: crop for person in people for crop in list_pictures(workspace.data / person)}
+
+
 def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
     """Begin a store, or check that going on with it fits; say whether there is anything left to do."""
     wanted = {name: getattr(options, name) for name in ("every", "size", "min_face", "min_confidence")}
     known = store.fact("options")
     if known is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
-        store.record_facts(fingerprint=footage.fingerprint, options=wanted, finished=False, **footage.facts)
-    elif known != wanted and not store.fact("finished"):
+        store.record_facts(options=wanted, finished=False, **footage.facts())
+        return True
+    is_longer = footage.go_on(store)
+    if known != wanted and (is_longer or not store.fact("finished")):
         raise WorkspaceError(
             f"{footage.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
         )
-    store.record_facts(source=str(footage.path.resolve()))
+    store.record_facts(**footage.facts(), **(dict.fromkeys(("finished", "read", "named"), False) if is_longer else {}))
     return not store.fact("finished")
 
 
@@ -194,14 +245,11 @@ class _Writer:
 
     def write(self, frame: Shown, face: Face, track: int) -> StoredFace:
         """Write the crop of a face, if its frame's turn it is, and return what the store should know."""
-        crop_from_frame = align(face.landmarks)
         name = None
         if frame.index % self.options.every == 0:
             name = crop_name(self.video, frame.index, track)
-            size = self.options.size
-            crop = cut_crop(frame.image, scale_crop(crop_from_frame, size), size)
-            write_bytes(self.folder / name, encode_crop(crop), durable=False)
-        return StoredFace(frame.index, track, "", name, face, crop_from_frame)
+            write_bytes(self.folder / name, cut_face(frame.image, face, self.options.size), durable=False)
+        return StoredFace(frame.index, track, "", name, face, align(face.landmarks))
 
 
 def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None:
@@ -224,6 +272,7 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
                 shot += frame.cut
                 recorded.append(StoredFrame(frame.index, frame.pts, shot))
                 stored += [writer.write(frame, face, track) for track, face in faces.items()]
+            flush_all(writer.folder / face.crop for face in stored if face.crop)
             store.record(recorded, stored)
             bar.advance(len(shown))
             found += len(stored)
@@ -249,7 +298,7 @@ def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict
     """Leave out what was seen too briefly, and say whose face each track is."""
     store.forget(store.brief_faces(SHORTEST_TRACK))
     if run.options.everyone:
-        return dict.fromkeys((stored.track for stored in store.faces()), run.options.everyone)
+        return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
     identify(store, workspace.unsorted(video), run.console)
     wish = Wish(run.options.person or video, run.options.person is not None, run.references)
     return name_by_likeness(store, workspace, video, wish)
@@ -268,16 +317,9 @@ def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Ex
     return Extracted(path, video, people, frames, store.frames_with_faces(), before, store.fact("lost"))
 
 
-def encode_crop(image: Image) -> bytes:
-    """Return a (H, W, 3) BGR picture as the bytes of a JPEG file.
-
-    Quality 98 without chroma subsampling is half a level of 255 off at the model's 64 px, in a sixth of a PNG's time
-    and a third of its size (docs/log.md).
-    """
-    return cv2.imencode(".jpg", image, JPEG)[1].tobytes()
-
-
 def _line(extracted: Extracted, data: Path) -> str:
+    if extracted.restored is not None:
+        return f"{extracted.video}: {counted(extracted.restored, 'crop')} made again in {data}"
     again = "--again starts over, people rename changes a name"
     done = f"extracted before ({extracted.before}; {again})" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""

@@ -16,11 +16,12 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.film import Film
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.stills import PictureCanvas, Stills
-from pipeline.errors import MediaError, NothingToDoError, RecastError, as_expected
+from pipeline.errors import NothingToDoError, RecastError, as_expected
 from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.mesh import has_mesh
+from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import name_footage, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at, result_name
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.reader import VideoReader
@@ -51,14 +52,15 @@ class PreviewReport:
 
     written: list[Path] = field(default_factory=list)
     failed: list[RecastError] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Where the pictures are."""
         return [f"look at {path}" for path in self.written]
 
     def problems(self) -> list[str]:
-        """The videos of which none could be made."""
-        return [str(error) for error in self.failed]
+        """The videos of which none could be made, and what was left out because its crops are lost."""
+        return [*map(str, self.failed), *self.incomplete]
 
 
 def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], console: Console) -> PreviewReport:
@@ -67,8 +69,7 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
     for path in videos:
         try:
             report.written.append(_preview_video(path, options, swapper, console))
-            if lost := _lost_at(path, options):
-                report.failed.append(MediaError(f"{path}: {lost}"))
+            report.incomplete += _problems(path, options)
         except (RecastError, OSError) as error:
             report.failed.append(as_expected(error))
     return report
@@ -86,19 +87,19 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
-    final = workspace.previews / f"{lengthened_name(name_footage(workspace, path), options.in_words + compared)}.png"
+    final = workspace.previews / f"{lengthened_name(result_name(workspace, path), options.in_words + compared)}.png"
     write_picture(final, sheet)
     return final
 
 
-def _lost_at(path: Path, options: PreviewOptions) -> str | None:
-    """Say which pictures of a set could not be read."""
-    if pictures_at(path) is None:
-        return None
+def _problems(path: Path, options: PreviewOptions) -> list[str]:
+    """Say which pictures could not be read, and which faces stay as they are because their crops are lost."""
     workspace = Workspace(options.workspace)
-    with FaceStore(workspace.store(name_footage(workspace, path))) as store:
-        lost: str | None = store.fact("lost")
-        return lost
+    video = name_footage(workspace, path)
+    with FaceStore(workspace.store(video)) as store:
+        missing = missing_in_words(find_missing(store, workspace, options.people()), video, path)
+        lost = store.fact("lost") if pictures_at(path) is not None else None
+    return [*([f"{path}: {lost}"] if lost else []), *([missing] if missing else [])]
 
 
 def _faces_of_video(path: Path, options: PreviewOptions) -> Iterator[tuple[Canvas, Swap]]:

@@ -149,6 +149,56 @@ def test_killed_and_begun_again_equals_an_uninterrupted_run(whole: tuple[Path, P
     assert_same(tmp_path, expected)
 
 
+def test_crops_that_a_power_cut_took_are_cut_again_when_it_goes_on(extracted: Path, clips: dict[str, Path]) -> None:
+    expected, hopper = crops_of(extracted), extracted / "data" / "hopper"
+    waiting = extracted / "videos" / "hopper" / "crops"
+    waiting.mkdir()
+    for number, crop in enumerate(sorted(hopper.iterdir())):
+        if number == 0:
+            crop.write_bytes(crop.read_bytes()[:-50])  # handed over, but truncated
+        if 1 <= number < 8:
+            crop.replace(waiting / crop.name)
+    left = sorted(waiting.iterdir())
+    left[0].unlink()
+    left[1].write_bytes(b"")
+    left[2].write_bytes(left[2].read_bytes()[:1000])
+    left[3].write_bytes(bytes(left[3].stat().st_size))
+    with FaceStore(extracted / "videos" / "hopper" / "faces.sqlite", write=True) as store:
+        store.record_facts(finished=False)
+    assert run(extracted, clips["hopper"]) == 0
+    assert crops_of(extracted) == expected
+    assert not waiting.exists()
+
+
+def test_what_is_recorded_is_on_the_disk(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, record, record_facts = os.fsync, FaceStore.record, FaceStore.record_facts
+    flushed, checked = set[int](), list[str]()
+
+    def remember(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.add(os.fstat(descriptor).st_ino)
+
+    def check_crops(store: FaceStore, frames: Any, faces: Any) -> None:
+        crops = [store.path.parent / "crops" / face.crop for face in faces]
+        assert {path.stat().st_ino for path in [*crops, store.path.parent / "crops"]} <= flushed
+        checked.extend(crop.name for crop in crops)
+        record(store, frames, faces)
+
+    def check_folders(store: FaceStore, **facts: Any) -> None:
+        if facts.get("finished"):
+            assert {path.stat().st_ino for path in (tmp_path / "data", tmp_path / "data" / "hopper")} <= flushed
+            checked.append("finished")
+        record_facts(store, **facts)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr(FaceStore, "record", check_crops)
+    monkeypatch.setattr(FaceStore, "record_facts", check_folders)
+    assert run(tmp_path, clips["hopper"]) == 0
+    assert checked == [*(f"hopper_{i:06d}_0.jpg" for i in range(FRAMES)), "finished"]
+
+
 def test_a_second_run_on_the_same_video_is_refused_while_the_first_works(
     whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,6 +418,29 @@ def test_pictures_and_folders_of_pictures(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / "w", tmp_path / "empty") == 1
     assert "no picture" in capsys.readouterr().err
+
+
+def test_more_pictures_in_a_folder_are_extracted_alone_and_nothing_is_doubled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, workspace = tmp_path / "album", tmp_path / "w"
+    folder.mkdir()
+    for name, who, moment in (("b.png", HOPPER, 0.0), ("d.png", COLLINS, 1.0)):
+        write_picture(folder / name, move(read_portrait(who), who, moment))
+    assert run(workspace, folder) == 0
+    before = crops_of(workspace)
+    assert run(workspace, folder / "d.png") == 0, "it is in the folder"
+    (folder / "d.png").rename(folder / "e.png")
+    assert run(workspace, folder.rename(tmp_path / "other")) == 0
+    assert crops_of(workspace) == before
+    capsys.readouterr()
+    write_picture(tmp_path / "other" / "a.png", move(read_portrait(HOPPER), HOPPER, 2.0))
+    assert run(workspace, tmp_path / "other") == 0
+    assert "extracted album: 3 faces in 3 of 3 frames" in capsys.readouterr().out
+    assert counts(workspace) == {"album": 2, "album-2": 1}
+    assert before.items() <= crops_of(workspace).items()
+    assert [path.parent.name for path in (workspace / "videos").glob("*/faces.sqlite")] == ["album"]
+    assert run(workspace, tmp_path / "other", "--restore") == 0
 
 
 @pytest.mark.parametrize("name", ["made_interview_cuts", "made_two_in_frame_swap_sides"])

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 from pipeline.blending.draw import Swap
 from pipeline.converting.steady import MARGIN, steadied
 from pipeline.errors import NothingToDoError, UsageError
 from pipeline.faces.measures import yaw_deg
+from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.records import Label, StoredFace
 from pipeline.faces.store import FaceStore
@@ -65,10 +67,17 @@ class Film:
     """
 
     def __init__(self, workspace: Workspace, video: str, info: VideoInfo, people: Mapping[str, str]) -> None:
-        self._store, self._info = workspace.store(video), info
+        self._store, self._video, self._info = workspace.store(video), video, info
         with FaceStore(self._store) as store:
+            self._missing = find_missing(store, workspace, people)
             self._people, self._pts = whose_faces(store, workspace, video, people), store.timestamps()
         self._first, self._end = 0, len(self._pts)
+
+    @property
+    def missing(self) -> str | None:
+        """What to say of faces that stay as they are because their crops are lost; None where there are none."""
+        within = [gone for gone in self._missing if self._first <= gone.frame < self._end]
+        return missing_in_words(within, self._video, self._info.path)
 
     def cut(self, start: Moment | None, end: Moment | None) -> None:
         """Leave only the frames from a moment up to, and without, another.
@@ -188,6 +197,9 @@ def whose_faces(
         own = faces_of_person(labels, crops_in(workspace.person(from_person)))
         chosen |= dict.fromkeys(_bridged(labels, own), to_person)
     if not chosen:
+        source = Path(store.fact("source") or "VIDEO")
+        if missing := missing_in_words(find_missing(store, workspace, people), video, source):
+            raise NothingToDoError(missing)
         who, seen = " nor ".join(map(repr, people)), some(list(store.people())) or "no face"
         raise NothingToDoError(f"{who} is not in {video!r}; it shows {seen}")
     return chosen

@@ -15,8 +15,8 @@ from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_ex
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import fingerprint, is_extracted, name_footage
-from pipeline.media.files import is_file
+from pipeline.faces.videos import is_footage_extracted, is_same_file
+from pipeline.media.files import is_file, require_file
 from pipeline.options import LookOptions, SwapOptions
 from pipeline.progress import Console
 from pipeline.report import some
@@ -63,7 +63,9 @@ def plan(options: SwapOptions) -> Plan:
     known, unknown = list[Path](), list[Path]()
     for path in videos:
         try:
-            (known if is_extracted(workspace, name_footage(workspace, path)) else unknown).append(path)
+            if not path.is_dir():
+                require_file(path)
+            (known if is_footage_extracted(workspace, path) else unknown).append(path)
         except (RecastError, OSError) as error:
             failed.append(as_expected(error))
     if len(failed) == 1 and not known and not unknown:
@@ -124,7 +126,7 @@ def _source_of(path: Path, people: Iterable[frozenset[str]]) -> Path | None:
         if not any(faces_of_person(labels, crops) for crops in people):
             return None
         source = Path(store.fact("source"))
-        if is_file(source) and fingerprint(source) == store.fact("fingerprint"):
+        if is_file(source) and is_same_file(store, source):
             return source
     raise WorkspaceError(
         f"the video {path.parent.name!r} is no longer at {source}: "

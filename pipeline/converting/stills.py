@@ -11,8 +11,9 @@ from pipeline.blending.label import draw_label
 from pipeline.blending.look import Look, Shown
 from pipeline.blending.swap import Swapper
 from pipeline.converting.film import whose_faces
+from pipeline.faces.missing import find_missing, missing_in_words
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import name_footage, pictures_at
+from pipeline.faces.videos import name_footage, pictures_at, recorded_places, result_name
 from pipeline.workspace import Workspace
 
 
@@ -27,6 +28,7 @@ class Stills:
     Attributes:
         pictures: the files, in order.
         swaps: what to draw, by place of the picture; those without are not in it.
+        missing: what to say of faces that stay as they are because their crops are lost; None where there are none.
         lost: which pictures could not be read, in words; None where all could.
 
     Raises:
@@ -35,15 +37,19 @@ class Stills:
 
     def __init__(self, workspace: Workspace, path: Path, people: Mapping[str, str]) -> None:
         self.pictures = pictures_at(path) or []
-        self.name = name_footage(workspace, path)
+        self.name = result_name(workspace, path)
+        video = name_footage(workspace, path)
         self.swaps: dict[int, tuple[Swap, ...]] = {}
-        with FaceStore(workspace.store(self.name)) as store:
+        with FaceStore(workspace.store(video)) as store:
             self.lost: str | None = store.fact("lost")
-            chosen = whose_faces(store, workspace, self.name, people)
+            self.missing = missing_in_words(find_missing(store, workspace, people), video, path)
+            chosen = whose_faces(store, workspace, video, people)
+            shown = {number: place for place, number in enumerate(recorded_places(store, self.pictures))}
             for stored in store.faces():
-                if (stored.frame, stored.track) in chosen:
+                if stored.frame in shown and (stored.frame, stored.track) in chosen:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
-                    self.swaps[stored.frame] = (*self.swaps.get(stored.frame, ()), swap)
+                    place = shown[stored.frame]
+                    self.swaps[place] = (*self.swaps.get(place, ()), swap)
 
 
 class PictureCanvas:

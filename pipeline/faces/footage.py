@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from pipeline.arrays import Image
 from pipeline.errors import MediaError
 from pipeline.faces.scanning import KEY_EVERY, is_cut, thumbnail
-from pipeline.faces.videos import fingerprint, fingerprint_set
+from pipeline.faces.store import FaceStore
+from pipeline.faces.videos import file_facts, fingerprint, picture_mark, recorded_places
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.report import some
@@ -40,17 +41,23 @@ class Footage(Protocol):
 
     Attributes:
         path: file or folder, for the person.
-        fingerprint: tells it from other footage.
-        facts: what is recorded of it, plain JSON values.
         frames_claimed: how many there should be; 0 where that is not known.
         group: how many frames, of one size, are followed together.
     """
 
     path: Path
-    fingerprint: str
-    facts: dict[str, Any]
     frames_claimed: int
     group: int
+
+    @property
+    def pictures(self) -> Sequence[Path] | None:
+        """Its files, where it is a set of still pictures."""
+
+    def facts(self) -> dict[str, Any]:
+        """Say what is to be recorded of it, as plain JSON values; ``fingerprint`` and ``source`` are among them."""
+
+    def go_on(self, store: FaceStore) -> bool:
+        """Number the frames as the store does; say whether there are some that it does not know of."""
 
     def frames(self, first: int) -> Iterator[Shown]:
         """Give the frames from one on."""
@@ -65,9 +72,17 @@ class VideoFootage:
     def __init__(self, reader: VideoReader) -> None:
         info = reader.info
         self._reader = reader
-        self.path, self.fingerprint, self.frames_claimed = reader.path, fingerprint(reader.path), info.frames_claimed
-        self.facts: dict[str, Any] = {"info": info.facts()}
+        self.path, self.pictures, self.frames_claimed = reader.path, None, info.frames_claimed
         self.group = group_size(info.width * info.height)
+
+    def facts(self) -> dict[str, Any]:
+        """Tell the file, and what is in it."""
+        path, info = self.path, self._reader.info.facts()
+        return {"info": info, "fingerprint": fingerprint(path), "file": file_facts(path), "source": str(path.resolve())}
+
+    def go_on(self, store: FaceStore) -> bool:
+        """A video has all its frames from the start."""
+        return False
 
     def frames(self, first: int) -> Iterator[Shown]:
         """Decode the frames from one on."""
@@ -109,14 +124,36 @@ class PictureFootage:
     def __init__(self, path: Path, pictures: Sequence[Path]) -> None:
         if not pictures:
             raise MediaError(f"no picture in {path}: name a folder that holds some, or a video")
-        self.path, self._pictures, self.frames_claimed = path, pictures, len(pictures)
-        self.facts: dict[str, Any] = {"pictures": [picture.name for picture in pictures]}
-        self.fingerprint = fingerprint_set(pictures)
+        self.path, self.pictures, self.frames_claimed = path, list(pictures), len(pictures)
+        self._names, self._marks = [picture.name for picture in pictures], list(map(picture_mark, pictures))
+        self._by_frame: list[Path | None] = list(pictures)
+        self._source = path
         self._unreadable: list[str] = []
+
+    def facts(self) -> dict[str, Any]:
+        """List the pictures, those that are gone by now included: their frames stay theirs."""
+        source = str(self._source.resolve())
+        return {"fingerprint": "pictures", "pictures": self._names, "picture_marks": self._marks, "source": source}
+
+    def go_on(self, store: FaceStore) -> bool:
+        """Let known pictures keep their frames; new ones come behind all of them."""
+        names, marks, places = store.pictures(), store.picture_marks(), recorded_places(store, self.pictures)
+        known = {place: picture for picture, place in zip(self.pictures, places, strict=True) if place is not None}
+        new = [number for number, place in enumerate(places) if place is None]
+        if len(self.pictures) < len(names):
+            self._source = Path(store.fact("source") or self.path)
+        by_name = dict(zip(self._names, self._marks, strict=True))
+        self._marks = [*(marks or (by_name.get(name, "") for name in names)), *(self._marks[number] for number in new)]
+        self._names = [*names, *(self._names[number] for number in new)]
+        self._by_frame = [*map(known.get, range(len(names))), *(self.pictures[number] for number in new)]
+        self.frames_claimed = len(self._by_frame)
+        return bool(new)
 
     def frames(self, first: int) -> Iterator[Shown]:
         """Read the pictures from one on; what cannot be read is left out."""
-        for index, path in enumerate(self._pictures[first:], first):
+        for index, path in enumerate(self._by_frame[first:], first):
+            if path is None:
+                continue
             try:
                 yield Shown(index, index, read_picture(path), cut=True)
             except MediaError:

@@ -76,7 +76,7 @@ def _is_in(crops: Set[str], face: Labelled) -> bool:
     return face.crop is not None and Path(face.crop).stem in crops
 
 
-def known_people(workspace: Workspace, but_video: str) -> dict[str, Embedding]:
+def known_people(workspace: Workspace, but_video: str = "") -> dict[str, Embedding]:
     """Say how the people look whom earlier videos showed, going by the folders their crops lie in now.
 
     Args:

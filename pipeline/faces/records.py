@@ -66,7 +66,7 @@ class StoredFace:
     crop_from_frame: Affine
 
 
-FACTS: dict[str, type] = {"source": str, "fingerprint": str, "options": dict, "info": dict, "lost": str}
+FACTS: dict[str, type] = {"source": str, "fingerprint": str, "options": dict, "info": dict, "file": dict, "lost": str}
 """What facts are, by key, where they are there; others are true or false."""
 
 
@@ -122,6 +122,17 @@ def face_of(row: tuple[Any, ...]) -> StoredFace:
         raise ValueError(f"a face of {str(person)[:50]!r} with score {score}")
     label = label_of((frame, track, crop))
     return StoredFace(label.frame, label.track, person, label.crop, Face(box, score, landmarks), crop_from_frame)
+
+
+def text_of(value: object) -> str:
+    """Read a text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"a name {str(value)[:50]}")
+    return value
 
 
 def label_of(row: tuple[Any, ...]) -> Label:

@@ -25,29 +25,28 @@ from pipeline.errors import WorkspaceError
 
 VERSION = 3
 OURS = 0x52637374  # "Rcst"
-TABLES = frozenset({"facts", "frames", "faces", "tracks", "set_aside"})
 REQUIRED = frozenset({"facts", "frames", "faces"})
 MOST_ROWS = 20_000_000  # of a table: a hundred hours of two faces; more would fill the memory
 SMALLEST_ROW = 8  # bytes; a file that is too short for too many rows need not be counted
 PATIENCE_S = 30  # that another process may take to write
 COMPUTED = re.compile(r"\b(virtual|generated|as|check|collate)\b", re.IGNORECASE)  # what would run when it is read
 
-_LATER = {"tracks": "(track INTEGER PRIMARY KEY, embedding TEXT)", "set_aside": "(crop TEXT PRIMARY KEY)"}
-"""Tables that older versions had not."""
-_ADDED = " ".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};" for name, columns in _LATER.items())
-_MARK = f"PRAGMA application_id = {OURS};"
-_SCHEMA = f"""
-CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL);
-CREATE TABLE faces (
-    frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
-    box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
-);
-{_ADDED} {_MARK}
-"""
+_TABLES = {
+    "facts": "(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "frames": "(frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL)",
+    "faces": """(
+        frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
+        box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
+    )""",
+    "tracks": "(track INTEGER PRIMARY KEY, embedding TEXT)",
+    "set_aside": "(crop TEXT PRIMARY KEY)",
+}
+TABLES = frozenset(_TABLES)
+_SCHEMA = " ".join(f"CREATE TABLE IF NOT EXISTS {name} {columns};" for name, columns in _TABLES.items())
+_SCHEMA += f"PRAGMA application_id = {OURS};"
 _STEPS = {
     1: "ALTER TABLE frames ADD COLUMN shot INTEGER NOT NULL DEFAULT 0;",
-    2: f"{_ADDED} {_MARK}",
+    2: _SCHEMA,
 }
 """What brings a version to the next."""
 
@@ -62,18 +61,16 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     db = _connect(path, _how_to_read(path))
     try:
         try:
-            version = _checked_version(db, path)
+            _checked_version(db, path)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
             db.close()
             _take_back(path)
             db = _connect(path, "mode=ro")
-            version = _checked_version(db, path)
-        if not version:
-            raise WorkspaceError(f"nothing is recorded in {path}: run python cli.py extract on the video")
+            _checked_version(db, path)
         db.execute("PRAGMA temp_store = MEMORY")
-        for name, columns in _LATER.items():
+        for name, columns in _TABLES.items():  # for what an older version, or a run killed at its start, has not made
             if not _has_table(db, name):
                 db.execute(f"CREATE TEMP TABLE {name} {columns}")
     except BaseException:

@@ -10,7 +10,7 @@ from pipeline.faces.records import StoredFace
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
-from pipeline.workspace import Workspace, list_people
+from pipeline.workspace import Workspace, flush, list_people
 
 
 def identify(store: FaceStore, crops: Path, console: Console) -> None:
@@ -40,28 +40,32 @@ def by_track(faces: list[StoredFace]) -> dict[int, list[StoredFace]]:
 
 
 def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: Wish) -> dict[int, str]:
-    """Name the tracks of a video; tracks that cannot be identified go to ``<video>-unsure``.
+    """Name the tracks of a video that have no name yet; tracks that cannot be identified go to ``<video>-unsure``.
 
     Raises:
         NothingToDoError: nobody looks like the references.
     """
-    frames = {number: frozenset(f.frame for f in faces) for number, faces in by_track(store.faces()).items()}
+    new = [stored for stored in store.faces() if not stored.person]
+    frames = {number: frozenset(face.frame for face in faces) for number, faces in by_track(new).items()}
     embeddings: Mapping[int, Embedding | None] = store.embeddings()
     tracks = [Track(number, seen, embeddings.get(number)) for number, seen in frames.items()]
     groups = group([track for track in tracks if track.embedding is not None])
-    names = name_groups(groups, known_people(workspace, but_video=video), wish, set(list_people(workspace.data)))
+    names = name_groups(groups, known_people(workspace), wish, set(list_people(workspace.data)))
     named = {track.number: name for members, name in zip(groups, names, strict=True) for track in members}
     return {track.number: named.get(track.number, unsure_name(video)) for track in tracks}
 
 
 def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
     """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
-    waiting = workspace.unsorted(video)
+    waiting, folders = workspace.unsorted(video), set[Path]()
     for stored in store.faces():
         if stored.crop and (waiting / stored.crop).is_file():
             folder = workspace.person(stored.person)
             folder.mkdir(parents=True, exist_ok=True)
             (waiting / stored.crop).replace(folder / stored.crop)
+            folders.add(folder)
+    for changed in [*folders, workspace.data] if folders else ():  # before what is in them is forgotten elsewhere
+        flush(changed)
     if waiting.is_dir():
         for left in waiting.iterdir():
             left.unlink()

@@ -22,6 +22,7 @@ from pipeline.faces.records import (
     frame_of,
     label_of,
     row_of,
+    text_of,
 )
 from pipeline.faces.schema import TABLES, open_to_read, open_to_write
 
@@ -74,6 +75,15 @@ class FaceStore:
         told = (self.fact("info") or {}).get("average_rate")
         (rate,) = self._checked(Fraction(value) if value else None for value in [told])
         return rate
+
+    def pictures(self) -> list[str]:
+        """Return the names of the pictures that the frames are, by number of the frame; none where it is a video."""
+        return self._checked(map(text_of, self.fact("pictures") or []))
+
+    def picture_marks(self) -> list[str]:
+        """Return the fingerprints of these pictures; none in stores of version 2."""
+        marks = self._checked(map(text_of, self.fact("picture_marks") or []))
+        return marks if len(marks) == len(self.pictures()) else []
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
@@ -188,6 +198,11 @@ class FaceStore:
         """Return what tells whose all the faces are, in order of frame, then track."""
         return self._checked(map(label_of, self._read("SELECT frame, track, crop FROM faces ORDER BY frame, track")))
 
+    def owners(self) -> Iterator[tuple[Label, str]]:
+        """Give what tells whose all the faces are, each with the name it was extracted under, one after the other."""
+        rows = self._each("SELECT frame, track, crop, person FROM faces ORDER BY frame, track")
+        return self._each_checked((label_of(row[:3]), str(row[3])) for row in rows)
+
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames looked at, in order."""
         rows = self._read("SELECT frame, pts, 0 FROM frames ORDER BY frame")
@@ -197,6 +212,11 @@ class FaceStore:
         with self._guarded():
             return self._db.execute(query, values).fetchall()
 
+    def _each(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Read rows as they are used; they may be more than should be in memory."""
+        with self._guarded():
+            yield from self._db.execute(query, values)
+
     def _number(self, query: str) -> int:
         """Read the one whole number that is asked for."""
         ((value,),) = self._read(query)
@@ -205,8 +225,12 @@ class FaceStore:
 
     def _checked(self, values: Iterable[T]) -> list[T]:
         """Read values that may not be what they should."""
+        return list(self._each_checked(values))
+
+    def _each_checked(self, values: Iterable[T]) -> Iterator[T]:
+        """Read values that may not be what they should, as they are used."""
         try:
-            return list(values)
+            yield from values
         except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
             raise WorkspaceError(f"{self.path} is damaged ({str(error)[:100]}): delete it and extract again") from error
 

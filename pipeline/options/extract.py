@@ -35,12 +35,16 @@ class ExtractOptions(WorkspaceOptions):
     again: bool = False
     """Forget what is known of these videos, delete their crops, and start over."""
 
+    restore: bool = False
+    """Make crops again that have gone missing of videos extracted before; nothing else changes."""
+
     def __post_init__(self) -> None:
         require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
         for name in filter(None, (self.person, self.everyone)):
             checked_name(name, "person")
         alone = self.everyone is None or (self.person is None and not self.reference)
         require(alone, "--everyone goes without --person and --reference: it does not tell people apart")
+        require(not (self.again and self.restore), "--again starts over: there is nothing to --restore")
         require(self.every >= 1, f"--every {self.every}: must be 1 or more")
         require(64 <= self.size <= 1024, f"--size {self.size}: must be 64 to 1024 px")
         require(self.min_face >= 12, f"--min-face {self.min_face}: the detector sees nothing below 12 px")

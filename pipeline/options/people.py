@@ -14,13 +14,13 @@ TAKEN = {
     "rename": ("OLD", "NEW"),
     "merge": ("WHO", "INTO"),
     "remove": ("WHO",),
-    "discard": ("WHO", "--list FILE"),
+    "discard": ("WHO", "--list FILE"),  # or --missing
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeopleOptions(WorkspaceOptions):
-    """List the people of the workspace, or: rename OLD NEW, merge WHO INTO, remove WHO, discard WHO --list FILE."""
+    """List the people, or: rename OLD NEW, merge WHO INTO, remove WHO, discard WHO --list FILE or --missing."""
 
     action: Annotated[Literal["list", "rename", "merge", "remove", "discard"], tyro.conf.Positional] = "list"
     """What to do."""
@@ -29,10 +29,13 @@ class PeopleOptions(WorkspaceOptions):
     list_file: Annotated[Path | None, tyro.conf.arg(name="list")] = None
     """File that names the crops to set aside, one a line, as the page of review saves it."""
 
+    missing: bool = False
+    """With discard: set aside all crops that you deleted yourself, so that they are no longer reported as lost."""
+
     def __post_init__(self) -> None:
         taken = TAKEN[self.action]
-        given = len(self.names) + (self.list_file is not None)
-        fits = given == len(taken) and (self.list_file is not None) == (self.action == "discard")
+        which = (self.list_file is not None) + self.missing
+        fits = len(self.names) + which == len(taken) and (which == 1) == (self.action == "discard")
         require(fits, f"type: python cli.py people {' '.join((self.action, *taken))}")
         for name in self.names:
             checked_name(name, "person")

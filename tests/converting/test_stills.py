@@ -58,6 +58,21 @@ def test_a_folder_of_pictures(trained: Path, photos: Path, capsys: pytest.Captur
         assert (made / name).read_bytes() == (photos / name).read_bytes()
 
 
+def test_pictures_are_recognised_where_others_come_before_them(
+    trained: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["extract", str(photos), "--workspace", str(trained)]) == 0
+    write_picture(photos / "0.png", scene(2, 200, 160))
+    (photos / "a.png").rename(photos / "z.png")
+    assert run(trained, photos) == 0
+    made = trained / "converted" / "album_hopper_to_collins"
+    assert "swapped 2 faces in 2 pictures" in capsys.readouterr().out
+    changes = {path.name: path.read_bytes() != (photos / path.name).read_bytes() for path in made.iterdir()}
+    assert changes == {"0.png": False, "b.jpg": True, "c.png": False, "d.png": False, "e.png": False, "z.png": True}
+    assert run(trained, photos / "z.png") == 0
+    assert (trained / "converted" / "z_hopper_to_collins.png").is_file(), "its own name, not the folder's"
+
+
 @pytest.mark.parametrize("name", ["a.png", "b.jpg"])
 def test_one_picture_keeps_its_kind(name: str, trained: Path, photos: Path) -> None:
     assert run(trained, photos / name) == 0

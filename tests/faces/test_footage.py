@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.faces.footage import PictureFootage, VideoFootage, group_size
+from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
 from tests.clips import scene, write_video
@@ -40,14 +40,25 @@ def test_pictures_are_shots_of_their_own_and_unreadable_ones_are_named(tmp_path:
         (2, 2, True, (50, 60, 3)),
     ]
     assert footage.lost(2) == "1 of 3 could not be read: b.jpg"
-    assert footage.facts == {"pictures": ["a.png", "b.jpg", "c.jpg"]}
-    assert [frame.index for frame in PictureFootage(tmp_path, sorted(tmp_path.iterdir())).frames(1)] == [2]
-    np.testing.assert_array_equal(frames[0].image, scene(1, 80, 50))
+    assert footage.facts()["pictures"] == ["a.png", "b.jpg", "c.jpg"]
 
 
-def test_a_set_of_pictures_is_known_by_what_is_in_it(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", scene(1))
-    before = PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint
-    assert PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint == before
-    write_picture(tmp_path / "a.png", scene(2))
-    assert PictureFootage(tmp_path, [tmp_path / "a.png"]).fingerprint != before
+def test_known_pictures_keep_their_frames_and_new_ones_come_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number, name in enumerate(("b.png", "d.png", "e.png")):
+        write_picture(folder / name, scene(number))
+    with FaceStore(tmp_path / "faces.sqlite", create=True) as store:
+        store.record_facts(**PictureFootage(folder, sorted(folder.iterdir())).facts())
+        (folder / "d.png").rename(folder / "z.png")
+        (folder / "e.png").unlink()
+        write_picture(folder / "a.png", scene(9))
+        footage = PictureFootage(folder, sorted(folder.iterdir()))
+        assert footage.go_on(store)
+        facts = footage.facts()
+        assert facts["pictures"] == ["b.png", "d.png", "e.png", "a.png"]
+        assert [frame.index for frame in footage.frames(0)] == [0, 1, 3]
+        store.record_facts(**facts)
+        again = PictureFootage(folder, sorted(folder.iterdir()))
+        assert not again.go_on(store)
+        assert again.facts() == facts

@@ -1,5 +1,7 @@
 """Which video is which, and forgetting one."""
 
+import hashlib
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -11,7 +13,15 @@ from pipeline.arrays import Face
 from pipeline.errors import WorkspaceError
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import FINGERPRINT_BYTES, fingerprint, forget_video, is_extracted, name_video
+from pipeline.faces.videos import (
+    ENDS_BYTES,
+    file_facts,
+    fingerprint,
+    forget_video,
+    is_extracted,
+    name_footage,
+    recorded_places,
+)
 from pipeline.workspace import Workspace, is_name
 
 
@@ -28,9 +38,9 @@ def write_video(path: Path, content: bytes) -> Path:
 
 def remember(workspace: Workspace, path: Path) -> str:
     """Name a video and begin its store, as extract does."""
-    name = name_video(workspace, path)
+    name = name_footage(workspace, path)
     with FaceStore(workspace.store(name), create=True) as store:
-        store.record_facts(fingerprint=fingerprint(path), finished=False)
+        store.record_facts(fingerprint=fingerprint(path), file=file_facts(path), finished=False)
     return name
 
 
@@ -50,18 +60,18 @@ def test_a_file_keeps_its_name_wherever_it_lies(workspace: Workspace, tmp_path: 
     copy = tmp_path / "elsewhere" / "holiday.mov"
     copy.parent.mkdir()
     shutil.copy(path, copy)
-    assert name_video(workspace, copy) == "holiday"
-    assert name_video(workspace, path) == "holiday"
+    assert name_footage(workspace, copy) == "holiday"
+    assert name_footage(workspace, path) == "holiday"
 
 
 def test_another_file_of_the_same_name_gets_a_number(workspace: Workspace, tmp_path: Path) -> None:
     paths = [write_video(tmp_path / str(i) / "holiday.mp4", bytes([i]) * 1000) for i in range(3)]
     assert [remember(workspace, path) for path in paths] == ["holiday", "holiday-2", "holiday-3"]
-    assert [name_video(workspace, path) for path in paths] == ["holiday", "holiday-2", "holiday-3"]
+    assert [name_footage(workspace, path) for path in paths] == ["holiday", "holiday-2", "holiday-3"]
 
 
 def test_naming_leaves_nothing_behind(workspace: Workspace, tmp_path: Path) -> None:
-    assert name_video(workspace, write_video(tmp_path / "holiday.mp4", b"sun")) == "holiday"
+    assert name_footage(workspace, write_video(tmp_path / "holiday.mp4", b"sun")) == "holiday"
     assert not workspace.root.exists()
 
 
@@ -79,7 +89,7 @@ def test_naming_leaves_nothing_behind(workspace: Workspace, tmp_path: Path) -> N
     ],
 )
 def test_awkward_file_names_become_names(workspace: Workspace, tmp_path: Path, file: str, name: str) -> None:
-    assert name_video(workspace, write_video(tmp_path / file, b"content")) == name
+    assert name_footage(workspace, write_video(tmp_path / file, b"content")) == name
     assert is_name(name)
 
 
@@ -91,23 +101,70 @@ def test_very_long_names_stay_names_with_a_number_too(workspace: Workspace, tmp_
     assert [is_name(name) for name in names] == [True, True]
 
 
-@pytest.mark.parametrize("size", [0, 10, FINGERPRINT_BYTES, FINGERPRINT_BYTES + 1, 3 * FINGERPRINT_BYTES])
-def test_a_fingerprint_tells_first_and_last_bytes_and_length(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 10, 3 * ENDS_BYTES])
+def test_a_fingerprint_tells_every_byte(tmp_path: Path, size: int) -> None:
     content = bytes(range(256)) * (size // 256) + bytes(size % 256)
     mark = fingerprint(write_video(tmp_path / "a", content))
     assert fingerprint(write_video(tmp_path / "b", content)) == mark
     others = [content + b"\0"]
-    if size:
-        flipped = [bytes([content[place] ^ 255]) for place in (0, -1)]
-        others += [flipped[0] + content[1:], content[:-1] + flipped[1], content[:-1]]
-    marks = {fingerprint(write_video(tmp_path / "c", other)) for other in others}
+    for place in (0, size // 2, size - 1) if size else ():
+        others.append(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+    marks = {fingerprint(write_video(tmp_path / f"c{number}", other)) for number, other in enumerate(others)}
     assert mark not in marks
     assert len(marks) == len(others)
 
 
-def test_a_fingerprint_tells_the_length_alone(tmp_path: Path) -> None:
-    marks = [fingerprint(write_video(tmp_path / "a", bytes(times * FINGERPRINT_BYTES))) for times in (3, 4)]
-    assert marks[0] != marks[1], "their first and last bytes are the same"
+def test_another_middle_is_another_video_though_name_size_and_ends_are_the_same(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    content = bytes(3 * ENDS_BYTES)
+    path = write_video(tmp_path / "holiday.mp4", content)
+    before = path.stat()
+    assert remember(workspace, path) == "holiday"
+    path.write_bytes(content[: len(content) // 2] + b"x" + content[len(content) // 2 + 1 :])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert name_footage(workspace, path) == "holiday-2"
+    path.write_bytes(content)
+    assert name_footage(workspace, path) == "holiday"
+
+
+def test_a_renamed_file_keeps_its_name(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "holiday.mp4", b"sun" * 1000)
+    remember(workspace, path)
+    assert name_footage(workspace, path.rename(tmp_path / "summer.mp4")) == "holiday"
+
+
+def test_an_unchanged_file_and_files_of_other_sizes_are_not_read(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "holiday.mp4", b"sun" * 1000)
+    remember(workspace, path)
+    other = write_video(tmp_path / "work.mp4", b"rain" * 1000)
+    monkeypatch.setattr("pipeline.faces.videos._fingerprint_of_all", None)
+    assert name_footage(workspace, path) == "holiday"
+    assert name_footage(workspace, other) == "work"
+
+
+def test_a_store_that_knows_the_ends_of_its_file_is_recognised(workspace: Workspace, tmp_path: Path) -> None:
+    content = b"sun" * ENDS_BYTES
+    path = write_video(tmp_path / "holiday.mp4", content)
+    ends = hashlib.sha256(content[:ENDS_BYTES] + content[-ENDS_BYTES:]).hexdigest()[:32]
+    with FaceStore(workspace.store("holiday"), create=True) as store:
+        store.record_facts(fingerprint=f"{len(content)}-{ends}")
+    assert name_footage(workspace, path.rename(tmp_path / "summer.mp4")) == "holiday"
+
+
+def test_an_old_set_of_pictures_is_recognised_with_one_more(workspace: Workspace, tmp_path: Path) -> None:
+    pictures = [write_video(tmp_path / "album" / f"{name}.png", name.encode() * 99) for name in "bd"]
+    marks = [f"{p.stat().st_size}-{hashlib.sha256(2 * p.read_bytes()).hexdigest()[:32]}" for p in pictures]
+    listed = "\n".join(f"{picture.name} {mark}" for picture, mark in zip(pictures, marks, strict=True))
+    with FaceStore(workspace.store("album"), create=True) as store:
+        mark = f"pictures-{hashlib.sha256(listed.encode()).hexdigest()[:32]}"
+        store.record_facts(fingerprint=mark, pictures=[picture.name for picture in pictures])
+    pictures = [write_video(tmp_path / "album" / "c.png", b"new"), *pictures]
+    assert name_footage(workspace, tmp_path / "album") == "album"
+    with FaceStore(workspace.store("album")) as store:
+        assert recorded_places(store, sorted(pictures)) == [0, None, 1]
 
 
 def test_forgetting_a_video_deletes_its_crops_wherever_they_lie(workspace: Workspace) -> None:
