@@ -14,41 +14,12 @@ from pipeline.errors import MediaError
 
 ANSWER_S = 60  # for two black frames; an ffmpeg that takes longer hangs
 FRAME = bytes(16 * 16 * 3 // 2)
-TRIAL = [
-    "-hide_banner",
-    "-nostdin",
-    "-loglevel",
-    "error",
-    "-copyts",
-    "-f",
-    "rawvideo",
-    "-pix_fmt",
-    "yuv420p",
-    "-s",
-    "16x16",
-    "-r",
-    "25",
-    "-i",
-    "pipe:0",
-    "-c:v",
-    "rawvideo",
-    "-fps_mode",
-    "passthrough",
-    "-enc_time_base:v",
-    "1:25",
-    "-vf",
-    "setsar=sar=1/1:max=1,setparams=range=tv",
-    "-f",
-    "null",
-    "-",
-    "-c:v",
-    "copy",
-    "-bsf:v",
-    "noise=amount=0:drop=lt(pts\\,0)",
-    "-f",
-    "null",
-    "-",
-]
+QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-copyts")
+FRAMES_IN = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "16x16", "-r", "25", "-i", "pipe:0")
+TAGS = ("-vf", "setsar=sar=1/1:max=1,setparams=range=tv")
+ENCODED = ("-c:v", "rawvideo", "-fps_mode", "passthrough", "-enc_time_base:v", "1:25", *TAGS, "-f", "null", "-")
+COPIED = ("-c:v", "copy", "-bsf:v", "noise=amount=0:drop=lt(pts\\,0)", "-f", "null", "-")
+TRIAL = (*QUIET, *FRAMES_IN, *ENCODED, *COPIED)
 """What not every ffmpeg knows of what ``writer`` and ``joining`` ask: -fps_mode came with 5.1."""
 OLD = "fps_mode"  # what those before it do not know
 
