@@ -187,7 +187,7 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
                     packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + late, decoded.popleft()
                     packet.duration = (decoded[0] if decoded else packet.dts + step) - packet.dts
                     pipe.mux([packet])
-    if is_gif(output):
+    if is_gif(output) and made.comment:  # an empty one would hide the frames behind it from ffmpeg
         comment_gif(output, made.comment)
 
 
