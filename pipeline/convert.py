@@ -17,7 +17,7 @@ from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, segments_folder
 from pipeline.errors import MediaError, RecastError, UsageError, as_expected
 from pipeline.faces.videos import name_footage, pictures_at
-from pipeline.media.containers import check_container
+from pipeline.media.containers import check_container, cut_comment
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Made, Segment, comment_of, join
 from pipeline.media.kinds import picture_suffix
@@ -138,8 +138,12 @@ def convert_video(
             drop_halves(folder)
             notes = [*rehearse(work, final), *_make(work, names, console)]
             segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
+            whole_comment = marking.claim.comment(comment_of(path))
+            comment = cut_comment(whole_comment, final)
+            if comment != whole_comment:
+                notes.append(f"the original's comment is cut: {final.suffix} files hold no longer ones")
             with atomic_path(final) as temporary:
-                join(segments, temporary, reader.info, Made(film.part, marking.claim.comment(comment_of(path))))
+                join(segments, temporary, reader.info, Made(film.part, comment))
                 signature = marking.sign(temporary, final, path)
                 check_result(temporary, reader.info, [pts for segment in segments for pts in segment.pts], film.part)
                 signature.write_beside(final)

@@ -32,9 +32,9 @@ from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join
 from pipeline.media.notice import Claim
 from pipeline.media.pictures import read_picture
-from pipeline.media.pipe import find_ffmpeg
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.probe import probe
+from pipeline.media.program import choose_ffmpeg
 from pipeline.media.provenance import read_credentials, sign
 from pipeline.media.writer import SegmentWriter
 from pipeline.options import DoctorOptions
@@ -155,9 +155,17 @@ def _ffmpeg() -> Finding:
         except UsageError:
             continue
         there.append(codec)
-    words = f"{version} at {find_ffmpeg()}, with {', '.join(there)}"
+    chosen = choose_ffmpeg()
+    words = "; ".join(
+        [
+            f"{version} at {chosen.path}, with {', '.join(there)}",
+            *(f"passed over: {line}" for line in chosen.passed_over),
+        ]
+    )
     if "libx264" not in there:
         return Finding("ffmpeg", "problem", words, "it lacks libx264: take it off PATH, and the one inside is used")
+    if chosen.passed_over:
+        return Finding("ffmpeg", "note", words)
     return Finding("ffmpeg", "ok", words)
 
 

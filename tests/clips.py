@@ -20,9 +20,9 @@ from av.video.stream import VideoStream
 from pipeline.arrays import Image, Samples
 from pipeline.media.encoders import Encoding
 from pipeline.media.joining import Segment, join
-from pipeline.media.pipe import find_ffmpeg
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.probe import Colour, VideoInfo
+from pipeline.media.program import find_ffmpeg
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import SegmentWriter
 

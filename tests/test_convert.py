@@ -242,19 +242,46 @@ def test_marking_can_be_switched_off_and_the_report_says_so(
         assert "Synthetic media" in container.metadata["COMMENT"]
 
 
-def test_the_originals_comment_is_kept(trained: Path, tmp_path: Path, clips: dict[str, Path]) -> None:
+LONG = "a long story, " * 20_000  # longer than a command line may be
+
+
+@pytest.mark.parametrize(
+    ("comment", "suffix"),
+    [
+        ("a day at the lake", ".mp4"),
+        ("two\nlines; a=b # c \\ d, 'ü' [x]", ".mp4"),
+        (LONG, ".mp4"),
+        (LONG, ".mkv"),
+        (LONG, ".mov"),
+    ],
+    ids=["short", "odd", "long", "long in Matroska", "long in QuickTime"],
+)
+def test_the_originals_comment_is_kept(
+    trained: Path,
+    tmp_path: Path,
+    clips: dict[str, Path],
+    comment: str,
+    suffix: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     commented = tmp_path / "commented.mp4"
     with av.open(str(clips["hopper"])) as source, av.open(str(commented), "w") as made:
-        made.metadata["comment"] = "a day at the lake"
+        made.metadata.update(comment=comment, title="Summer")
         streams = {stream.index: made.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
                 made.mux(packet)
-    assert run(trained, commented, *SWAP, "-o", trained / "made.mp4") == 0
-    with av.open(str(trained / "made.mp4")) as container:
-        assert container.metadata["comment"].startswith("Synthetic media")
-        assert container.metadata["comment"].endswith(" | a day at the lake")
+    assert run(trained, commented, *SWAP, "-o", trained / f"made{suffix}") == 0
+    with av.open(str(trained / f"made{suffix}")) as container:
+        told = {key.lower(): value for key, value in container.metadata.items()}
+    assert told["comment"].startswith("Synthetic media")
+    if suffix == ".mov":
+        assert "comment is cut" in capsys.readouterr().out
+        comment = comment[: len(told["comment"].partition(" | ")[2])]
+        assert len(comment) > 60_000
+    assert told["comment"].endswith(f" | {comment}")
+    assert told["title"] == "Summer"
 
 
 def test_a_label_is_burnt_in(trained: Path, clips: dict[str, Path]) -> None:

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 
 from cli import main
+from pipeline.media.program import find_ffmpeg
 from tests.conftest import ROOT
+from tests.media.test_program import OLD_FFMPEG, program
 
 LOOKED_AT = ["Recast", "device", "memory", "disk", "ffmpeg", "face mesh", "certificate", "try extract", "try train"]
 
@@ -23,27 +26,37 @@ def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (tmp_path / "workspace").exists()
 
 
-def test_what_is_broken_is_a_problem_with_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    broken = tmp_path / "bin" / "ffmpeg"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    (tmp_path / "file").write_text("")
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    environment["XDG_CONFIG_HOME"] = str(tmp_path / "file")
-    command = [sys.executable, "cli.py", "doctor", "--json", "--workspace", str(tmp_path)]
+def found_by_doctor(first_on_path: Path, **more: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """The exit code, and what the doctor says of each thing."""
+    environment = {**os.environ, "PATH": f"{first_on_path}{os.pathsep}{os.environ['PATH']}", **more}
+    command = [sys.executable, "cli.py", "doctor", "--json", "--workspace", str(first_on_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    found = {one["name"]: one for one in json.loads(done.stdout)["report"]["findings"]}
-    assert {name for name, one in found.items() if one["state"] == "problem"} == {
-        "ffmpeg",
-        "certificate",
-        "try convert",
-    }
-    assert "no encoder" in found["ffmpeg"]["words"]
+    assert "Traceback" not in done.stderr
+    return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["report"]["findings"]}
+
+
+def test_what_is_broken_is_a_problem_with_a_remedy(tmp_path: Path) -> None:
+    program(tmp_path / "ffmpeg", "exit 1")
+    (tmp_path / "file").write_text("")
+    inside = str(tmp_path / "ffmpeg")
+    code, found = found_by_doctor(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "file"), IMAGEIO_FFMPEG_EXE=inside)
+    assert code == 1
+    problems = {name for name, one in found.items() if one["state"] == "problem"}
+    if find_ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe():
+        assert problems == {"ffmpeg", "certificate", "try convert"}
+        assert "pip install" in found["ffmpeg"]["words"]
+    assert "certificate" in problems
     assert "--cert" in found["certificate"]["words"]
     assert found["try train"]["state"] == "ok", "one broken thing does not hide the others"
-    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its programs are no shell scripts")
+def test_an_ffmpeg_that_is_too_old_is_passed_over_and_convert_works(tmp_path: Path) -> None:
+    program(tmp_path / "ffmpeg", OLD_FFMPEG)
+    _, found = found_by_doctor(tmp_path)
+    assert found["ffmpeg"]["state"] == "note"
+    assert f"passed over: {tmp_path / 'ffmpeg'} is too old" in found["ffmpeg"]["words"]
+    assert found["try convert"]["state"] == "ok"
 
 
 def test_a_missing_package_is_one_line(tmp_path: Path) -> None:

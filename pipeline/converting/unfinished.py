@@ -1,15 +1,13 @@
 """Where a conversion keeps its finished segments until it is done: a hidden folder beside the result."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import WorkspaceError
 from pipeline.locks import locked
-
-LOCK = "lock"
+from pipeline.workspace import flush
 
 
 @contextmanager
@@ -25,24 +23,43 @@ def segments_folder(final: Path) -> Iterator[Path]:
         The folder. What an earlier run has left there is still in it.
 
     Raises:
-        WorkspaceError: another run works on the same result, or the folder cannot be made.
+        WorkspaceError: another run works on the same result, the folder cannot be made, or it leads elsewhere.
     """
-    folder = final.with_name(f".{final.name}.segments")
+    folder, lock = (final.with_name(f".{final.name}.{ending}") for ending in ("segments", "lock"))
     is_done = False
-    try:
-        with locked(folder / LOCK, f"another run is converting into {final}: wait until it has ended"):
+    with locked(lock, f"another run is converting into {final}: wait until it has ended"):
+        try:
+            _make(folder)
             try:
                 yield folder
                 is_done = True
             finally:
-                is_done = is_done or not any(folder.glob("*.nut"))
-                if is_done:  # while the lock is held: afterwards the folder may be another run's
-                    shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        if is_done and os.name == "nt":  # Windows deletes no open file; where another run has it open, it stays
-            with suppress(OSError):
-                (folder / LOCK).unlink()
-                folder.rmdir()
+                if is_done or not any(folder.glob("[0-9]*.nut")):
+                    _delete(folder)
+        finally:
+            if os.name != "nt":  # which deletes nothing that is open
+                lock.unlink(missing_ok=True)  # while it is held: nobody else may hold one that is gone
+
+
+def _make(folder: Path) -> None:
+    try:
+        if not folder.is_symlink():
+            folder.mkdir(parents=True, exist_ok=True)
+        links = [folder] if folder.is_symlink() else [path for path in folder.iterdir() if path.is_symlink()]
+    except OSError as error:
+        raise WorkspaceError(f"cannot write {folder}: {error.strerror}; check the disk and the folder") from error
+    if links:
+        raise WorkspaceError(
+            f"{links[0]} is a link: what is written and deleted there would be elsewhere; move it away"
+        )
+
+
+def _delete(folder: Path) -> None:
+    """Delete the files in a folder, then the folder; what cannot be deleted stays."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
 
 
 def drop_halves(folder: Path) -> None:
@@ -62,8 +79,8 @@ def keep(part: Path, final: Path) -> None:
         WorkspaceError: that cannot be done.
     """
     try:
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(part)
         part.replace(final)
+        flush(final.parent)
     except OSError as error:
         raise WorkspaceError(f"cannot write {final}: {error.strerror}; check the disk and the folder") from error

@@ -9,6 +9,7 @@ from pipeline.media.pipe import MOV_PIECES, MP4_PIECES, NUT, Form
 from pipeline.media.probe import OtherStream, VideoInfo
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
+MOV_TEXT_BYTES = 65_000
 CHAPTER_TITLES = "bin_data"  # how MP4 stores them besides; chapters are taken over by themselves
 
 
@@ -130,3 +131,10 @@ def form_for(output: Path, codec: str) -> Form:
     if output.suffix.lower() == ".mov" or (codec == "prores" and not is_mp4(output)):  # NUT has no name for it
         return MOV_PIECES
     return MP4_PIECES if is_mp4(output) else NUT
+
+
+def cut_comment(comment: str, output: Path) -> str:
+    """Shorten a comment to what a kind of file holds: QuickTime counts a text's bytes in 16 bits."""
+    if output.suffix.lower() != ".mov":
+        return comment
+    return comment.encode()[:MOV_TEXT_BYTES].decode(errors="ignore")

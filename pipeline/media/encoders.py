@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.pipe import find_ffmpeg
+from pipeline.media.program import find_ffmpeg
 
 ANSWER_S = 20  # within which ffmpeg says what an encoder can do
 SAME_SAMPLES = {"yuv420p": ("yuv420p", "nv12"), "yuv420p10le": ("yuv420p10le", "p010le")}

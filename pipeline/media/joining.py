@@ -1,7 +1,9 @@
 """A finished video: segments joined, with sound, subtitles, chapters and metadata taken over from the original."""
 
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -20,6 +22,7 @@ from pipeline.media.probe import OPENING, VideoInfo, early_s, open_container
 from pipeline.media.writer import read_segment
 
 MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as subtitles are; else memory would grow
+COMMENT = "part_comment.txt"  # what a killed run leaves of it goes with its other parts
 NO_STREAM = 9999  # a number that no file has
 DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # a bitstream filter: no noise, no packets from before the start
 LEADING = 2  # packets of sound from before it that a decoder needs, where the container can say that they are not heard
@@ -58,38 +61,43 @@ WHOLE = Made()
 
 
 @dataclass(frozen=True)
-class Times:
-    """How times in a result differ, in seconds.
+class Inputs:
+    """What is joined, besides the original.
 
     Attributes:
+        comment: file that says what the result is, as ffmpeg's metadata; it may be too long for a command line.
         delay_s: by how much the timestamps that come through the pipe are late.
         later_s: by how much everything is to be later than in the original.
     """
 
+    comment: Path
     delay_s: Fraction
     later_s: Fraction
 
 
-def build_join_command(output: Path, like: VideoInfo, codec: str, times: Times, made: Made) -> list[str]:
+def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs, made: Made) -> list[str]:
     """Build the arguments of the ffmpeg process that puts the encoded video and the rest of the original together.
 
     Args:
         output: file to write; its suffix chooses the container.
         like: the original.
         codec: ffmpeg's name of what the video is encoded in.
-        times: what to change of timestamps.
-        made: what of the original is in it, and what is said of it.
+        inputs: what comes in besides the original, and how timestamps change.
+        made: what of the original is in it.
     """
     part = made.part
     streams = choose_streams(like, output)
-    cut = {"itsoffset": _in_us(times.later_s)} if part is None else _cut(part)
-    video = ffmpeg.input("pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(times.later_s - times.delay_s))
+    cut = {"itsoffset": _in_us(inputs.later_s)} if part is None else _cut(part)
+    video = ffmpeg.input(
+        "pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(inputs.later_s - inputs.delay_s)
+    )
     original = ffmpeg.input(as_input(like.path), **OPENING, **cut)
+    comment = ffmpeg.input(as_input(inputs.comment), format="ffmetadata")
     options: dict[str, Any] = {
         "c:0": "copy",
-        "map_metadata": 1,
+        "map_metadata": 2,
+        "map_metadata:g": 1,  # what the file says too, and is not said by the one before
         "map_chapters": 1,
-        "metadata": f"comment={made.comment}",
         "map_metadata:s:0": f"1:s:{like.index}",
         "disposition:0": "default",
         "max_interleave_delta": MOST_HELD_US,
@@ -112,7 +120,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, times: Times, 
         if like.time_base.numerator == 1:
             options["video_track_timescale"] = like.time_base.denominator
     taken = [original[str(index)] for index, _ in streams.taken]
-    taken.append(original[f"{NO_STREAM}?"])  # ffmpeg-python drops an input of which nothing is taken
+    taken += [of[f"{NO_STREAM}?"] for of in (original, comment)]  # an input of which nothing is taken would be dropped
     shown = video["v:0"]
     if is_gif(output):
         shown = _in_few_colours(shown)
@@ -159,10 +167,14 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
     delay_s = (late + (first if made.part else 0)) * like.time_base
     later_s = Fraction(0) if made.part else _later_s(first, like, output)
-    with av.open(as_input(segments[0].path), format="nut") as container:
+    with (
+        _written(made.comment, segments[0].path.with_name(COMMENT)) as told,
+        av.open(as_input(segments[0].path), format="nut") as container,
+    ):
         template = container.streams.video[0]
         codec = template.codec_context.name
-        command = build_join_command(output, like, codec, Times(delay_s, later_s), made)
+        inputs = Inputs(told, delay_s, later_s)
+        command = build_join_command(output, like, codec, inputs, made)
         kind = output.suffix.removeprefix(".").upper()
         doing = f"write {like.path} as {kind} into {output.parent}"
         with FfmpegPipe(command, doing, form_for(output, codec)) as pipe:
@@ -175,8 +187,19 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
                     packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + late, decoded.popleft()
                     packet.duration = (decoded[0] if decoded else packet.dts + step) - packet.dts
                     pipe.mux([packet])
-    if is_gif(output):
+    if is_gif(output) and made.comment:  # an empty one would hide the frames behind it from ffmpeg
         comment_gif(output, made.comment)
+
+
+@contextmanager
+def _written(comment: str, path: Path) -> Iterator[Path]:
+    """Write a comment as ffmpeg's metadata, and delete it behind the block."""
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    try:
+        path.write_text(f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n", encoding="utf-8", newline="\n")
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _later_s(first: int, like: VideoInfo, output: Path) -> Fraction:

@@ -2,33 +2,32 @@
 
 import os
 import re
-import shutil
 import subprocess
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Self, TypeAlias
 
 import av
-import imageio_ffmpeg
+import psutil
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
+from pipeline.media.program import find_ffmpeg
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
-END_TIMEOUT_S = 600  # for ffmpeg to finish after the last frame; it may have a queue of large frames left
-STALLED_S, LOOK_S = 600, 5  # it has taken nothing for so long: it hangs; how often that is looked at
+STALLED_S, LOOK_S = 600, 5  # it has done nothing at all for so long: it hangs; how often that is looked at
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
 """What glibc reads: a frame's memory is used for the next, as in ``pipeline.memory``; other systems pass it over."""
+PATIENCE_S = 0.5
 BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
 
 
@@ -47,19 +46,6 @@ MP4_PIECES = Form("mp4", PIECES)
 """Holds what MP4 does; says both. Decoding begins at 0."""
 MOV_PIECES = Form("mov", PIECES)
 """The same for what MOV holds."""
-
-
-@cache
-def find_ffmpeg() -> str:
-    """Return the ffmpeg on PATH, or else the one that comes with imageio-ffmpeg.
-
-    Raises:
-        MediaError: there is neither.
-    """
-    try:
-        return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise MediaError("no ffmpeg found; run: pip install imageio-ffmpeg") from error
 
 
 class FfmpegPipe:
@@ -93,7 +79,7 @@ class FfmpegPipe:
         self._process = _start(command, doing)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._sent, self._is_sending = 0, False
+        self._is_awaited = False
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -139,25 +125,24 @@ class FfmpegPipe:
         self._send()
         with suppress(OSError):  # it ended before all was read: its exit code tells
             self._process.stdin.close()
-        try:
-            failed = self._process.wait(END_TIMEOUT_S) != 0
-        except subprocess.TimeoutExpired:
-            self._words.append(f"it did not end within {END_TIMEOUT_S} s")
-            failed = True
-        if failed:
+        self._is_awaited = True
+        while self._process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
+        if self._process.returncode != 0:
             raise self._failure()
         self._listener.join()
         self._is_over.set()
 
     def _send(self) -> None:
         assert self._process.stdin is not None
-        self._sent, self._is_sending = self._sent + 1, True
+        self._is_awaited = True
         try:
             self._process.stdin.write(self._made.getbuffer())
         except (OSError, ValueError) as error:
             raise self._failure() from error
         finally:
-            self._is_sending = False
+            self._is_awaited = False
         self._made.seek(0)
         self._made.truncate()
 
@@ -174,13 +159,17 @@ class FfmpegPipe:
             self._process.stdin.close()
 
     def _watch(self) -> None:
-        """Stop ffmpeg where it hangs: writing to it would wait for ever."""
-        waited, seen = 0.0, 0  # counted in looks, not by the clock: this program may have been halted itself
+        """Stop ffmpeg where it hangs: waiting for it would never end.
+
+        However much it has to do, and however slow the machine or the disk, it hangs only when it does nothing.
+        """
+        idle_s, seen = 0.0, None  # counted in looks, not by the clock: this program may have been halted itself
         while not self._is_over.wait(LOOK_S):
-            waited = waited + LOOK_S if self._is_sending and self._sent == seen else 0
-            seen = self._sent
-            if waited > STALLED_S:
-                self._words.append(f"it took nothing for {STALLED_S} s")
+            done = _work_done(self._process.pid)
+            idle_s = idle_s + LOOK_S if self._is_awaited and done == seen else 0
+            seen = done
+            if idle_s > STALLED_S:
+                self._words.append(f"it did nothing for {STALLED_S} s")
                 self._process.kill()
                 return
 
@@ -221,6 +210,17 @@ def _start(command: list[str], doing: str) -> "subprocess.Popen[bytes]":
             return start(-1)
     except OSError as error:
         raise MediaError(f"could not {doing}: {command[0]} does not start: {error.strerror}") from error
+
+
+def _work_done(pid: int) -> tuple[float, ...]:
+    """Say how much processor time a process has used, and how much it has read and written; empty where it is gone."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            moved = process.io_counters() if hasattr(process, "io_counters") else ()
+            return (times.user, times.system, *moved)
+    return ()
 
 
 def quiet(command: list[str]) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MediaError
+from pipeline.media.encoders import Encoding
 from pipeline.media.joining import Part
 from pipeline.media.playback import check_result, hear, play
 from pipeline.media.probe import probe
-from tests.clips import Sound, Video, ffmpeg, scene, write_video
+from tests.clips import Sound, Video, ffmpeg, rewrite, scene, write_video
 
 FRAMES = 50
 KINDS = {
@@ -99,3 +100,10 @@ def test_the_sound_of_a_part_is_counted_within_it(tmp_path: Path) -> None:
         assert heard.length_s == Fraction(4, 5)
     with pytest.raises(MediaError, match="of sound"):
         check(made, path, Part(Fraction(4, 5), Fraction(2)), slice(20, 40))
+
+
+def test_a_gif_without_a_comment_shows_all_frames(tmp_path: Path) -> None:
+    """Frames that are alike too."""
+    path = write_video(tmp_path / "black.mp4", [scene()] * 5)
+    rewrite(path, tmp_path / "black.gif", Encoding(preset="ultrafast"), 5)
+    assert len(play(tmp_path / "black.gif").shown_s) == 5

@@ -405,17 +405,46 @@ def test_a_pixel_shape_with_large_terms_is_kept(tmp_path: Path) -> None:
     assert probe(tmp_path / "out.mp4").sample_aspect_ratio == Fraction(128, 117)
 
 
-def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def feed(pipe: FfmpegPipe) -> None:
+    """Send more than a pipe holds."""
+    stream = pipe.container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="yuv420p")
+    assert isinstance(stream, VideoStream)
+    for number in range(40):
+        frame = VideoFrame(640, 480, "yuv420p")
+        frame.pts = number
+        pipe.mux(stream.encode(frame))
+
+
+READ_ALL = "import sys, time; sys.stdin.buffer.read();"
+
+
+@pytest.mark.parametrize(
+    "script", ["import time; time.sleep(60)", f"{READ_ALL} time.sleep(60)"], ids=["reading", "end"]
+)
+def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 1)
     monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.1)
-    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
     began = time.monotonic()
-    refused = pytest.raises(MediaError, match="could not test: it took nothing for 1 s")
-    with refused, FfmpegPipe(hanging, "test", NUT) as pipe:
-        stream = pipe.container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="yuv420p")
-        assert isinstance(stream, VideoStream)
-        for number in range(40):
-            frame = VideoFrame(640, 480, "yuv420p")
-            frame.pts = number
-            pipe.mux(stream.encode(frame))
+    refused = pytest.raises(MediaError, match="could not test: it did nothing for 1 s")
+    with refused, FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
+        feed(pipe)
     assert time.monotonic() - began < 30
+
+
+BUSY = "end = time.process_time() + 4\nwhile time.process_time() < end: pass"
+WRITING = "file = open({!r}, 'wb', 0)\nfor _ in range(80): file.write(b'0'); time.sleep(0.05)"
+
+
+@pytest.mark.parametrize("work", [BUSY, WRITING], ids=["computing", "writing"])
+@pytest.mark.parametrize(
+    "reads", ["import sys, time\n", f"{READ_ALL}\n"], ids=["before it reads", "after its last frame"]
+)
+def test_an_ffmpeg_that_works_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, reads: str
+) -> None:
+    """However long it takes."""
+    monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 2)
+    monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.2)
+    script = f"{reads}{work.format(str(tmp_path / 'file'))}\nsys.stdin.buffer.read()"
+    with FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
+        feed(pipe)
