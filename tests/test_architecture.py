@@ -46,7 +46,6 @@ LAYERS = [
     ["cli"],
 ]
 STAGES = LAYERS[-2]
-LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
 
 
 def name_of(path: Path) -> str:
@@ -99,14 +98,3 @@ def test_models_stand_alone() -> None:
 def test_only_the_command_line_prints(path: Path) -> None:
     calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
     assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nothing_is_too_long(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
-            length = (node.end_lineno or 0) - first.lineno + 1
-            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
