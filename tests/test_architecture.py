@@ -1,4 +1,4 @@
-"""Imports point one way, and no module or function grows far beyond what a person takes in at once."""
+"""Imports point one way, and only the command line prints."""
 
 import ast
 from pathlib import Path
