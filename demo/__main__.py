@@ -47,6 +47,9 @@ class Options:
 def main() -> int:
     """Run all steps; return the exit code."""
     options = tyro.cli(Options, prog="python -m demo", description=__doc__)
+    if not 0 < options.minutes < 100_000:
+        print(f"error: --minutes {options.minutes:g}: must be above 0, below 100000", file=sys.stderr)
+        return 2
     children, began = Children(), time.monotonic()
     root = options.workspace
     shutil.rmtree(root, ignore_errors=True)

@@ -244,3 +244,24 @@ def test_options_complete_in_bash(tmp_path: Path) -> None:
     )
     done = subprocess.run(["bash", "-c", asking, "bash", str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["--interleave"]
+
+
+LOOK = ("erode", "feather", "sharpen", "opacity", "scale")
+FLOATS = [
+    *(["train", f"--{name}"] for name in ("lr", "max-minutes")),
+    *(
+        ["preview", "--from", "a", "--to", "b", f"--{name}"]
+        for name in ("erode", "feather", "sharpen", "opacity", "scale")
+    ),
+    ["extract", "x.mp4", "--min-confidence"],
+]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("command", FLOATS, ids=lambda command: command[-1])
+def test_options_that_are_no_finite_numbers_are_wrong_usage(
+    command: list[str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {command[-1]} ")

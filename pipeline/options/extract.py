@@ -34,6 +34,7 @@ class ExtractOptions(WorkspaceOptions):
     """Forget what is known of these videos, delete their crops, and start over."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
         for name in filter(None, (self.person, self.everyone)):
             checked_name(name, "person")

@@ -30,6 +30,7 @@ class PeopleOptions(WorkspaceOptions):
     """File that names the crops to set aside, one a line, as the page of review saves it."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         taken = TAKEN[self.action]
         given = len(self.names) + (self.list_file is not None)
         fits = given == len(taken) and (self.list_file is not None) == (self.action == "discard")
@@ -47,4 +48,5 @@ class ReviewOptions(WorkspaceOptions):
     """Whose crops."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_name(self.person, "person")
