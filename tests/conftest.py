@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from demo.clips import COLLINS, HOPPER, make_clip
 
 FRAMES = 12
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_were_ignored() -> None:
+    """Programs that tests start heed signals, even where the tests were started with nohup or in the background."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)  # what is handled here is not ignored by them
 
 
 @pytest.fixture(scope="session", autouse=True)
