@@ -7,7 +7,6 @@ Every step is the command a user would type, shown before it runs.
 
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import tyro
 
+from demo.children import Children
 from demo.clips import COLLINS, HOPPER, make_clip
 from pipeline.arrays import Image
 from pipeline.errors import RecastError
@@ -47,21 +47,24 @@ class Options:
 def main() -> int:
     """Run all steps; return the exit code."""
     options = tyro.cli(Options, prog="python -m demo", description=__doc__)
-    began = time.monotonic()
+    if not 0 < options.minutes < 100_000:
+        print(f"error: --minutes {options.minutes:g}: must be above 0, below 100000", file=sys.stderr)
+        return 2
+    children, began = Children(), time.monotonic()
     root = options.workspace
     shutil.rmtree(root, ignore_errors=True)
     clips = {portrait.name: root / "clips" / f"{portrait.name}.mp4" for portrait in (HOPPER, COLLINS)}
     for portrait in (HOPPER, COLLINS):
         make_clip(portrait, clips[portrait.name], FRAMES)
         print(f"made {clips[portrait.name]} from the portrait in {portrait.package}")
-    run("extract", *map(str, clips.values()), "--workspace", str(root))
+    run(children, "extract", *map(str, clips.values()), "--workspace", str(root))
     left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
     minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
-    run("train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
+    run(children, "train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
     result, both = root / "converted" / "hopper_to_collins.mp4", root / "side_by_side.mp4"
     swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "lab-hist"]
-    run("convert", *swap, "-o", str(result), "--workspace", str(root))
-    run("convert", *swap, "--side-by-side", "-o", str(both), "--workspace", str(root))
+    run(children, "convert", *swap, "-o", str(result), "--workspace", str(root))
+    run(children, "convert", *swap, "--side-by-side", "-o", str(both), "--workspace", str(root))
 
     sheet = root / "contact_sheet.png"
     write_picture(sheet, contact_sheet([clips["hopper"], result, clips["collins"]]))
@@ -72,15 +75,15 @@ def main() -> int:
     return 0
 
 
-def run(*arguments: str) -> None:
+def run(children: Children, *arguments: str) -> None:
     """Run one command of the tool as a user would.
 
     Raises:
-        SystemExit: it failed; with its exit code.
+        SystemExit: it failed, with its exit code; or a signal came.
     """
     print(f"\n$ python cli.py {shlex.join(arguments)}", flush=True)
     cli = Path(__file__).resolve().parent.parent / "cli.py"
-    code = subprocess.run([sys.executable, str(cli), *arguments], check=False).returncode
+    code = children.run([sys.executable, str(cli), *arguments])
     if code:
         sys.exit(code)
 

@@ -7,6 +7,7 @@ from models import checkpoint
 from pipeline.errors import WorkspaceError
 from pipeline.options import ImportOptions
 from pipeline.report import some
+from pipeline.training.names import check_people
 from pipeline.workspace import Workspace
 
 
@@ -35,11 +36,12 @@ def import_model(options: ImportOptions) -> ImportReport:
     """Take over a model of the reference tool under a new name.
 
     Raises:
-        WorkspaceError: the name is taken, or the files are no such model.
+        WorkspaceError: the name is taken, the files are no such model, or a person's name is refused.
     """
     folder = Workspace(options.workspace).model(options.model_name)
     if checkpoint.exists(folder):
         raise WorkspaceError(f"there is a model in {folder} already: choose another name with -n")
     model = checkpoint.load_reference(options.folder)
+    check_people(model.decoders, (), f"{options.folder}/decoder{{}}.pth")
     checkpoint.save(folder, model)
     return ImportReport(folder, sorted(model.decoders), model.encoder.init_dim, model.encoder.code_dim)

@@ -18,11 +18,13 @@ from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
 from pipeline.prefetch import prefetched
 from pipeline.progress import Bar, Console, Silence
+from pipeline.report import counted
 from pipeline.training.computing import Computing, check_compiler, choose_precision
 from pipeline.training.dataset import Faces, load_faces
 from pipeline.training.fetching import Fetcher
 from pipeline.training.holdout import split_faces
 from pipeline.training.losses import LOSSES
+from pipeline.training.names import check_people
 from pipeline.training.outcome import MOST_SETBACKS, TrainReport
 from pipeline.training.pace import Pace, rate_left
 from pipeline.training.preview import preview_pairs, preview_sheet, swap_sheet, validation_l1
@@ -100,6 +102,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.model = open_model(self.folder, self.options)
+        check_people(self.faces.people, self.model.decoders, f"the folder {self.faces.folder}/{{}}")
         seen = [person for person, training in self.model.trained.items() if training.samples]
         self.parts, self.held_out = split_faces(self.faces.files, self.model.held_out, seen)
         counts = {person: len(part.trained) for person, part in self.parts.items()}
@@ -128,6 +131,9 @@ class _Run:
         loss = LOSSES[self.options.loss]
         self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing, loss)
         self.record = Record(self.folder, self.model.steps)
+        if self.record.damaged and self.processes.is_first:
+            lines = counted(self.record.damaged, "damaged line")
+            self.console.note(f"passed over {lines} of {self.folder / 'history.jsonl'}; nothing depends on it")
         self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
         chosen = (self.options.lr_schedule, self.options.loss, self.options.fix_enc)
         options = (self.learning_rate, *chosen, self.computing.precision)
@@ -137,11 +143,11 @@ class _Run:
 
     def until_the_end(self) -> TrainReport:
         """Step until a limit is reached or an end is asked for; save on the way and at the end."""
-        counted = " and ".join(f"{count} faces of {person}" for person, count in self.schedule.face_counts.items())
+        whose = " and ".join(f"{count} faces of {person}" for person, count in self.schedule.face_counts.items())
         begun = f"going on with '{self.folder.name}' at step {self.model.steps}" if self.model.steps else "a new model"
         several = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
         how = f"{self.computing.device.type}{several}, {self.computing.precision}"
-        self.console.note(f"training {begun} on {how}: {counted}")
+        self.console.note(f"training {begun} on {how}: {whose}")
         with self.console.bar("train", self.pace.expected_samples(), "face") as bar:
             while not self.report.ended_by:
                 try:

@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -59,6 +60,15 @@ def made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathF
             make(part)
             part.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_were_ignored() -> None:
+    """Programs that tests start heed signals, even where the tests were started with nohup or in the background."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)  # what is handled here is not ignored by them
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -297,3 +297,23 @@ def test_what_convert_extracts_first_is_computed_where_convert_is_told_to(
     swap = ["--from", "hopper", "--to", "collins", "--frames", "1", "--workspace", str(trained)]
     assert main(["preview", str(tmp_path / "another.mp4"), *swap, "--no-cuda"]) == 0
     assert [options.no_cuda for options in asked] == [True]
+
+
+FLOATS = [
+    *(["train", f"--{name}"] for name in ("lr", "max-minutes")),
+    *(
+        ["preview", "--from", "a", "--to", "b", f"--{name}"]
+        for name in ("erode", "feather", "sharpen", "opacity", "scale")
+    ),
+    ["extract", "x.mp4", "--min-confidence"],
+]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("command", FLOATS, ids=lambda command: command[-1])
+def test_options_that_are_no_finite_numbers_are_wrong_usage(
+    command: list[str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {command[-1]} ")

@@ -12,9 +12,11 @@ import torch
 from cli import main
 from models import checkpoint
 from models.autoencoder import Decoder, Encoder
+from pipeline.errors import WorkspaceError
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.options import TrainOptions
 from pipeline.training.fetching import Fetcher
+from pipeline.training.names import check_people
 from pipeline.training.pace import Pace, pace_notes, rate_left
 from pipeline.training.schedule import Schedule
 
@@ -34,6 +36,11 @@ def make_people(folder: Path, *people: str, count: int = 3) -> None:
             base = chance.integers(0, 255, (5, 4, 3), dtype=np.uint8)
             picture = np.kron(base, np.ones((18, 21, 1), np.uint8))
             write_picture(folder / person / f"{i}{'.png' if i % 2 else '.jpg'}", picture)
+
+
+def replace(path: Path, text: str) -> None:
+    path.unlink()  # it is linked elsewhere
+    path.write_text(text, encoding="utf-8")
 
 
 def test_first_save_holds_everyone_and_previews(trained_once: Path) -> None:
@@ -60,9 +67,10 @@ def test_it_goes_on_where_it_stopped(extracted: Path, capsys: pytest.CaptureFixt
 def test_plain_folders_and_an_unreadable_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_people(tmp_path / "data", "trump", "cage")
     (tmp_path / "data" / "cage" / "broken.jpg").write_bytes(b"no picture")
-    assert run(tmp_path / "w", "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
-    assert "left out 1 unreadable pictures" in (out := capsys.readouterr().out)
-    assert "broken.jpg" in out
+    assert run(tmp_path / "w", "-d", str(tmp_path / "data"), "--max-steps", "1") == 1
+    (problem,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "left out 1 unreadable picture: " in problem
+    assert "broken.jpg" in problem
     assert sorted(checkpoint.load(tmp_path / "w" / "output" / "model").decoders) == ["cage", "trump"]
 
 
@@ -139,6 +147,29 @@ class TestImport:
         assert main(command) == 1, "an existing model is not written over"
         assert "choose another name" in capsys.readouterr().err
 
+    def test_people_who_were_not_visited_yet_are_no_error(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.write_reference(tmp_path / "pth")
+        assert main(["import", str(tmp_path / "pth"), "--workspace", str(tmp_path)]) == 0
+        make_people(tmp_path / "data", "cage", "trump")
+        assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 0
+        out = capsys.readouterr().out
+        assert out.count("not trained here yet") == 1
+        assert out.count("smoothed L1 0.") == 1
+
+    @pytest.mark.parametrize("name", ["Cage", "timelapse", "Team; B"])
+    def test_names_that_a_model_cannot_hold(
+        self, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.write_reference(tmp_path / "pth")
+        (tmp_path / "pth" / "decodertrump.pth").rename(tmp_path / "pth" / f"decoder{name}.pth")
+        assert main(["import", str(tmp_path / "pth"), "--workspace", str(tmp_path)]) == 1
+        words = capsys.readouterr().err
+        assert "cannot name a person" in words
+        assert f"rename {tmp_path / 'pth'}/decoder" in words
+        assert not (tmp_path / "output").exists()
+
     def test_a_folder_without_a_model(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["import", str(tmp_path), "--workspace", str(tmp_path / "w")]) == 1
         assert "encoder.pth" in capsys.readouterr().err
@@ -178,6 +209,67 @@ def test_people_who_cannot_be_chosen(
     assert run(tmp_path, "-d", str(tmp_path / "data"), "--people", people, "--max-steps", "1") == code
     assert words in capsys.readouterr().err
     assert not (tmp_path / "output").exists()
+
+
+NAMES = ["Team: B", "state-000000004", "STATE-000000004", "Timelapse", "events", "onnx", "swap.png", "Ann", "u\u0308na"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_people_whose_files_would_meet_others_are_refused_first(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_people(tmp_path / "data", "ann", "\u00fcna", name, count=1)
+    assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "cannot name a person" in line
+    assert f"rename the folder {tmp_path / 'data'}/" in line
+    assert not list((tmp_path / "output").glob("model/*"))
+
+
+def test_a_name_of_the_model_counts_too() -> None:
+    check_people(["ann", "state-12", "Zo\u00eb K. 2"], ["ann", "bob"], "{}")
+    with pytest.raises(WorkspaceError, match="'Bob' cannot name a person: 'bob' has the same"):
+        check_people(["Bob"], ["ann", "bob"], "{}")
+
+
+def test_damaged_lines_of_the_history_are_passed_over(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = trained / "output" / "model" / "history.jsonl"
+    known = path.read_text(encoding="utf-8")
+    damaged = [
+        *['{"steps": null, "rate": 1.0, "loss": {}, "validation": {}}', "null", "[1]", "[" * 100_000, "{"],
+        *['{"steps": 1, "rate": "x", "loss": {}, "validation": {}}', '{"steps": 1}'],
+        *['{"steps": 1, "rate": NaN, "loss": {}, "validation": {}}'],
+        *['{"steps": 1, "rate": null, "loss": {"hopper": null}, "validation": {}}'],
+        *['{"steps": 1, "rate": null, "loss": [], "validation": {}}'],
+    ]
+    replace(path, "\n".join([*damaged[:5], known.strip(), "", *damaged[5:]]))
+    assert run(trained, "--max-steps", "1") == 0
+    assert f"passed over {len(damaged)} damaged lines of {path}" in capsys.readouterr().err
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [row["steps"] for row in rows][-1] == 4
+    assert len(rows) == len(known.splitlines()) + 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[
+            ["--max-minutes", "inf"],
+            ["--max-minutes", "nan"],
+            ["--max-minutes", "1e300"],
+            ["--lr", "nan"],
+            ["--lr", "inf"],
+        ],
+        *[["--max-steps", "9" * 400], ["--seed", "9" * 40], ["-b", "9" * 30], ["--max-minutes", "-inf"]],
+    ],
+    ids=lambda wrong: " ".join(wrong)[:25],
+)
+def test_numbers_nobody_can_mean_are_wrong_usage(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *wrong, "--workspace", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --")
 
 
 def test_how_it_went_is_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

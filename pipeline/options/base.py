@@ -1,6 +1,7 @@
 """What the options of all commands share."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import tyro
@@ -30,6 +31,12 @@ class CommandOptions:
     """Show errors only."""
     json: bool = False
     """Print the report as JSON, for scripts."""
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            is_finite = not isinstance(value, float) or math.isfinite(value)
+            require(is_finite, f"--{option.name.replace('_', '-')} {value}: must be a number that is not infinite")
 
 
 @dataclass(frozen=True, kw_only=True)

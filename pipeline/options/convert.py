@@ -45,6 +45,7 @@ class LookOptions(WorkspaceOptions):
     """Size of the new face, 0.9 to 1.1."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.erode <= 40, f"--erode {self.erode:g}: must be 0 to 40 percent")
         require(0 <= self.feather <= 50, f"--feather {self.feather:g}: must be 0 to 50 percent")
         require(0 <= self.sharpen <= 2, f"--sharpen {self.sharpen:g}: must be 0 to 2")

@@ -39,6 +39,7 @@ class ExtractOptions(WorkspaceOptions):
     """Make crops again that have gone missing of videos extracted before; nothing else changes."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
         for name in filter(None, (self.person, self.everyone)):
             checked_name(name, "person")

@@ -21,6 +21,7 @@ class ModelsOptions(WorkspaceOptions):
     """With which model."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         fits = (self.name is not None) == (self.action == "export")
         require(fits, f"type: python cli.py models {self.action}{TAKEN[self.action]}")
         if self.name is not None:

@@ -33,6 +33,7 @@ class PeopleOptions(WorkspaceOptions):
     """With discard: set aside all crops that you deleted yourself, so that they are no longer reported as lost."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         taken = TAKEN[self.action]
         which = (self.list_file is not None) + self.missing
         fits = len(self.names) + which == len(taken) and (which == 1) == (self.action == "discard")
@@ -50,4 +51,5 @@ class ReviewOptions(WorkspaceOptions):
     """Whose crops."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_name(self.person, "person")

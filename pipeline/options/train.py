@@ -9,6 +9,8 @@ import tyro
 from pipeline.options.base import Short, WorkspaceOptions, require
 from pipeline.workspace import checked_name
 
+MOST = 1_000_000_000  # of anything that is counted; more overflows what is worked out from it
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(WorkspaceOptions):
@@ -62,17 +64,19 @@ class TrainOptions(WorkspaceOptions):
         return sorted({person.strip() for person in (self.people or "").split(",") if person.strip()})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_name(self.model_name, "model")
         require(self.people is None or len(self.chosen()) > 0, "--people: name some, with commas between")
         for person in self.chosen():
             checked_name(person, "person")
         for name in ("batch_size", "init_dim", "code_dim", "log_interval", "epochs", "inner_loop", "keep"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name.replace('_', '-')} {value}: must be 1 or more")
+            require(1 <= value <= MOST, f"--{name.replace('_', '-')} {value}: must be 1 to {MOST}")
         require(0 < self.lr < 1, f"--lr {self.lr}: must be above 0 and below 1")
-        require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
-        require(self.max_minutes is None or self.max_minutes > 0, f"--max-minutes {self.max_minutes}: must be above 0")
-        require(self.max_steps is None or self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
+        require(0 <= self.seed <= MOST, f"--seed {self.seed}: must be 0 to {MOST}")
+        minutes, steps = self.max_minutes, self.max_steps
+        require(minutes is None or 0 < minutes <= MOST, f"--max-minutes {minutes}: must be above 0, at most {MOST}")
+        require(steps is None or 1 <= steps <= MOST, f"--max-steps {steps}: must be 1 to {MOST}")
         is_limited = self.max_minutes is not None or self.max_steps is not None
         require(self.lr_schedule == "constant" or is_limited, "--lr-schedule cosine needs --max-minutes or --max-steps")
 
@@ -87,4 +91,5 @@ class ImportOptions(WorkspaceOptions):
     """Name the model gets under WORKSPACE/output."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_name(self.model_name, "model")

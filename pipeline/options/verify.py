@@ -19,4 +19,5 @@ class VerifyOptions(CommandOptions):
     """Certificates (PEM) whose word is believed, besides one's own."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.files) > 0, "name a file: python cli.py verify FILE")

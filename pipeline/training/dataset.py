@@ -33,11 +33,13 @@ class Faces:
     """The training set.
 
     Attributes:
+        folder: of the people's folders.
         people: by name, (N, 3, 256, 256) uint8 BGR.
         files: by name, the names of the files these were read from, N of them.
         unreadable: what was left out, and why, a line each.
     """
 
+    folder: Path
     people: dict[str, torch.Tensor] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -98,7 +100,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
         raise NothingToDoError(f"--people: no faces of {missing!r} in {data_dir}; there: {some(people) or 'nobody'}")
     people = sorted(chosen) or people
     paths = {person: list_pictures(data_dir / person) for person in people}
-    faces = Faces()
+    faces = Faces(data_dir)
     room = _room_for([len(pictures) for pictures in paths.values()], spill)
     with ThreadPoolExecutor(DECODERS) as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
         for (person, pictures), crops in zip(paths.items(), room, strict=True):

@@ -40,20 +40,23 @@ class TrainReport:
             lines.append(f"{self.undone} of these steps were undone:")
         lines += [f"  set back: {setback}" for setback in self.setbacks]
         for person, training in sorted(self.people.items()):
-            state = "not trained yet"
-            if training.samples:
+            state = "not trained here yet" if training.samples else "not trained yet"  # the first: imported
+            if training.loss is not None:
                 state = f"smoothed L1 {training.loss:.4f} after {training.samples} samples"
             lines.append(f"  {person}: {state}")
         lines += self.verdict
-        if self.unreadable:
-            lines.append(f"left out {len(self.unreadable)} unreadable pictures: {some(self.unreadable)}")
         return [*lines, f"model and previews: {self.folder}"]
 
     def problems(self) -> list[str]:
-        """That training does not hold, where it came off the rails again and again."""
-        if not self.has_diverged:
-            return []
-        return [
-            f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is as it was: "
-            "go on with a lower --lr (3e-4 and 5e-5 are usual)"
-        ]
+        """Pictures that were left out, and that training diverged again and again."""
+        problems = []
+        if self.unreadable and self.is_first:
+            pictures = counted(len(self.unreadable), "unreadable picture")
+            rest = "the model was trained on the others; delete or replace these"
+            problems.append(f"left out {pictures}: {some(self.unreadable)}; {rest}")
+        if self.has_diverged:
+            problems.append(
+                f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is as it was: "
+                "go on with a lower --lr (3e-4 and 5e-5 are usual)"
+            )
+        return problems

@@ -2,10 +2,12 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,11 +51,16 @@ class Record:
     Args:
         folder: of the model.
         steps: those the model has taken; what is known of later ones was undone, and is forgotten.
+
+    Attributes:
+        judgements: what is known, by rising steps.
+        damaged: lines of the history that could not be read.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
         self._folder = folder
-        self.judgements = [one for one in _read(folder / "history.jsonl") if one.steps <= steps]
+        known, self.damaged = _read(folder / "history.jsonl")
+        self.judgements = [one for one in known if one.steps <= steps]
         for later in (path for path in self._frames() if int(path.stem) > steps):
             later.unlink(missing_ok=True)
 
@@ -107,15 +114,31 @@ def _mean(judgement: Judgement) -> float:
     return float(np.mean(list(judgement.validation.values())))
 
 
-def _read(path: Path) -> list[Judgement]:
-    """Read what is there; a line that was damaged is passed over, for nothing depends on it."""
-    judgements = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+def _read(path: Path) -> tuple[list[Judgement], int]:
+    """Read what is there, and count the lines that are damaged: they are passed over, for nothing depends on them."""
+    judgements, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
         try:
-            judgements.append(Judgement(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return judgements
+            if line.strip():
+                judgements.append(_judgement(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            damaged += 1
+    return judgements, damaged
+
+
+def _judgement(row: Any) -> Judgement:
+    """Read a line of the history.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    judgement = Judgement(**row)
+    figures = [*dict.values(judgement.loss), *dict.values(judgement.validation), judgement.rate or 0, judgement.steps]
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in figures):
+        raise ValueError("not all figures are numbers")
+    if type(judgement.steps) is not int or judgement.steps < 0:
+        raise ValueError("no number of steps")
+    return judgement
 
 
 def _draw_course(path: Path, judgements: Sequence[Judgement]) -> None:
