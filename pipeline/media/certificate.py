@@ -32,6 +32,7 @@ from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.media.files import require_file
 from pipeline.workspace import write_bytes
 
+MOST_BYTES = 1e6  # of a certificate with its chain
 TURN_S = 5  # a file is renamed in far less
 LIFE = timedelta(days=30 * 365)  # the signature of an expired certificate counts no more
 ISSUER = "Recast (self-issued)"
@@ -125,7 +126,7 @@ def given_identity(certificate: Path, key: Path) -> Identity:
 
 def _content(option: str, path: Path) -> bytes:
     try:
-        require_file(path)
+        require_file(path, MOST_BYTES)
         return path.read_bytes()
     except MediaError as error:
         raise UsageError(f"{option} {error}") from error
