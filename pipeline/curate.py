@@ -14,6 +14,8 @@ from pipeline.options import PeopleOptions
 from pipeline.report import in_words, some
 from pipeline.workspace import Workspace, list_people, list_pictures, numbered_name
 
+MOST_BYTES = 1e8  # of a list: a million crops
+
 
 @dataclass
 class CurateReport:
@@ -116,7 +118,7 @@ def _remove(workspace: Workspace, person: str) -> str:
 def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport:
     """Set the crops aside that a file names; one that was set aside before needs nothing more."""
     try:
-        require_file(list_file.expanduser())
+        require_file(list_file.expanduser(), MOST_BYTES)
         listed = list_file.expanduser().read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
     except (OSError, RuntimeError, UnicodeDecodeError, MediaError) as error:
         raise WorkspaceError(

@@ -27,7 +27,7 @@ from pipeline.faces.detection import Detector
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
 from pipeline.faces.mesh import mesh_weights
-from pipeline.media.certificate import config_folder, own_identity
+from pipeline.media.certificate import config_folder, own_identity, valid_until
 from pipeline.media.encoders import Encoding, pixel_formats
 from pipeline.media.joining import Segment, join
 from pipeline.media.notice import Claim
@@ -177,8 +177,8 @@ def _mesh() -> Finding:
 
 
 def _certificate() -> Finding:
-    own_identity()
-    return Finding("certificate", "ok", f"in {config_folder()}")
+    identity = own_identity()
+    return Finding("certificate", "ok", f"in {config_folder()}, valid until {valid_until(identity):%Y-%m-%d}")
 
 
 def _timed(name: str, attempt: Callable[[], str]) -> Finding:

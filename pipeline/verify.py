@@ -13,6 +13,7 @@ SEARCHED_BYTES = 1 << 20  # at either end of a file, where its comment lies
 STATES = {
     "trusted": "valid and trusted (a certificate of your own, or one that you trust), signed by",
     "valid": "valid, signed by somebody unknown (--trust CERT.pem makes them known):",
+    "expired": "unchanged, but by this computer's clock the certificate is out of its time; signed by",
     "tampered": "TAMPERED: the file was changed after it was signed, or its credentials were; signed by",
 }
 
@@ -49,6 +50,8 @@ class VerifyReport:
         for one in self.found:
             if one.credentials.state == "tampered":
                 lines.append(f"{one.path}: its Content Credentials do not hold")
+            if one.credentials.state == "expired":
+                lines.append(f"{one.path}: its certificate has expired, or is not valid yet: is the clock right?")
             if one.credentials.state == "none":
                 lines.append(f"{one.path}: no Content Credentials")
         return [*lines, *map(str, self.failed)]

@@ -1,13 +1,18 @@
 """Verify, as a person types it."""
 
 import shutil
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from cli import main
-from pipeline.media.certificate import own_identity, own_root
+from pipeline.errors import RecastError
+from pipeline.media.certificate import own_identity, own_root, valid_until
 from pipeline.media.notice import Claim
+from pipeline.media.provenance import sign
 from tests.media.test_provenance import made, signed
 
 
@@ -100,3 +105,28 @@ def test_what_is_no_file_is_one_line_and_does_not_silence_the_others(
     first, second = said.err.splitlines()
     assert words in first
     assert "cannot read nnn" in second
+
+
+def test_a_certificate_that_has_expired_is_not_tampering(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    result = made(tmp_path / "made.png")
+    for seconds in (2, 20, 120):  # within which a machine, however busy, signs
+        monkeypatch.setattr("pipeline.media.certificate.LIFE", timedelta(seconds=seconds))
+        shutil.rmtree(tmp_path / "settings", ignore_errors=True)
+        with suppress(RecastError):
+            identity = own_identity()
+            sign(result, Claim("portraits", {}), identity, made(tmp_path / "seen.png"))
+            break
+    while datetime.now(UTC) <= valid_until(identity) + timedelta(seconds=1):
+        time.sleep(0.1)
+    assert verify(result) == 1
+    said = capsys.readouterr()
+    assert "unchanged, but by this computer's clock" in said.out
+    assert "is the clock right?" in said.err
+    content = bytearray(result.read_bytes())
+    content[-20] ^= 1
+    result.write_bytes(content)
+    assert verify(result) == 1
+    assert "TAMPERED" in capsys.readouterr().out

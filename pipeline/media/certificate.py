@@ -8,6 +8,7 @@ X.509 certificates): ECDSA on P-256, no authority of its own, for signing e-mail
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.media.files import require_file
 from pipeline.workspace import write_bytes
 
+MOST_BYTES = 1e6  # of a certificate with its chain
+TURN_S = 5  # a file is renamed in far less
 LIFE = timedelta(days=30 * 365)  # the signature of an expired certificate counts no more
 ISSUER = "Recast (self-issued)"
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # and their names in C2PA
@@ -62,7 +65,7 @@ def own_identity() -> Identity:
     """Read this user's identity; make it where there is none.
 
     Raises:
-        WorkspaceError: it is damaged, or the folder cannot be written.
+        WorkspaceError: it is damaged or out of its time, or the folder cannot be written.
     """
     folder = config_folder()
     path = folder / "key.pem"
@@ -70,6 +73,11 @@ def own_identity() -> Identity:
         if not path.exists():
             _keep_new(folder)
         identity = _read(path.read_bytes(), path.read_bytes(), path)
+        if late := _out_of_time(identity, path):
+            raise WorkspaceError(
+                f"{late}; set the clock right, or, if it is, rename that file: a new one is made, "
+                "and what was signed before keeps its signature"
+            )
         root, shown = own_root(), folder / "certificate.pem"
         if root and (not shown.exists() or shown.read_bytes() != root):
             with suppress(WorkspaceError):  # another process is writing the same
@@ -108,14 +116,17 @@ def given_identity(certificate: Path, key: Path) -> Identity:
     """Read an identity from two PEM files.
 
     Raises:
-        UsageError: one cannot be read, is protected by a password, or they do not belong together.
+        UsageError: one cannot be read, is out of its time or protected by a password, or they do not belong together.
     """
-    return _read(_content("--cert", certificate), _content("--key", key), key)
+    identity = _read(_content("--cert", certificate), _content("--key", key), key)
+    if late := _out_of_time(identity, certificate):
+        raise UsageError(f"{late}; set the clock right, or give another with --cert")
+    return identity
 
 
 def _content(option: str, path: Path) -> bytes:
     try:
-        require_file(path)
+        require_file(path, MOST_BYTES)
         return path.read_bytes()
     except MediaError as error:
         raise UsageError(f"{option} {error}") from error
@@ -141,6 +152,25 @@ def _read(certificates: bytes, private: bytes, path: Path) -> Identity:
     return Identity(_pem(chain), _private(key), _algorithm(key))
 
 
+def valid_until(identity: Identity) -> datetime:
+    """Say when the first of an identity's certificates expires, in UTC."""
+    return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(identity.certificates))
+
+
+def _out_of_time(identity: Identity, path: Path) -> str:
+    """Say what is wrong with the time of an identity, by this computer's clock; empty where nothing is."""
+    now = datetime.now(UTC)
+    begins = max(one.not_valid_before_utc for one in x509.load_pem_x509_certificates(identity.certificates))
+    if begins <= now <= valid_until(identity):
+        return ""
+    words = (
+        f"is valid from {begins:%Y-%m-%d %H:%M} on"
+        if now < begins
+        else f"expired on {valid_until(identity):%Y-%m-%d %H:%M}"
+    )
+    return f"the certificate in {path} {words}, and this computer's clock says {now:%Y-%m-%d %H:%M} UTC"
+
+
 def _algorithm(key: Key) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return CURVES.get(key.curve.name, key.curve.name)
@@ -155,10 +185,43 @@ def _keep_new(folder: Path) -> None:
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(_private(key) + _pem([leaf, root]))
-        with suppress(FileExistsError):
-            os.link(part, folder / "key.pem")
+            os.fsync(file.fileno())
+        _name_first(part, folder / "key.pem")
     finally:
         part.unlink(missing_ok=True)
+
+
+def _name_first(part: Path, final: Path) -> None:
+    """Give a file its name, unless another process has given it to its own meanwhile.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    try:
+        os.link(part, final)
+    except FileExistsError:
+        return
+    except OSError:  # there are no links on FAT and some network drives
+        _name_by_turns(part, final)
+
+
+def _name_by_turns(part: Path, final: Path) -> None:
+    """Do the same by renaming, which would replace what is there: whoever makes the file of turns may do it."""
+    turn, began = final.with_name(f".{final.name}.turn"), time.monotonic()
+    while not final.exists():
+        try:
+            os.close(os.open(turn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            if time.monotonic() - began > TURN_S:  # who made it was killed
+                turn.unlink(missing_ok=True)
+                began = time.monotonic()
+            time.sleep(0.02)
+            continue
+        try:
+            if not final.exists():
+                part.replace(final)
+        finally:
+            turn.unlink(missing_ok=True)
 
 
 def _new() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, x509.Certificate]:

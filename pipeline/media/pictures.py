@@ -16,6 +16,7 @@ from pipeline.media.notice import Claim
 from pipeline.workspace import write_bytes
 
 MOST_PIXELS = 100_000_000
+MOST_BYTES = 1e9  # so many pixels of four times 16 bits, not compressed
 PIL.Image.MAX_IMAGE_PIXELS = None  # it would warn, and refuse at another size
 DESCRIPTION = 270  # number of Exif's tag
 KEPT_EXIF = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
@@ -40,7 +41,7 @@ def read_picture(path: Path) -> Image:
     Raises:
         MediaError: it cannot be read.
     """
-    require_file(path)
+    require_file(path, MOST_BYTES)
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)  # cv2.imread fails on non-ASCII names on Windows
         _refuse_huge(path, content)

@@ -33,6 +33,7 @@ MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # na
 UNKNOWN_TYPE = "application/octet-stream"
 SIDECAR = ".c2pa"  # ending of a file that carries the credentials of another
 UNTRUSTED = "signingCredential.untrusted"
+EXPIRED = "signingCredential.expired"  # or not valid yet
 LABEL = b"urn:c2pa:"  # what every set of credentials has in it, however it is stored
 LONGEST = 200  # characters of one thing that a file says
 UNFOUND = "there are credentials in it, and what leads to them is damaged"
@@ -41,7 +42,7 @@ SETTINGS: dict[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
 }
 
-State = Literal["trusted", "valid", "tampered", "none"]
+State = Literal["trusted", "valid", "expired", "tampered", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Credentials:
     """What a file says of how it was made, and whether that holds.
 
     Attributes:
-        state: ``trusted`` and ``valid`` hold, and the signer is known or not; ``tampered`` does not; ``none``: nothing.
+        state: ``trusted`` and ``valid`` hold, and the signer is known or not; ``expired``: they would hold if the
+            certificate were in its time; ``tampered`` does not; ``none``: nothing.
         maker: program and version.
         actions: what was done, a line each.
         when: as the maker says; no clock of anybody else has vouched for it.
@@ -243,8 +245,9 @@ def _described(store: dict[str, Any]) -> Credentials:
     ]
     signature = manifest.get("signature_info", {})
     states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
+    late = bool(wrong) and all(status["code"] == EXPIRED for status in wrong)
     return Credentials(
-        states.get(store["validation_state"], "tampered"),
+        states.get(store["validation_state"], "expired" if late else "tampered"),
         _legible(" ".join(str(made[0][key]) for key in ("name", "version") if key in made[0])),
         tuple(map(_in_words, actions)),
         _legible(next((action["when"] for action in actions if "when" in action), signature.get("time", ""))),

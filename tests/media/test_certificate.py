@@ -4,8 +4,9 @@ import os
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from pipeline.errors import UsageError, WorkspaceError
-from pipeline.media.certificate import given_identity, own_identity, own_root
+from pipeline.media.certificate import given_identity, own_identity, own_root, valid_until
 from pipeline.media.provenance import check_identity
 from tests.conftest import ROOT
 
@@ -141,4 +142,55 @@ def test_the_key_is_hidden_whatever_the_umask(settings: Path) -> None:
         own_identity()
     finally:
         os.umask(before)
+    assert stat.S_IMODE((settings / "key.pem").stat().st_mode) == 0o600
+
+
+def made_at(days: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make one's own certificate, for ten days, by a clock that is so many days wrong."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=days)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.media.certificate.datetime", Wrong)
+        patch.setattr("pipeline.media.certificate.LIFE", timedelta(days=10))
+        own_identity()
+
+
+@pytest.mark.parametrize(("days", "words"), [(400, "is valid from"), (-400, "expired on")])
+def test_one_made_by_a_wrong_clock_is_said_and_a_new_one_can_be_made(
+    days: float, words: str, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_at(days, monkeypatch)
+    with pytest.raises(
+        WorkspaceError, match=rf"key\.pem {words} .*set the clock right, or, if it is, rename that file"
+    ):
+        own_identity()
+    with pytest.raises(UsageError, match=rf"{words} .*give another with --cert"):
+        given_identity(settings / "key.pem", settings / "key.pem")
+    (settings / "key.pem").rename(settings / "old.pem")
+    check_identity(own_identity())
+    assert valid_until(own_identity()) > datetime.now(UTC) + timedelta(days=9000)
+
+
+AT_ONCE_WITHOUT_LINKS = """
+import errno, hashlib, os
+def refuse(*paths): raise OSError(errno.EPERM, "no links here")
+os.link = refuse
+from pipeline.media.certificate import own_identity
+print(hashlib.sha256(own_identity().key).hexdigest())
+"""
+
+
+def test_where_there_are_no_links_processes_agree_too(settings: Path) -> None:
+    settings.mkdir(parents=True)
+    (settings / ".key.pem.turn").touch()  # of one that was killed
+    command = [sys.executable, "-c", AT_ONCE_WITHOUT_LINKS]
+    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
+    said = {process.communicate(timeout=120)[0] for process in started}
+    assert [process.returncode for process in started] == [0] * 4
+    assert len(said) == 1
+    assert sorted(path.name for path in settings.iterdir()) == ["certificate.pem", "key.pem"]
     assert stat.S_IMODE((settings / "key.pem").stat().st_mode) == 0o600

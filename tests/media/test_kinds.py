@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import MediaError
+from pipeline.errors import MediaError, UsageError
+from pipeline.media.certificate import given_root
 from pipeline.media.files import is_file, require_file
 from pipeline.media.kinds import is_picture, media_type, picture_suffix
+from pipeline.media.pictures import read_picture
 from tests.media.test_provenance import made
 
 TYPES = {
@@ -75,3 +77,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert not is_file(Path(name))
             with pytest.raises(MediaError, match=words):
                 require_file(Path(name))
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(2_000_000_000)
+    require_file(tmp_path / "long.png")
+    with pytest.raises(MediaError, match="2000 MB; 1000 MB are the most"):
+        read_picture(tmp_path / "long.png")
+    with pytest.raises(UsageError, match=r"--trust .*2000 MB; 1 MB are the most"):
+        given_root(tmp_path / "long.png")
