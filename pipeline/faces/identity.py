@@ -9,7 +9,9 @@ Convention: an embedding is (128,) float64; Euclidean distances below ``SAME_PER
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -105,18 +107,29 @@ def _networks() -> tuple[Any, Any, Any]:
     return dlib, predictor, network
 
 
-def best_faces(faces: Sequence[StoredFace]) -> list[StoredFace]:
-    """Pick the faces of a track that say most about who it is: large, frontal, sure, and spread over its length.
+def best_frames(faces: Iterable[StoredFace]) -> dict[int, list[int]]:
+    """Pick the faces of each track that say most about who it is: large, frontal, sure, and spread over its length.
 
     Args:
-        faces: of one track, in order of frame.
+        faces: in order of frame; used one after the other, for there may be millions.
 
     Returns:
-        At most three that have a crop; none where all are too small or too turned.
+        By track the frames of at most three that have a crop; none where all are too small or too turned.
     """
-    good = [face for face in faces if face.crop is not None and _clarity(face) > 0]
-    parts = np.array_split(np.arange(len(good)), min(LOOKED_AT, len(good))) if good else []
-    return [max((good[i] for i in part), key=_clarity) for part in parts]
+    frames: dict[int, array[int]] = defaultdict(lambda: array("q"))
+    clarities: dict[int, array[float]] = defaultdict(lambda: array("d"))
+    for face in faces:
+        good, clarity = frames[face.track], _clarity(face) if face.crop is not None else 0.0
+        if clarity > 0:
+            good.append(face.frame)
+            clarities[face.track].append(clarity)
+    return {track: _clearest(good, clarities[track]) for track, good in frames.items()}
+
+
+def _clearest(frames: Sequence[int], clarities: Sequence[float]) -> list[int]:
+    """The clearest frame of each third."""
+    parts = np.array_split(np.arange(len(frames)), min(LOOKED_AT, len(frames))) if frames else []
+    return [frames[max(part, key=clarities.__getitem__)] for part in parts]
 
 
 def _clarity(stored: StoredFace) -> float:

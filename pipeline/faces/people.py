@@ -1,7 +1,7 @@
 """Who is who: the folder a crop lies in is the label, and new faces are named by likeness to those that have one."""
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,21 +90,21 @@ def known_people(workspace: Workspace, but_video: str = "") -> dict[str, Embeddi
         crop: person
         for person in list_people(workspace.data)
         if not is_unsure(person)
-        for crop in crops_in(workspace.person(person))
+        for crop in crops_in(workspace.data / person)
     }
     seen: dict[str, list[tuple[Embedding, int]]] = {}
     for path in workspace.stores():
         if path.parent.name == but_video:
             continue
         with FaceStore(path) as store:
-            embeddings, crops = store.embeddings(), store.crops()
+            embeddings, folders = store.embeddings(), defaultdict[int, Counter[str]](Counter)
+            for label, _ in store.owners():
+                if label.crop is not None and (stem := Path(label.crop).stem) in folder_of:
+                    folders[label.track][folder_of[stem]] += 1
         for track, embedding in embeddings.items():
             if embedding is None:
                 continue
-            folders = Counter(
-                folder_of[stem] for crop in crops.get(track, []) if (stem := Path(crop).stem) in folder_of
-            )
-            for person, count in folders.most_common(1):
+            for person, count in folders[track].most_common(1):
                 seen.setdefault(person, []).append((embedding, count))
     return {
         person: np.average([e for e, _ in found], axis=0, weights=[count for _, count in found])

@@ -1,7 +1,9 @@
 """What a store holds, and the form it has there; what is read is checked, for a store may come from anywhere."""
 
 import json
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,12 @@ from pipeline.arrays import Affine, Embedding, Face
 from pipeline.workspace import is_name
 
 FARTHEST_PX = 1e7  # from the corner of a frame; nothing real is beyond
-MOST_FRAMES = 1 << 40
+MOST_FRAMES = 1 << 28  # a hundred days
+MOST_TRACKS = 1 << 31
+FARTHEST_PTS = 1 << 60
+SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 1e3  # of a crop: a face as wide as fifty of the widest frames, and one below a px
+CLOSEST_PX = 1e-3  # landmarks that are all nearer to each other are no face
+RATE = re.compile(r"\d{1,12}(/\d{1,12})?")
 LONGEST = 100_000  # characters of one value
 LONGEST_FILE_NAME = 255
 EMBEDDING = 128  # numbers
@@ -76,7 +83,8 @@ def frame_of(row: tuple[Any, ...]) -> StoredFrame:
     Raises:
         ValueError: it is none.
     """
-    if not all(isinstance(value, int) for value in row) or not 0 <= row[0] < MOST_FRAMES:
+    is_sane = all(isinstance(value, int) for value in row) and abs(row[1]) < FARTHEST_PTS
+    if not is_sane or not (0 <= row[0] < MOST_FRAMES and 0 <= row[2] < MOST_FRAMES):
         raise ValueError(f"a frame {str(row)[:50]}")
     return StoredFrame(*row)
 
@@ -120,6 +128,9 @@ def face_of(row: tuple[Any, ...]) -> StoredFace:
     )
     if not (isinstance(person, str) and (not person or is_name(person)) and 0 <= score <= 1):
         raise ValueError(f"a face of {str(person)[:50]!r} with score {score}")
+    scale = np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2])))
+    if not (SMALLEST_SCALE < scale < LARGEST_SCALE and np.ptp(landmarks, axis=0).max() > CLOSEST_PX):
+        raise ValueError(f"a face enlarged {scale:.3g} times")
     label = label_of((frame, track, crop))
     return StoredFace(label.frame, label.track, person, label.crop, Face(box, score, landmarks), crop_from_frame)
 
@@ -135,6 +146,17 @@ def text_of(value: object) -> str:
     return value
 
 
+def count_of(value: Any) -> int:
+    """Read a number of frames, faces or tracks, or the first that is free; -1 before the first.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, int) or not -1 <= value <= MOST_TRACKS:
+        raise ValueError(f"a number {str(value)[:50]}")
+    return value
+
+
 def label_of(row: tuple[Any, ...]) -> Label:
     """Read which crop a face has.
 
@@ -142,11 +164,27 @@ def label_of(row: tuple[Any, ...]) -> Label:
         ValueError: the row says something else.
     """
     frame, track, crop = row
-    if not (isinstance(frame, int) and isinstance(track, int) and 0 <= frame < MOST_FRAMES and track >= 0):
+    if not (
+        isinstance(frame, int) and isinstance(track, int) and 0 <= frame < MOST_FRAMES and 0 <= track < MOST_TRACKS
+    ):
         raise ValueError(f"a face in frame {str(frame)[:20]} of track {str(track)[:20]}")
     if crop is not None and not (isinstance(crop, str) and _is_file_name(crop)):
         raise ValueError(f"a crop named {str(crop)[:50]!r}")
     return Label(frame, track, crop)
+
+
+def rate_of(text: object) -> Fraction | None:
+    """Read frames per second, as numerator/denominator.
+
+    Raises:
+        ValueError: it is none.
+        ZeroDivisionError: the denominator is 0.
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str) or not RATE.fullmatch(text):
+        raise ValueError(f"a rate of {str(text)[:50]}")
+    return Fraction(text)
 
 
 def embedding_of(text: str | None) -> Embedding | None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.arrays import Embedding
-from pipeline.faces.identity import Track, best_faces, combine, embed, group, is_clear
+from pipeline.faces.identity import Track, best_frames, combine, embed, group, is_clear
 from pipeline.faces.people import Wish, known_people, name_groups, unsure_name
-from pipeline.faces.records import StoredFace
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.progress import Console
@@ -22,21 +21,13 @@ def identify(store: FaceStore, crops: Path, console: Console) -> None:
         console: shows how far it is.
     """
     done = store.embeddings()
-    tracks = {number: faces for number, faces in by_track(store.faces()).items() if number not in done}
-    with console.bar("tell people apart", len(tracks), "track") as bar:
-        for number, faces in tracks.items():
-            paths = [crops / face.crop for face in best_faces(faces) if face.crop]
+    best = best_frames(face for face in store.each_face() if face.track not in done)
+    with console.bar("tell people apart", len(best), "track") as bar:
+        for track, frames in best.items():
+            paths = [crops / crop for frame in frames if (crop := store.crop_of(frame, track))]
             pictures = [read_picture(path) for path in paths if path.is_file()]
-            store.record_embedding(number, combine([embed(picture) for picture in pictures if is_clear(picture)]))
+            store.record_embedding(track, combine([embed(picture) for picture in pictures if is_clear(picture)]))
             bar.advance()
-
-
-def by_track(faces: list[StoredFace]) -> dict[int, list[StoredFace]]:
-    """Sort faces by track, each in order of frame."""
-    tracks: dict[int, list[StoredFace]] = {}
-    for stored in faces:
-        tracks.setdefault(stored.track, []).append(stored)
-    return tracks
 
 
 def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: Wish) -> dict[int, str]:
@@ -45,8 +36,7 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: W
     Raises:
         NothingToDoError: nobody looks like the references.
     """
-    new = [stored for stored in store.faces() if not stored.person]
-    frames = {number: frozenset(face.frame for face in faces) for number, faces in by_track(new).items()}
+    frames = store.unnamed_tracks()
     embeddings: Mapping[int, Embedding | None] = store.embeddings()
     tracks = [Track(number, seen, embeddings.get(number)) for number, seen in frames.items()]
     groups = group([track for track in tracks if track.embedding is not None])
@@ -58,11 +48,11 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: W
 def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
     """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
     waiting, folders = workspace.unsorted(video), set[Path]()
-    for stored in store.faces():
-        if stored.crop and (waiting / stored.crop).is_file():
-            folder = workspace.person(stored.person)
+    for label, person in store.owners():
+        if label.crop and (waiting / label.crop).is_file():
+            folder = workspace.person(person)
             folder.mkdir(parents=True, exist_ok=True)
-            (waiting / stored.crop).replace(folder / stored.crop)
+            (waiting / label.crop).replace(folder / label.crop)
             folders.add(folder)
     for changed in [*folders, workspace.data] if folders else ():  # before what is in them is forgotten elsewhere
         flush(changed)

@@ -16,11 +16,13 @@ from pipeline.faces.records import (
     Label,
     StoredFace,
     StoredFrame,
+    count_of,
     embedding_of,
     face_of,
     fact_of,
     frame_of,
     label_of,
+    rate_of,
     row_of,
     text_of,
 )
@@ -73,7 +75,7 @@ class FaceStore:
     def average_rate(self) -> Fraction | None:
         """Return the video's frames per second; None where its header does not say."""
         told = (self.fact("info") or {}).get("average_rate")
-        (rate,) = self._checked(Fraction(value) if value else None for value in [told])
+        (rate,) = self._checked(map(rate_of, [told or None]))
         return rate
 
     def pictures(self) -> list[str]:
@@ -114,14 +116,6 @@ class FaceStore:
         """Take faces out."""
         with self._transaction() as db:
             db.executemany("DELETE FROM faces WHERE frame = ? AND track = ?", [(f.frame, f.track) for f in faces])
-
-    def crops(self) -> dict[int, list[str]]:
-        """Return the file names of the crops, by track."""
-        crops: dict[int, list[str]] = {}
-        for label in self.labels():
-            if label.crop is not None:
-                crops.setdefault(label.track, []).append(label.crop)
-        return crops
 
     def embeddings(self) -> dict[int, Embedding | None]:
         """Return who the tracks are that were looked at for it, by track; None where that cannot be said."""
@@ -194,6 +188,23 @@ class FaceStore:
         rows = self._read("SELECT * FROM faces WHERE frame >= ? AND frame < ? ORDER BY frame, track", first, end)
         return self._checked(map(face_of, rows))
 
+    def each_face(self) -> Iterator[StoredFace]:
+        """Give all faces, one after the other, in order of frame, then track."""
+        return self._each_checked(map(face_of, self._each("SELECT * FROM faces ORDER BY frame, track")))
+
+    def crop_of(self, frame: int, track: int) -> str | None:
+        """Return the file name of the crop of a face; None where it has none."""
+        rows = self._read("SELECT frame, track, crop FROM faces WHERE frame = ? AND track = ?", frame, track)
+        return next((label.crop for label in self._checked(map(label_of, rows))), None)
+
+    def unnamed_tracks(self) -> dict[int, frozenset[int]]:
+        """Return in which frames each track is seen whose face was not named yet."""
+        seen: dict[int, list[int]] = {}
+        rows = self._each("SELECT frame, track, crop FROM faces WHERE person = '' ORDER BY frame, track")
+        for label in self._each_checked(map(label_of, rows)):
+            seen.setdefault(label.track, []).append(label.frame)
+        return {track: frozenset(frames) for track, frames in seen.items()}
+
     def labels(self) -> list[Label]:
         """Return what tells whose all the faces are, in order of frame, then track."""
         return self._checked(map(label_of, self._read("SELECT frame, track, crop FROM faces ORDER BY frame, track")))
@@ -205,8 +216,11 @@ class FaceStore:
 
     def timestamps(self) -> list[int]:
         """Return the timestamps of all frames looked at, in order."""
-        rows = self._read("SELECT frame, pts, 0 FROM frames ORDER BY frame")
-        return [frame.pts for frame in self._checked(map(frame_of, rows))]
+        frames = self._checked(map(frame_of, self._read("SELECT frame, pts, 0 FROM frames ORDER BY frame")))
+        last_seen = self._number("SELECT coalesce(max(frame), -1) FROM faces")
+        if any(frame.index != place for place, frame in enumerate(frames)) or last_seen >= len(frames):
+            raise WorkspaceError(f"{self.path} is damaged (frames are missing): delete it and extract again")
+        return [frame.pts for frame in frames]
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._guarded():
@@ -220,7 +234,7 @@ class FaceStore:
     def _number(self, query: str) -> int:
         """Read the one whole number that is asked for."""
         ((value,),) = self._read(query)
-        (number,) = self._checked(map(int, [value]))
+        (number,) = self._checked(map(count_of, [value]))
         return number
 
     def _checked(self, values: Iterable[T]) -> list[T]:

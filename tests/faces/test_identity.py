@@ -11,7 +11,7 @@ from pipeline.faces.detection import Detector
 from pipeline.faces.identity import (
     SAME_PERSON,
     Track,
-    best_faces,
+    best_frames,
     combine,
     distance,
     embed,
@@ -72,17 +72,17 @@ def test_blurred_and_dark_crops_are_not_clear(detector: Detector) -> None:
     assert not is_clear((crop * 0.05).astype(np.uint8))
 
 
-def test_the_best_faces_are_large_and_frontal_and_spread_over_the_track() -> None:
+def test_the_best_frames_are_large_and_frontal_and_spread_over_the_track() -> None:
     faces = [stored(i, nose=0.0 if i in (3, 14, 25) else 0.2) for i in range(30)]
-    assert [face.frame for face in best_faces(faces)] == [3, 14, 25]
+    assert best_frames(faces)[0] == [3, 14, 25]
     sizes = [stored(i, eyes_px=58 if i == 4 else 30) for i in range(9)]
-    assert 4 in [face.frame for face in best_faces(sizes)]
-    assert [face.frame for face in best_faces([stored(7), stored(9)])] == [7, 9]
+    assert 4 in best_frames(sizes)[0]
+    assert best_frames([stored(7), stored(9)])[0] == [7, 9]
 
 
 def test_profiles_tiny_faces_and_faces_without_a_crop_say_nothing() -> None:
-    assert best_faces([stored(0, nose=0.6), stored(1, eyes_px=10), stored(2, crop=False)]) == []
-    assert best_faces([]) == []
+    assert best_frames([stored(0, nose=0.6), stored(1, eyes_px=10), stored(2, crop=False)])[0] == []
+    assert best_frames([]) == {}
 
 
 def test_faces_that_contradict_each_other_make_no_embedding() -> None:

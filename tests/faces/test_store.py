@@ -321,6 +321,12 @@ def test_what_no_store_holds_is_refused_before_it_is_read(tmp_path: Path, what: 
         ("score", 1e9),
         ("track", -1),
         ("track", "many"),
+        ("track", 1 << 62),
+        ("frame", 1 << 40),
+        ("crop_from_frame", "[[1e-9, 0, 0], [0, 1e-9, 0]]"),
+        ("crop_from_frame", "[[0, 0, 0], [0, 0, 0]]"),
+        ("crop_from_frame", "[[1e6, 0, 0], [0, 1e6, 0]]"),
+        ("landmarks", "[[1, 1], [1, 1], [1, 1], [1, 1], [1, 1]]"),
     ],
 )
 def test_faces_that_are_none_are_damage(tmp_path: Path, column: str, value: object) -> None:
@@ -346,6 +352,37 @@ def test_frames_that_are_none_are_damage(tmp_path: Path, column: str) -> None:
             read()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE frames SET pts = {(1 << 63) - 1}",
+        f"UPDATE frames SET frame = {1 << 50}",
+        "UPDATE frames SET frame = 7",
+        "UPDATE faces SET frame = 7",
+    ],
+)
+def test_frames_beyond_the_video_are_damage(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+    with FaceStore(path) as store, pytest.raises(WorkspaceError, match="damaged"):
+        store.timestamps()
+
+
+@pytest.mark.parametrize("column", ["frame", "track"])
+def test_going_on_behind_mad_numbers_is_refused(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "faces.sqlite"
+    with FaceStore(path, create=True) as store:
+        store.record(frames((0, 7)), [stored_face(0)])
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(f"UPDATE faces SET {column} = {(1 << 63) - 1}")
+            db.execute(f"UPDATE frames SET frame = {(1 << 63) - 1}")
+        with pytest.raises(WorkspaceError, match="damaged"):
+            store.next_frame() if column == "frame" else store.next_track()
+
+
 @pytest.mark.parametrize(("key", "value"), [("source", 7), ("fingerprint", []), ("options", "x"), ("info", [1])])
 def test_facts_of_another_kind_are_damage(tmp_path: Path, key: str, value: object) -> None:
     path = tmp_path / "faces.sqlite"
@@ -360,7 +397,7 @@ def test_a_rate_that_is_none_is_damage(tmp_path: Path) -> None:
         assert store.average_rate() is None
         store.record_facts(info={"average_rate": "30000/1001"})
         assert store.average_rate() == Fraction(30000, 1001)
-        for rate in ("fast", "1/0"):
+        for rate in ("fast", "1/0", "1e999999999", "9" * 4000, 30):
             store.record_facts(info={"average_rate": rate})
             with pytest.raises(WorkspaceError, match="damaged"):
                 store.average_rate()
