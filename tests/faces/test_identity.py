@@ -6,18 +6,22 @@ import pytest
 
 from demo.clips import COLLINS, HOPPER, Portrait, move, read_portrait
 from pipeline.arrays import Embedding, Face, Image
+from pipeline.faces import mesh
 from pipeline.faces.alignment import align, cut_crop
 from pipeline.faces.detection import Detector
 from pipeline.faces.identity import (
+    EYES_APART_PX,
     SAME_PERSON,
     Track,
     best_frames,
     combine,
     distance,
     embed,
+    eyes_apart_px,
     group,
     is_clear,
     mean_of,
+    shows_face,
 )
 from pipeline.faces.levels import Levels
 from pipeline.faces.records import StoredFace
@@ -62,6 +66,21 @@ def test_a_crop_of_another_size_is_the_same_person(detector: Detector) -> None:
     crop = crop_of(detector, COLLINS, 1.0)
     small = np.asarray(cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA), np.uint8)
     assert distance(embed(crop), embed(small)) < SAME_PERSON / 2
+
+
+def test_a_track_is_no_face_only_where_two_witnesses_agree(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    face = crop_of(detector, COLLINS, 0.0)
+    aside, none = (np.roll(face, shift, axis=1) for shift in (60, 128))  # none: what is left and right of the face
+    assert eyes_apart_px(face) < 6
+    assert min(eyes_apart_px(aside), eyes_apart_px(none)) > EYES_APART_PX
+    assert shows_face([face], [0.5])
+    assert shows_face([], [0.5])
+    assert shows_face([none, face, face], [0.5])
+    assert shows_face([none, aside], [0.5]), "the mesh sees a face in one of them"
+    assert not shows_face([none], [1.0]), "the mesh sees no face either"
+    monkeypatch.setattr(mesh, "PACKAGE", "no_such_package")
+    assert shows_face([none], [1.0, 0.9, 1.0]), "without the mesh, MTCNN's word counts where it is sure"
+    assert not shows_face([none], [1.0, 0.8, 0.8])
 
 
 def test_blurred_and_dark_crops_are_not_clear(detector: Detector) -> None:

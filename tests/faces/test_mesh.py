@@ -11,7 +11,7 @@ from pipeline.faces import mesh
 from pipeline.faces.alignment import CROP_PX, TEMPLATE, align, cut_crop, invert, transform, warp
 from pipeline.faces.detection import Detector
 from pipeline.faces.levels import Levels
-from pipeline.faces.mesh import OUTLINE, has_mesh, mesh_of, mesh_weights
+from pipeline.faces.mesh import OUTLINE, face_presence, has_mesh, mesh_of, mesh_weights
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_LIP, RIGHT_LIP = (33, 133), (362, 263), (1,), (61,), (291,)
 
@@ -66,6 +66,13 @@ def test_an_open_mouth_is_seen(portrait: Image, place: Affine) -> None:
     opened[lip + 14 :] = crop[lip:-14]
     opened[lip : lip + 14, 112:144] = (25, 20, 40)
     assert np.ptp(mesh_of(opened, still, (13, 14))[:, 1]) > closed + 4
+
+
+def test_a_face_is_told_from_what_is_none(portrait: Image, place: Affine) -> None:
+    crop = cut_crop(portrait, place)
+    assert face_presence(crop) > 20
+    assert face_presence(cv2.resize(crop, (128, 128), interpolation=cv2.INTER_AREA).astype(np.uint8)) > 20
+    assert face_presence(np.ascontiguousarray(crop[::-1])) < 0
 
 
 def test_without_the_package_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ from pipeline.faces.alignment import align
 from pipeline.faces.identity import Track
 from pipeline.faces.people import Wish, is_unsure, known_people, name_groups, unsure_name
 from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.sorting import hand_over
+from pipeline.faces.sorting import hand_over, name_by_likeness
 from pipeline.faces.store import FaceStore
+from pipeline.media.pictures import write_picture
 from pipeline.workspace import Workspace
+from tests.clips import scene
 from tests.faces.test_identity import unit
 
 LANDMARKS = np.array([[40.0, 50], [80, 50], [62, 70], [45, 90], [77, 90]])
@@ -118,3 +120,36 @@ def test_unsure_folders_are_told_from_people() -> None:
     assert is_unsure(unsure_name("clip"))
     assert not is_unsure("clip")
     assert len(unsure_name("x" * 100)) == 100
+
+
+def record_people(store: FaceStore, folder: Path, people: list[list[int]]) -> None:
+    """Record a track for each person, of crops that show the scenes of these numbers."""
+    frame = 0
+    for track, scenes in enumerate(people):
+        faces = [face_of(frame + i, track, "clip") for i in range(len(scenes))]
+        frame += len(faces)
+        store.record([StoredFrame(face.frame, face.frame, 0) for face in faces], faces)
+        store.record_embedding(track, unit(3.0 * track))
+        for face, number in zip(faces, scenes, strict=True):
+            write_picture(folder / str(face.crop), np.roll(scene(0, 256, 256), 9 * number, axis=1))
+
+
+def test_who_is_hardly_seen_beside_a_main_person_is_unsure(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    long, few, static = list(range(25)), [0, 5, 10, 15], [3] * 24
+    with FaceStore(workspace.store("clip"), create=True) as store:
+        record_people(store, workspace.unsorted("clip"), [long, few, static, [0, 5, 10, 15, 20]])
+        names = name_by_likeness(store, workspace, "clip", Wish("clip"))
+        assert {names[0], names[3]} == {"clip", "clip-3"}
+        assert {names[1], names[2]} == {unsure_name("clip")}
+        reference = Wish("clip", references=(unit(3.0),))
+        assert name_by_likeness(store, workspace, "clip", reference)[1] == "clip", "whom a person asked for counts"
+        store.record_facts(pictures=["1.png"])
+        assert unsure_name("clip") not in name_by_likeness(store, workspace, "clip", Wish("clip")).values()
+
+
+def test_without_a_main_person_nobody_is_unsure(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with FaceStore(workspace.store("clip"), create=True) as store:
+        record_people(store, workspace.unsorted("clip"), [list(range(12)), [0, 5, 10]])
+        assert set(name_by_likeness(store, workspace, "clip", Wish("clip")).values()) == {"clip", "clip-2"}
