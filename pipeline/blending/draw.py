@@ -167,9 +167,14 @@ def _paste(canvas: Surface, face: NewFace, picture: Image, look: Look) -> None:
     larger = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
     rect_from_seen = invert(face.seen_from_rect)
     place = np.column_stack([rect_from_seen[:, :2] @ larger[:, :2], transform(larger[:, 2:].T, rect_from_seen).T])
-    patch = paste_face(canvas.part(face.rect), picture, mask[SEEN, SEEN], place, look)
+    in_frame = place + np.array([[0, 0, face.rect.left], [0, 0, face.rect.top]])
+    rect = rect_in_frame(SEEN_BOX, in_frame, canvas.size_hw)  # a larger face reaches beyond what the model sees
+    if rect is None:
+        return
+    place = in_frame - np.array([[0, 0, rect.left], [0, 0, rect.top]])
+    patch = paste_face(canvas.part(rect), picture, mask[SEEN, SEEN], place, look)
     if patch is not None:
-        canvas.draw(patch.moved(face.rect.left, face.rect.top))
+        canvas.draw(patch.moved(rect.left, rect.top))
 
 
 def _moved(crop_from_frame: Affine, left: int, top: int) -> Affine:

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from pipeline.blending.draw import Swap, new_faces, put_in
 from pipeline.blending.look import PLAIN, Look
 from pipeline.blending.masks import face_mask
 from pipeline.blending.swap import Swapper
-from pipeline.faces.alignment import SEEN, SEEN_PX, invert, transform, warp
+from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX, invert, transform, warp
 from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.probe import Colour
 from tests.clips import scene
@@ -150,6 +152,24 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
     np.testing.assert_allclose(
         scaled.mean(axis=0) - in_frame, scale * (plain.mean(axis=0) - in_frame), atol=1.5, err_msg="about the middle"
     )
+
+
+@pytest.mark.parametrize("mask", ["outline", "ellipse"])
+def test_a_larger_face_is_not_cut_off(swapper: Swapper, mask: Literal["outline", "ellipse"]) -> None:
+    """It reaches beyond the square that the model sees, as far as its mask: the chin ends in no straight line."""
+    place, look = at(60, 20, degrees=0), Look(mask=mask, color="none", feather=6, scale=1.1)
+    grey = VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 40, np.uint8), format="bgr24")
+    made, before = (Canvas(PIXELS.convert(grey), PIXELS) for _ in range(2))
+    draw_faces([made], [[Swap(place, "negative")]], swapper, look)
+    middle = (CROP_PX - 1) / 2
+    larger = np.array([[1.1, 0, middle * -0.1], [0, 1.1, middle * -0.1]])
+    frame_from_crop = invert(place)
+    scaled = np.column_stack([frame_from_crop[:, :2] @ larger[:, :2], transform(larger[:, 2:].T, frame_from_crop).T])
+    share = warp(face_mask(look), scaled, (WIDTH, HEIGHT), border=cv2.BORDER_CONSTANT)
+    bottom = transform(np.array([[middle, SEEN.stop - 1.0]]), frame_from_crop)[0, 1]
+    assert np.argwhere(share > 0.1)[:, 0].max() > bottom + 2, "the chin lies below what the model sees"
+    change = luma_of(made).astype(float) - luma_of(before)
+    np.testing.assert_allclose(change, share * change.max(), atol=3)
 
 
 def test_sharpening_shows(swapper: Swapper) -> None:
