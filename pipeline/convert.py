@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from models.checkpoint import Model
@@ -11,10 +10,11 @@ from pipeline.blending.swap import Swapper
 from pipeline.converting.encode import Work, make_segments
 from pipeline.converting.film import Film
 from pipeline.converting.marking import Marking, credentials_beside, marking_of, shown_of
+from pipeline.converting.pace import Pace
 from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
-from pipeline.converting.unfinished import drop_halves, segments_folder
+from pipeline.converting.unfinished import drop_halves, find_segments, segments_folder
 from pipeline.errors import MediaError, RecastError, UsageError, as_expected
 from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.containers import check_container, cut_comment
@@ -25,7 +25,6 @@ from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.pixels import PixelFormat
 from pipeline.media.playback import check_result
 from pipeline.media.reader import VideoReader
-from pipeline.media.writer import read_segment
 from pipeline.memory import keep_freed_memory
 from pipeline.moments import parse_moment
 from pipeline.options import ConvertOptions
@@ -134,10 +133,9 @@ def convert_video(
         with segments_folder(final) as folder:
             pixels = PixelFormat.for_video(reader.info)
             work = Work(film, reader, swapper, pixels, encoding, folder, look_of(options), marking.shown)
-            names = work.names()
             drop_halves(folder)
-            notes = [*rehearse(work, final), *_make(work, names, console)]
-            segments = [Segment(folder / name, film.pts(start)) for start, name in names.items()]
+            notes = rehearse(work, final)
+            segments = _make(work, notes, console)
             whole_comment = marking.claim.comment(comment_of(path))
             comment = cut_comment(whole_comment, final)
             if comment != whole_comment:
@@ -210,21 +208,23 @@ def convert_pictures(
     return Converted(final, pictures, sum(drawn), 0, seconds, tuple(notes), tuple(problems))
 
 
-def _make(work: Work, names: dict[int, str], console: Console) -> list[str]:
-    """Make the segments that are missing; say how many were not."""
-    unit = work.reader.info.time_base
-    missing = {
-        start for start, name in names.items() if not read_segment(work.folder / name, work.film.pts(start), unit)
-    }
-    there = sum(len(work.film.pts(start)) for start in names if start not in missing)
+def _make(work: Work, notes: list[str], console: Console) -> list[Segment]:
+    """Make the segments that are missing; note how many frames were not."""
+    film, info = work.film, work.reader.info
+    segments = find_segments(work.folder, film, work.settings, info.time_base)
+    there = sum(len(segment.pts) for segment in segments)
     if there:
-        console.note(f"going on: {there} of {work.film.frames} frames were done before")
-    with console.bar(f"convert {work.reader.path.name}", work.film.frames, "frame") as bar:
+        console.note(f"going on: {there} of {film.frames} frames were done before")
+        notes.append(f"{there} of its frames were done in an earlier run")
+    ends = [film.first, *(segment.end for segment in segments)]
+    gaps = zip(ends, [*(segment.first for segment in segments), film.end], strict=True)
+    with console.bar(f"convert {work.reader.path.name}", film.frames, "frame") as bar:
         bar.advance(there)
-        for is_missing, run in groupby(names, key=missing.__contains__):
-            if is_missing:
-                make_segments(work, {start: names[start] for start in run}, bar)
-    return [f"{there} of its frames were done in an earlier run"] if there else []
+        for first, end in gaps:
+            if first < end:
+                segments += make_segments(work, first, end, Pace(info.width * info.height), bar)
+    segments.sort(key=lambda segment: segment.first)
+    return [Segment(work.path(segment), segment.pts) for segment in segments]
 
 
 def _seen_by(reader: VideoReader) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from pipeline.blending.look import RESULT, Look, Shown
 from pipeline.blending.swap import Swapper
 from pipeline.converting.evened import Drawn, evened
 from pipeline.converting.film import Film, Planned
+from pipeline.converting.pace import Pace
 from pipeline.converting.unfinished import keep
 from pipeline.errors import MediaError
 from pipeline.faces.videos import fingerprint
@@ -38,7 +40,7 @@ FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
 FRAMES_AT_ONCE = 32
 MOST_CORES = 4  # that draw; more would wait for the encoder
-DRAWING = 2  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
+DRAWING = 3  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
 
 
 @dataclass(frozen=True)
@@ -82,32 +84,41 @@ class Work:
             draw_label(canvas, self.shown.label)
         return canvas.frame if original is canvas else self.made.beside(original.frame, canvas.frame)
 
-    def names(self) -> dict[int, str]:
-        """File name of each segment, by its first frame; it is another wherever what is in it would be."""
+    @cached_property
+    def settings(self) -> str:
+        """What decides, besides frames and faces, what is in segments: they have other names where it is another."""
         _, *options = build_encode_command(Path(), self.reader.info, self.made, self.encoding)
         networks, encoder = self.swapper.fingerprint, self.encoding.version
-        made_of = (DRAWING, fingerprint(self.reader.path), networks, self.look, self.shown, encoder, options)
-        settings = repr(made_of)
-        return {start: self.film.segment(start).name(settings) for start in self.film.starts()}
+        return repr((DRAWING, fingerprint(self.reader.path), networks, self.look, self.shown, encoder, options))
+
+    def path(self, segment: Planned) -> Path:
+        """Name the file of a finished segment."""
+        return self.folder / segment.name(self.settings)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    segment: Planned
+    planned: Planned
     frames: Sequence[Frame]
     is_last: bool
+    is_shown: bool
 
     def swaps(self) -> list[Sequence[Swap]]:
-        return [self.segment.swaps.get(frame.index, ()) for frame in self.frames]
+        return [self.planned.swaps.get(frame.index, ()) for frame in self.frames]
 
 
-def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
+def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> list[Planned]:
     """Make consecutive segments.
 
     Args:
         work: of what, and how.
-        names: file name by number of the first frame, in order.
+        first: number of the first frame.
+        end: number of the frame behind the last.
+        pace: says how long they are.
         bar: told of each frame.
+
+    Returns:
+        The segments, in order.
 
     Raises:
         MediaError: the video is not what was extracted, or ffmpeg fails.
@@ -117,28 +128,37 @@ def make_segments(work: Work, names: dict[int, str], bar: Bar) -> None:
     def draw(batch: _Batch) -> Drawn:
         canvases = [Canvas(frame.native, work.pixels) for frame in batch.frames]
         faces = new_faces(canvases, batch.swaps(), work.swapper, work.look)
-        return Drawn(batch.segment, batch.frames[0].index, canvases, faces, batch.is_last)
+        segment = batch.planned if batch.is_shown else None
+        return Drawn(segment, batch.frames[0].index, canvases if batch.is_shown else [], faces, batch.is_last)
 
     def put_together(batch: Drawn) -> tuple[Drawn, list[VideoFrame]]:
+        if batch.segment is None:
+            return batch, []
         return batch, [work.frame(*parts) for parts in zip(batch.canvases, batch.faces, strict=True)]
 
     def begin() -> None:
         torch.set_num_threads(_threads(cores))
 
     cores = min(os.cpu_count() or 1, MOST_CORES)
+    made: list[Planned] = []
     with (
         _cores_shared(cores),
-        prefetched(_batches(work, list(names)), 1) as batches,
+        prefetched(_batches(work, first, end, pace), 1) as batches,
         mapped(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
-        mapped(put_together, evened(drawn), cores, 0, begin) as made,
-        _Segments(work, names) as segments,
+        mapped(put_together, evened(drawn), cores, 0, begin) as finished,
+        _Segments(work) as segments,
     ):
-        for batch, frames in made:
+        for batch, frames in finished:
+            if batch.segment is None:
+                continue
             for frame in frames:
                 segments.write(batch.segment, frame)
                 bar.advance()
+                pace.advance()
             if batch.is_last:
                 segments.end()
+                made.append(batch.segment)
+    return made
 
 
 @contextmanager
@@ -157,25 +177,39 @@ def _threads(cores: int) -> int:
     return max(1, (os.cpu_count() or 1) // cores)
 
 
-def _batches(work: Work, starts: Sequence[int]) -> Iterator[_Batch]:
-    frames = work.reader.frames(starts[0], work.film.pts(starts[0])[0])
-    for start in starts:
-        segment = work.film.segment(start)
-        waiting: list[Frame] = []
-        faces = pixels = 0
-        for frame in _frames_of(segment, frames, work.reader.path):
-            waiting.append(frame)
-            faces += len(segment.swaps.get(frame.index, ()))
-            pixels += work.pixels.width * work.pixels.height
-            is_last = frame.pts == segment.pts[-1]
-            is_full = faces >= FACES_AT_ONCE or pixels >= PIXELS_AT_ONCE or len(waiting) >= FRAMES_AT_ONCE
-            if is_full or is_last:
-                yield _Batch(segment, waiting, is_last)
-                waiting, faces, pixels = [], 0, 0
+def _batches(work: Work, first: int, end: int, pace: Pace) -> Iterator[_Batch]:
+    film = work.film
+    before, behind = film.before(first), film.behind(end)
+    frames = work.reader.frames(before, film.moment(before))
+
+    def around(begin: int, stop: int) -> Iterator[_Batch]:
+        planned = Planned(begin, film.pts(begin, stop - begin), film.swaps(begin, stop))
+        return _in_batches(work, planned, frames, is_shown=False)
+
+    yield from around(before, first)
+    while first < end:
+        segment = film.segment(first, pace.next_length(end - first))
+        yield from _in_batches(work, segment, frames, is_shown=True)
+        first = segment.end
+    yield from around(end, behind)
 
 
-def _frames_of(segment: Planned, frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
-    for pts in segment.pts:
+def _in_batches(work: Work, planned: Planned, frames: Iterator[Frame], *, is_shown: bool) -> Iterator[_Batch]:
+    waiting: list[Frame] = []
+    faces = pixels = 0
+    for frame in _frames_of(planned, frames, work.reader.path):
+        waiting.append(frame)
+        faces += len(planned.swaps.get(frame.index, ()))
+        pixels += work.pixels.width * work.pixels.height
+        is_last = frame.pts == planned.pts[-1]
+        is_full = faces >= FACES_AT_ONCE or pixels >= PIXELS_AT_ONCE or len(waiting) >= FRAMES_AT_ONCE
+        if is_full or is_last:
+            yield _Batch(planned, waiting, is_last, is_shown)
+            waiting, faces, pixels = [], 0, 0
+
+
+def _frames_of(planned: Planned, frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
+    for pts in planned.pts:
         frame = next(frames, None)
         if frame is None or frame.pts != pts:
             raise MediaError(f"{path} does not show what was extracted from it; run: python cli.py extract --again …")
@@ -185,8 +219,8 @@ def _frames_of(segment: Planned, frames: Iterator[Frame], path: Path) -> Iterato
 class _Segments:
     """Writes frames into one segment after another; a segment that is whole gets its name."""
 
-    def __init__(self, work: Work, names: dict[int, str]) -> None:
-        self._work, self._names = work, names
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._writer: SegmentWriter | None = None
         self._final = Path()
         self._closer = ThreadPoolExecutor(1)
@@ -214,7 +248,7 @@ class _Segments:
     def write(self, segment: Planned, frame: VideoFrame) -> None:
         """Encode the next frame of a segment."""
         if self._writer is None:
-            self._final = self._work.folder / self._names[segment.first]
+            self._final = self._work.path(segment)
             work = self._work
             self._writer = SegmentWriter(self._part, work.reader.info, work.made, work.encoding, segment.pts)
         self._writer.write(frame)

@@ -1,7 +1,7 @@
 """What is measured of faces, smoothed in time while batches of frames pass by, so that nothing flickers.
 
-Every frame is looked at some frames ahead and some back, so nothing lags. Segments stand alone: each comes out the same
-whichever run makes it.
+Every frame is looked at some frames ahead and some back, so nothing lags; beyond the ends of its segment too, so that
+their borders do not show, and each segment comes out the same whichever run makes it.
 """
 
 from collections import deque
@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.blending.draw import NewFace, Traits
-from pipeline.converting.film import Planned
+from pipeline.converting.film import AHEAD, Planned
 from pipeline.converting.steady import TREMBLE_PX, Numbers, smoothed
 from pipeline.media.pixels import Canvas
 
-AHEAD = 6  # frames looked at before and behind each
 FLICKER_LAB = 1.0  # by which colours differ from frame to frame although nothing changes (docs/log.md)
 LIGHT_LAB = 3.0  # by which they differ from smoothed ones where the light changes at once: a flash, a lamp
 FLICKER_SOFTNESS = 0.5  # px
@@ -29,14 +28,14 @@ class Drawn:
     """A batch of frames whose new faces are drawn, and not yet put in.
 
     Attributes:
-        segment: they belong to.
+        segment: they belong to; None for those that are only looked at with their neighbours.
         first: number of the first of them.
         canvases: one for each frame.
         faces: those of each frame.
         is_last: whether the segment ends with them.
     """
 
-    segment: Planned
+    segment: Planned | None
     first: int
     canvases: Sequence[Canvas]
     faces: Sequence[Sequence[NewFace]]
@@ -59,11 +58,12 @@ def evened(batches: Iterable[Drawn]) -> Iterator[Drawn]:
         for frame, faces in enumerate(batch.faces, batch.first):
             for face in faces:
                 known.setdefault(face.track, []).append((frame, face.traits))
-        while waiting and (batch.is_last or _end(waiting[0]) + AHEAD <= _end(batch)):
+        while waiting and _end(waiting[0]) + AHEAD <= _end(batch):
             yield _evened(waiting.popleft(), known)
         oldest = (waiting[0].first if waiting else _end(batch)) - AHEAD
-        needed = {track: [one for one in seen if one[0] >= oldest] for track, seen in known.items()}
-        known = {} if batch.is_last else needed
+        known = {track: [one for one in seen if one[0] >= oldest] for track, seen in known.items()}
+    while waiting:
+        yield _evened(waiting.popleft(), known)
 
 
 def _end(batch: Drawn) -> int:

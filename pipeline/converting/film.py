@@ -21,9 +21,8 @@ from pipeline.moments import Moment, place_of
 from pipeline.report import some
 from pipeline.workspace import Workspace
 
-SEGMENT_PIXELS = 150_000_000  # some seconds of work on two cores, which is what a stop costs
 MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
-SHORTEST, LONGEST = 48, 250  # frames; each begins with a key frame, and encoders set one every 250 anyway
+AHEAD = 6  # frames looked at before and behind each, to smooth what is measured of its faces
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Planned:
     Attributes:
         first: number of its first frame in the video.
         pts: timestamps of its frames, in units of the video's time base.
-        swaps: what to draw, by number of the frame; frames without are not in it.
+        swaps: what to draw, by number of the frame; also in the frames around it that are looked at with its own.
     """
 
     first: int
@@ -46,7 +45,12 @@ class Planned:
         for frame, swaps in sorted(self.swaps.items()):
             for swap in swaps:
                 known.update(repr((frame, swap.track, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
-        return f"{self.first:08d}_{known.hexdigest()[:16]}.nut"
+        return f"{self.first:08d}-{len(self.pts)}_{known.hexdigest()[:16]}.nut"
+
+    @property
+    def end(self) -> int:
+        """Number of the frame behind it."""
+        return self.first + len(self.pts)
 
 
 class Film:
@@ -59,6 +63,8 @@ class Film:
         people: whose face becomes whose.
 
     Attributes:
+        first: number of its first frame.
+        end: number of the frame behind its last.
         frames: how many it has.
         faces: how many are to be drawn anew.
 
@@ -71,12 +77,12 @@ class Film:
         with FaceStore(self._store) as store:
             self._missing = find_missing(store, workspace, people)
             self._people, self._pts = whose_faces(store, workspace, video, people), store.timestamps()
-        self._first, self._end = 0, len(self._pts)
+        self.first, self.end = 0, len(self._pts)
 
     @property
     def missing(self) -> str | None:
         """What to say of faces that stay as they are because their crops are lost; None where there are none."""
-        within = [gone for gone in self._missing if self._first <= gone.frame < self._end]
+        within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
         return missing_in_words(within, self._video, self._info.path)
 
     def cut(self, start: Moment | None, end: Moment | None) -> None:
@@ -86,10 +92,10 @@ class Film:
             UsageError: there is no frame between them.
         """
         if start is not None:
-            self._first = place_of(start, self._pts, self._info.time_base)
+            self.first = place_of(start, self._pts, self._info.time_base)
         if end is not None:
-            self._end = place_of(end, self._pts, self._info.time_base)
-        if self._end <= self._first:
+            self.end = place_of(end, self._pts, self._info.time_base)
+        if self.end <= self.first:
             length = float((self._pts[-1] - self._pts[0]) * self._info.time_base)
             raise UsageError(
                 f"no frame of {self._info.path} lies between --start and --end: "
@@ -99,50 +105,50 @@ class Film:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return self._end - self._first
+        return self.end - self.first
 
     @property
     def faces(self) -> int:
         """Number of faces to draw anew."""
-        return sum(self._first <= frame < self._end for frame, _ in self._people)
+        return sum(self.first <= frame < self.end for frame, _ in self._people)
 
     @property
     def seconds(self) -> float:
         """How long it is."""
         lasts = 1 / (self._info.average_rate or Fraction(25))
-        return float((self._pts[self._end - 1] - self._pts[self._first]) * self._info.time_base + lasts)
+        return float((self._pts[self.end - 1] - self._pts[self.first]) * self._info.time_base + lasts)
 
     @property
     def part(self) -> Part | None:
         """What of the video this is; None where it is all of it."""
-        if (self._first, self._end) == (0, len(self._pts)):
+        if (self.first, self.end) == (0, len(self._pts)):
             return None
-        unit, last = self._info.time_base, self._pts[self._end - 1]
-        if self._end < len(self._pts):
-            return Part(self._pts[self._first] * unit, self._pts[self._end] * unit)
-        return Part(self._pts[self._first] * unit, last * unit + 1 / (self._info.average_rate or Fraction(25)))
+        unit, last = self._info.time_base, self._pts[self.end - 1]
+        if self.end < len(self._pts):
+            return Part(self._pts[self.first] * unit, self._pts[self.end] * unit)
+        return Part(self._pts[self.first] * unit, last * unit + 1 / (self._info.average_rate or Fraction(25)))
 
     @property
     def part_name(self) -> str:
         """What to put behind the name of the result: nothing, or which frames it has."""
-        return "" if self.part is None else f"_{self._first}-{self._end - 1}"
+        return "" if self.part is None else f"_{self.first}-{self.end - 1}"
 
-    def starts(self) -> list[int]:
-        """Numbers of the segments' first frames."""
-        return list(range(self._first, self._end, self._length))
+    def pts(self, first: int, count: int) -> tuple[int, ...]:
+        """Timestamps of so many frames from one on."""
+        return tuple(self._pts[first : min(first + count, self.end)])
 
-    @property
-    def _length(self) -> int:
-        return min(LONGEST, max(SHORTEST, SEGMENT_PIXELS // (self._info.width * self._info.height)))
+    def segment(self, first: int, count: int) -> Planned:
+        """Plan a segment of so many frames from one on."""
+        pts = self.pts(first, count)
+        return Planned(first, pts, self.swaps(self.before(first), self.behind(first + len(pts))))
 
-    def pts(self, start: int) -> tuple[int, ...]:
-        """Timestamps of the segment that begins with a frame."""
-        return tuple(self._pts[start : min(start + self._length, self._end)])
+    def before(self, first: int) -> int:
+        """Number of the first frame that is looked at with one."""
+        return max(self.first, first - AHEAD)
 
-    def segment(self, start: int) -> Planned:
-        """Plan the segment that begins with a frame."""
-        pts = self.pts(start)
-        return Planned(start, pts, self.swaps(start, start + len(pts)))
+    def behind(self, end: int) -> int:
+        """Number of the frame behind the last that is looked at with those before ``end``."""
+        return min(self.end, end + AHEAD)
 
     def swaps(self, start: int, end: int) -> dict[int, tuple[Swap, ...]]:
         """Say what is to be drawn from a frame up to, and without, another; frames without are not in it."""

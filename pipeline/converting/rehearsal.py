@@ -36,7 +36,7 @@ def rehearse(work: Work, final: Path) -> list[str]:
         notes.append(f"{info.bit_depth} bits per colour stored as 8: {codec} has no more")
     if info.is_hdr:
         notes.append("HDR kept; mastering metadata and Dolby Vision layers are not")
-    segment = Segment(work.folder / "rehearsal.nut", work.film.pts(work.film.starts()[0])[:2])
+    segment = Segment(work.folder / "rehearsal.nut", work.film.pts(work.film.first, 2))
     short = work.folder / f"rehearsal{final.suffix}"
     try:
         _encode(work, segment)

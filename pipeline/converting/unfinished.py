@@ -1,13 +1,19 @@
 """Where a conversion keeps its finished segments until it is done: a hidden folder beside the result."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 
+from pipeline.converting.film import Film, Planned
 from pipeline.errors import WorkspaceError
 from pipeline.locks import locked
+from pipeline.media.writer import read_segment
 from pipeline.workspace import flush
+
+NAME = re.compile(r"(\d{8,})-(\d+)_[0-9a-f]{16}\.nut")  # first frame, number of frames, hash of all that decides
 
 
 @contextmanager
@@ -70,6 +76,30 @@ def drop_halves(folder: Path) -> None:
     for path in [*folder.glob("part_*"), *folder.glob("rehearsal*")]:
         with suppress(OSError):
             path.unlink()
+
+
+def find_segments(folder: Path, film: Film, settings: str, unit: Fraction) -> list[Planned]:
+    """Find finished segments to go on from, whatever their lengths.
+
+    Args:
+        folder: where they are kept.
+        film: what is to be made.
+        settings: what else decides what is in them.
+        unit: seconds per unit of timestamps.
+
+    Returns:
+        Those that would be made now just as they are, without overlaps, in order.
+    """
+    found: list[Planned] = []
+    at = film.first
+    lengths = (tuple(map(int, match.groups())) for path in folder.iterdir() if (match := NAME.fullmatch(path.name)))
+    for first, count in sorted(set(lengths), key=lambda length: (length[0], -length[1])):
+        if at <= first and first + count <= film.end:
+            segment = film.segment(first, count)
+            if read_segment(folder / segment.name(settings), segment.pts, unit) is not None:
+                found.append(segment)
+                at = segment.end
+    return found
 
 
 def keep(part: Path, final: Path) -> None:

@@ -84,12 +84,13 @@ def test_tracks_are_apart_and_faces_stay_in_their_places() -> None:
     np.testing.assert_allclose(lights(made, 2), 80, atol=1e-6)
 
 
-def test_segments_stand_alone() -> None:
-    """Made in one run or in two, they come out the same."""
+def test_borders_of_segments_do_not_show() -> None:
+    """Made in one run or in two, with the frames around looked at, they come out the same."""
     frames = [[face(level)] for level in 60 + noise(3, 50, 1)]
-    first, second = batches(frames[:30], 8), batches(frames[30:], 8, 30)
-    together = lights(list(evened([*first, *second])))
-    np.testing.assert_array_equal(together, [*lights(list(evened(first))), *lights(list(evened(second)))])
+    together = lights(list(evened([*batches(frames[:30], 8), *batches(frames[30:], 8, 30)])))
+    first = lights(list(evened([*batches(frames[:30], 8), *batches(frames[30:36], 8, 30)])))[:30]
+    second = lights(list(evened([*batches(frames[24:30], 8, 24), *batches(frames[30:], 8, 30)])))[6:]
+    np.testing.assert_array_equal(together, [*first, *second])
 
 
 def test_it_looks_no_farther_ahead_than_it_needs() -> None:

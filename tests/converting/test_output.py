@@ -560,8 +560,8 @@ def test_an_encoder_that_dies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An ffmpeg that is killed in the second segment; the first is kept, and the next run goes on behind it."""
-    monkeypatch.setattr("pipeline.converting.film.SHORTEST", 4)
-    monkeypatch.setattr("pipeline.converting.film.LONGEST", 4)
+    monkeypatch.setattr("pipeline.converting.pace.SHORTEST", 4)
+    monkeypatch.setattr("pipeline.converting.pace.LONGEST", 4)
     original = clips["hopper"].read_bytes()
     encoders = 0
 
