@@ -98,7 +98,7 @@ def _problems(path: Path, options: PreviewOptions) -> list[str]:
     video = name_footage(workspace, path)
     with FaceStore(workspace.store(video)) as store:
         missing = missing_in_words(find_missing(store, workspace, options.people()), video, path)
-        lost = store.fact("lost") if pictures_at(path) is not None else None
+        lost = store.fact("lost") if path.is_dir() else None
     return [*([f"{path}: {lost}"] if lost else []), *([missing] if missing else [])]
 
 

@@ -69,6 +69,7 @@ def test_it_plays_in_a_browser(trained: Path) -> None:
 def test_deleted_and_moved_crops_are_respected(trained: Path, clips: dict[str, Path]) -> None:
     data = trained / "data"
     (data / "hopper" / "hopper_000002_0.jpg").unlink()
+    assert main(["people", "discard", "hopper", "--missing", "--workspace", str(trained)]) == 0
     crop = data / "hopper" / "hopper_000005_0.jpg"
     crop.rename(data / "collins" / crop.name)
     assert run(trained, *SWAP, "-o", trained / "out.mp4") == 0

@@ -41,10 +41,11 @@ class Stills:
         video = name_footage(workspace, path)
         self.swaps: dict[int, tuple[Swap, ...]] = {}
         with FaceStore(workspace.store(video)) as store:
-            self.lost: str | None = store.fact("lost")
-            self.missing = missing_in_words(find_missing(store, workspace, people), video, path)
-            chosen = whose_faces(store, workspace, video, people)
+            self.lost: str | None = store.fact("lost") if path.is_dir() else None  # one picture of a folder was read
             shown = {number: place for place, number in enumerate(recorded_places(store, self.pictures))}
+            missing = [crop for crop in find_missing(store, workspace, people) if crop.frame in shown]
+            self.missing = missing_in_words(missing, video, path)
+            chosen = whose_faces(store, workspace, video, people)
             for stored in store.faces():
                 if stored.frame in shown and (stored.frame, stored.track) in chosen:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)

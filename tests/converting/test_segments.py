@@ -116,6 +116,7 @@ def test_only_segments_that_would_be_the_same_are_used(trained: Path, capsys: py
     stop(trained, 11)
     first = min(kept(final))
     (trained / "data" / "hopper" / "hopper_000005_0.jpg").unlink()
+    assert main(["people", "discard", "hopper", "--missing", "--workspace", str(trained)]) == 0
     folder = final.with_name(f".{final.name}.segments")
     os.truncate(folder / first, (folder / first).stat().st_size // 2)
     (folder / "part_0.nut").write_bytes(b"half a segment")
