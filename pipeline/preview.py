@@ -69,7 +69,7 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
             report.written.append(_preview_video(path, options, swapper, console))
             if lost := _lost_at(path, options):
                 report.failed.append(MediaError(f"{path}: {lost}"))
-        except (RecastError, OSError) as error:
+        except (RecastError, OSError, UnicodeError) as error:
             report.failed.append(as_expected(error))
     return report
 
