@@ -15,7 +15,7 @@ from pipeline.converting.plan import look_of, make_swapper
 from pipeline.converting.rehearsal import rehearse
 from pipeline.converting.stills import Stills, draw_still
 from pipeline.converting.unfinished import drop_halves, find_segments, segments_folder
-from pipeline.errors import MediaError, RecastError, UsageError, as_expected
+from pipeline.errors import RecastError, UsageError, as_expected
 from pipeline.faces.videos import name_footage, pictures_at
 from pipeline.media.containers import check_container, cut_comment
 from pipeline.media.encoders import Encoding, pixel_formats
@@ -101,7 +101,7 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
         try:
             kind = convert_video if pictures_at(path) is None else convert_pictures
             report.done.append(kind(path, options, swapper, marking, console))
-        except (RecastError, OSError) as error:
+        except (RecastError, OSError, UnicodeError) as error:
             if len(options.videos or videos) == 1:
                 raise
             report.failed.append(as_expected(error))
@@ -192,7 +192,7 @@ def convert_pictures(
                 else:
                     write_bytes(made, picture.read_bytes())
                     credentials_beside(made).unlink(missing_ok=True)
-            except (MediaError, OSError) as error:
+            except (RecastError, OSError, UnicodeError) as error:
                 if len(stills.pictures) == 1:
                     raise
                 problems.append(f"left out {picture}: {as_expected(error)}")

@@ -124,6 +124,8 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> CurateReport
         raise WorkspaceError(
             f"cannot read {list_file} as a list of crops: {error}; name the file that the page of review saved"
         ) from error
+    if any("\0" in line for line in listed):
+        raise WorkspaceError(f"{list_file} is no list of crops: name the file that the page of review saved")
     folder = workspace.person(person)
     wanted = [_name_in(folder, line) for line in dict.fromkeys(listed) if line]
     if not wanted:

@@ -11,6 +11,7 @@ A message says what, where, and what to type next. What else escapes is a full d
 
 UNEXPECTED, INTERRUPTED = 3, 130  # exit codes
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # torch's and OpenCV's words
+ODD_PATHS = ("Symlink loop", "embedded null")  # Python's words of links that lead in a circle, and of names with a 0
 LONGEST = 200  # characters of what a library says
 
 
@@ -38,12 +39,18 @@ class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
 
 
-def as_expected(error: RecastError | OSError) -> RecastError:
-    """Take what the system refused (a file that has gone, a full disk) for an expected failure, in one line."""
+def as_expected(error: RecastError | OSError | UnicodeError) -> RecastError:
+    """Take what the system refused (a file that has gone, a full disk, a name) for an expected failure, in one line."""
     return error if isinstance(error, RecastError) else RecastError(_refused(error))
 
 
-def _refused(error: OSError) -> str:
+def _refused(error: BaseException) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"the name {str(error.object)[:LONGEST]!a} holds bytes that are no text: give the file another"
+    if isinstance(error, UnicodeError):
+        return f"what should be text is none: {error}"
+    if not isinstance(error, OSError):
+        return f"a path cannot be used: {error}; name another"
     place = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{place}; check the disk, and who may read and write there"
 
@@ -58,7 +65,7 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
         return f"error: the package {error.name!r} is missing; run: pip install -r requirements.txt", 1
     if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
         return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | UnicodeEncodeError) or str(error).startswith(ODD_PATHS):
         return f"error: {_refused(error)}", 1
     what = (str(error).splitlines() or [""])[0][:LONGEST]
     return f"error: {type(error).__name__}: {what}; this is a mistake in Recast: please report it", UNEXPECTED

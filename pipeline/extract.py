@@ -96,7 +96,7 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
             else:
                 with VideoReader(path) as reader:
                     report.done.append(extract_footage(VideoFootage(reader), run))
-        except (RecastError, OSError) as error:
+        except (RecastError, OSError, UnicodeError) as error:
             report.failed.append(as_expected(error))
     return report
 

@@ -70,7 +70,7 @@ def preview(options: PreviewOptions, model: Model, videos: Sequence[Path], conso
         try:
             report.written.append(_preview_video(path, options, swapper, console))
             report.incomplete += _problems(path, options)
-        except (RecastError, OSError) as error:
+        except (RecastError, OSError, UnicodeError) as error:
             report.failed.append(as_expected(error))
     return report
 

@@ -55,7 +55,7 @@ class RunLog(logging.Handler):
         super().__init__(logging.DEBUG)
         self.setFormatter(logging.Formatter(FORMAT))
         self._folder: Path | None = None
-        with suppress(WorkspaceError):  # the folder is a link out of the workspace
+        with suppress(WorkspaceError, OSError, RuntimeError, ValueError):  # it is a link out of it, or no name at all
             self._folder = workspace and Workspace(workspace).logs
         self._waiting, self._echo, self._command = list[str](), echo, command
         self._name = f"{time.strftime('%Y-%m-%d_%H%M%S')}_{command}_{os.getpid()}.log"
@@ -75,7 +75,7 @@ class RunLog(logging.Handler):
         self._waiting += map(legible, lines)
         if self._echo is not None and record.levelno in (logging.DEBUG, logging.WARNING):
             self._echo(record.getMessage())
-        with suppress(OSError):  # nothing of it may be readable
+        with suppress(OSError, ValueError):  # nothing of it may be readable
             if self._folder is not None and self._folder.parent.is_dir():
                 self._write(self._folder)
 

@@ -71,7 +71,7 @@ def verify(options: VerifyOptions) -> VerifyReport:
                 raise MediaError(f"{path} belongs to another file: name that one, {path.with_suffix('')}")
             found = read_credentials(path, trusted)
             report.found.append(Verified(path, found, found.state == "none" and _says_so(path)))
-        except (RecastError, OSError) as error:
+        except (RecastError, OSError, UnicodeError) as error:
             report.failed.append(as_expected(error))
     return report
 

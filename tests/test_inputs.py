@@ -174,3 +174,49 @@ def test_pipes_are_refused_and_never_opened(trained: Path, clips: dict[str, Path
     )
     codes = [int(line) for line in done.stdout.splitlines() if line.isdecimal()]
     assert dict(zip(expected, codes, strict=False)) == expected, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_name_that_is_no_text_is_said_and_the_others_are_done(
+    trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"clip\xff.mp4")
+    try:
+        shutil.copy(clips["hopper"], odd)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    for videos in ([odd], [odd, clips["hopper"]]):
+        assert run("convert", trained, *videos, *SWAP, "--end", "2f") in (0, 1)
+        said = capsys.readouterr()
+        assert "mistake" not in said.err
+        assert len(videos) == 1 or "hopper_to_collins_0f-2f.mp4" in said.out or "swapped" in said.out
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")
+def test_a_workspace_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for command in ("models", "people"):
+        for workspace in (tmp_path / "loop", Path("a\0b"), tmp_path / ("n" * 300)):
+            assert run(command, workspace) == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "mistake" not in line
+
+
+def test_a_list_that_is_none_is_one_line(extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.txt").write_bytes(b"PATH=/bin\0HOME=/\0")
+    assert run("people", extracted, "discard", "hopper", "--list", tmp_path / "list.txt") == 1
+    assert "is no list of crops" in capsys.readouterr().err
+
+
+def test_one_result_that_cannot_be_written_does_not_keep_the_others_of_a_folder(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is as long as names can be, and so too long while it is being written."""
+    for name in (f"{'a' * 250}.png", "b.png"):
+        (tmp_path / "album").mkdir(exist_ok=True)
+        write_picture(tmp_path / "short.png", read_portrait(HOPPER))
+        (tmp_path / "short.png").rename(tmp_path / "album" / name)
+    assert run("convert", trained, tmp_path / "album", *SWAP[:4]) == 1
+    said = capsys.readouterr()
+    assert "swapped 1 face in 1 picture" in said.out
+    assert "left out" in said.err
