@@ -22,6 +22,7 @@ test: $(READY) tools  ## all tests but the slow ones
 test-all: $(READY) tools  ## all tests
 	$(RUN) $(TESTS)
 
+# Old packages use what newer ones deprecate: that is no error here.
 test-lowest: tools  ## the tests but the slow ones, with the lowest versions that requirements.txt allows
 	test -d $(LOWEST) || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/requirements.txt
@@ -29,7 +30,7 @@ test-lowest: tools  ## the tests but the slow ones, with the lowest versions tha
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mesh.txt
 	$(if $(LOWEST_FFMPEG),,@echo "LOWEST_FFMPEG names no ffmpeg 5.1: that version is not tried")
 	$(if $(LOWEST_FFMPEG),PATH="$(dir $(LOWEST_FFMPEG)):$$PATH") \
-	    $(LOWEST)/bin/python $(TESTS) -m "not slow"
+	    $(LOWEST)/bin/python $(TESTS) -m "not slow" -W default::DeprecationWarning
 
 tools:  ## what tests need and pip cannot install, where apt can; elsewhere these tests are skipped, which is said
 	@missing="$$(for tool in chromium strace; do command -v $$tool > /dev/null || echo $$tool; done)"; \
