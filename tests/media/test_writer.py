@@ -2,7 +2,6 @@ import gc
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -364,8 +363,7 @@ def test_a_pixel_shape_with_large_terms_is_kept(tmp_path: Path) -> None:
 def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 1)
     monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.1)
-    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
-    began = time.monotonic()
+    hanging = [sys.executable, "-c", "import time; time.sleep(3600)"]
     refused = pytest.raises(MediaError, match="could not test: it took nothing for 1 s")
     with refused, FfmpegPipe(hanging, "test", NUT) as pipe:
         stream = pipe.container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="yuv420p")
@@ -374,4 +372,3 @@ def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
             frame = VideoFrame(640, 480, "yuv420p")
             frame.pts = number
             pipe.mux(stream.encode(frame))
-    assert time.monotonic() - began < 30
