@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import checkpoint
+from models.reference import load_reference
 from pipeline.errors import WorkspaceError
 from pipeline.options import ImportOptions
 from pipeline.report import some
@@ -41,7 +42,7 @@ def import_model(options: ImportOptions) -> ImportReport:
     folder = Workspace(options.workspace).model(options.model_name)
     if checkpoint.exists(folder):
         raise WorkspaceError(f"there is a model in {folder} already: choose another name with -n")
-    model = checkpoint.load_reference(options.folder)
+    model = load_reference(options.folder)
     check_people(model.decoders, (), f"{options.folder}/decoder{{}}.pth")
     checkpoint.save(folder, model)
     return ImportReport(folder, sorted(model.decoders), model.encoder.init_dim, model.encoder.code_dim)

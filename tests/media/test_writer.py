@@ -2,7 +2,6 @@ import gc
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -419,16 +418,14 @@ READ_ALL = "import sys, time; sys.stdin.buffer.read();"
 
 
 @pytest.mark.parametrize(
-    "script", ["import time; time.sleep(60)", f"{READ_ALL} time.sleep(60)"], ids=["reading", "end"]
+    "script", ["import time; time.sleep(3600)", f"{READ_ALL} time.sleep(3600)"], ids=["reading", "end"]
 )
 def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 1)
     monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.1)
-    began = time.monotonic()
     refused = pytest.raises(MediaError, match="could not test: it did nothing for 1 s")
     with refused, FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
         feed(pipe)
-    assert time.monotonic() - began < 30
 
 
 BUSY = "end = time.process_time() + 4\nwhile time.process_time() < end: pass"

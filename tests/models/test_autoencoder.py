@@ -206,5 +206,5 @@ def test_an_upscale_starts_without_a_checkerboard() -> None:
     with torch.no_grad():
         drawn = Decoder().upscale1(torch.rand(1, 512, 8, 8))
     blocks = drawn.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
-    assert (blocks.amax(dim=4) - blocks.amin(dim=4)).max() < 1e-5
+    assert (blocks.amax(dim=4) - blocks.amin(dim=4)).max() < 1e-4 * drawn.std()  # sums of 4608 terms
     assert drawn.std() > 0.1

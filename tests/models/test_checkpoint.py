@@ -21,6 +21,7 @@ from torch import nn
 from models import checkpoint
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import HeldOut, Model, Position, Training
+from models.reference import load_reference
 from pipeline.errors import WorkspaceError
 
 STEPS = 1200
@@ -493,7 +494,7 @@ def rewrite(path: Path, content: object) -> None:
 
 
 def test_the_reference_tools_model_is_taken_over(reference: Path, model: Model) -> None:
-    loaded = checkpoint.load_reference(reference)
+    loaded = load_reference(reference)
     assert (loaded.encoder.init_dim, loaded.encoder.code_dim) == (8, 64)
     assert loaded.position == Position(epoch=7)
     assert_equal_networks(loaded.encoder, model.encoder)
@@ -507,7 +508,7 @@ def test_the_reference_tools_model_is_taken_over(reference: Path, model: Model) 
 def test_files_without_an_epoch_are_taken_over(reference: Path, model: Model) -> None:
     rewrite(reference / "encoder.pth", {"state_dict": model.encoder.state_dict()})
     (reference / CAGE).unlink()
-    loaded = checkpoint.load_reference(reference)
+    loaded = load_reference(reference)
     assert loaded.position == Position()
     assert loaded.decoders.keys() == {"trump"}
 
@@ -517,7 +518,7 @@ def test_missing_files_are_asked_for(reference: Path, missing: list[str]) -> Non
     for name in missing:
         (reference / name).unlink()
     with pytest.raises(WorkspaceError, match=r"encoder\.pth") as refused:
-        checkpoint.load_reference(reference)
+        load_reference(reference)
     assert str(reference) in str(refused.value)
 
 
@@ -526,7 +527,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(reference: Path, tmp_path: P
     made = tmp_path / "made by the code"
     rewrite(reference / name, {"state_dict": {"conv.bias": torch.zeros(3)}, "epoch": RunsCode(made)})
     with pytest.raises(WorkspaceError, match="nothing was imported") as refused:
-        checkpoint.load_reference(reference)
+        load_reference(reference)
     assert str(reference / name) in str(refused.value)
     assert not made.exists()
     torch.load(reference / name, weights_only=False)
@@ -538,7 +539,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(reference: Path, tmp_path: P
 def test_a_damaged_file_is_named(reference: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(reference / name)
     with pytest.raises(WorkspaceError, match="cannot read") as refused:
-        checkpoint.load_reference(reference)
+        load_reference(reference)
     assert str(reference / name) in str(refused.value)
 
 
@@ -561,7 +562,7 @@ def test_tensors_that_do_not_fit_are_refused(
     network = model.encoder if name == "encoder.pth" else model.decoders["hopper"]
     rewrite(reference / name, spoil(network.state_dict()))
     with pytest.raises(WorkspaceError) as refused:
-        checkpoint.load_reference(reference)
+        load_reference(reference)
     assert str(reference) in str(refused.value)
 
 
@@ -569,13 +570,13 @@ def test_tensors_that_do_not_fit_are_refused(
 def test_an_encoder_whose_weights_are_no_arrays_is_refused(reference: Path, value: object) -> None:
     rewrite(reference / "encoder.pth", {"state_dict": {"conv1.0.weight": value, "linear1.weight": value}})
     with pytest.raises(WorkspaceError):
-        checkpoint.load_reference(reference)
+        load_reference(reference)
 
 
 def test_a_decoder_without_a_persons_name_is_refused(reference: Path) -> None:
     (reference / CAGE).rename(reference / "decoder.pth")
     with pytest.raises(WorkspaceError, match="decoder<person>"):
-        checkpoint.load_reference(reference)
+        load_reference(reference)
 
 
 def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:

@@ -112,4 +112,4 @@ def test_validation_is_the_mean_error_of_all_faces(model: Model) -> None:
     pictures = straight(crops, CPU)
     with torch.inference_mode():
         expected = float((model.decoders["hopper"](model.encoder(pictures)) - pictures).abs().mean())
-    assert validation_l1(model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-5)
+    assert validation_l1(model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-4)

@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.test_train import make_people
 from tests.training.worker import losses
 
+ROUNDING = 1e-3  # sums in another order; Adam moves a weight by the whole rate even where its gradient is rounding
 PATIENCE_S = 180  # processes that wait for each other for ever must fail a test, not hang it
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
 
@@ -52,7 +53,7 @@ def test_two_processes_take_the_steps_of_one() -> None:
     printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(printed) == 2
     for together in printed:
-        assert np.abs(np.array(together) - alone).max() < 1e-4
+        np.testing.assert_allclose(together, alone, rtol=ROUNDING)
     assert alone[-1] < alone[0], "and they learn"
 
 
@@ -68,7 +69,7 @@ def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
     assert two.position == one.position
     for person, training in one.trained.items():
         assert two.trained[person].samples == training.samples
-        assert two.trained[person].loss == pytest.approx(training.loss, abs=1e-4)
+        assert two.trained[person].loss == pytest.approx(training.loss, rel=ROUNDING)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
@@ -88,12 +89,11 @@ def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(
         for rank in "01"
     )
     model = tmp_path / "w" / "output" / "model"
-    while not checkpoint.exists(model):
+    while not (model / "history.jsonl").exists():  # the last that a save writes: now steps follow
         assert first.poll() is None and second.poll() is None, "it ended by itself"
         time.sleep(0.1)
-    time.sleep(1)
     second.send_signal(signal.SIGKILL)
-    _, words = first.communicate(timeout=60)
+    _, words = first.communicate(timeout=PATIENCE_S)
     second.communicate()
     assert first.returncode == 1, words
     assert "error: another process of this training ended or cannot be reached" in words
