@@ -3,7 +3,8 @@
     python -m benchmarks.robustness [FOLDER]
 
 The folder is by default ``hard`` in ``RECAST_TEST_DATA``. Prints a table (docs/robustness.md) and fails where a
-traceback is shown, an exit code lies, or a failure leaves something under a final name.
+traceback is shown, an exit code lies, a result does not play all frames at their times and all sound of the original,
+or a failure leaves something under a final name.
 """
 
 import re
@@ -19,6 +20,9 @@ from benchmarks.__main__ import DATA, ROOT, require_data
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
+from pipeline.errors import MediaError
+from pipeline.media.playback import check_result
+from pipeline.media.reader import VideoReader
 from pipeline.workspace import Workspace
 
 LIMIT_S = 300  # for one command on one file; what takes longer hangs
@@ -71,9 +75,22 @@ def try_out(path: Path) -> Outcome:
             _run([*command, "--workspace", str(workspace.root)], outcome)
         if outcome.cells[-1].startswith("refused") and result.exists():
             outcome.wrong.append("a failed convert left a result")
+        if outcome.cells[-1].startswith("accepted"):
+            outcome.wrong += _differs(path, result)
         left = [file for file in workspace.root.rglob("*") if ".part" in file.name]
         outcome.wrong += [f"left behind: {file.relative_to(workspace.root)}" for file in left]
         return outcome
+
+
+def _differs(path: Path, result: Path) -> list[str]:
+    """Compare what is played of a result with the original, decoded anew: frames, their times, sound."""
+    with VideoReader(path) as reader:
+        pts = [frame.pts for frame in reader]
+        try:
+            check_result(result, reader.info, pts, None)
+        except MediaError as error:
+            return [str(error)]
+    return []
 
 
 def _run(command: list[str], outcome: Outcome) -> None:

@@ -38,6 +38,7 @@ from pipeline.progress import Bar
 
 FACES_AT_ONCE = 16  # drawn in one batch
 PIXELS_AT_ONCE = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
+PIXELS_IN_WORK = 64_000_000  # of frames larger than a batch's pixels no more are drawn at once
 FRAMES_AT_ONCE = 32
 MOST_CORES = 4  # that draw; more would wait for the encoder
 DRAWING = 3  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
@@ -139,7 +140,7 @@ def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> lis
     def begin() -> None:
         torch.set_num_threads(_threads(cores))
 
-    cores = min(os.cpu_count() or 1, MOST_CORES)
+    cores = _workers(work.pixels.width * work.pixels.height)
     made: list[Planned] = []
     with (
         _cores_shared(cores),
@@ -159,6 +160,11 @@ def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> lis
                 segments.end()
                 made.append(batch.segment)
     return made
+
+
+def _workers(pixels: int) -> int:
+    """Say how many threads draw: few where frames are large, for each has a batch in memory."""
+    return max(1, min(os.cpu_count() or 1, MOST_CORES, PIXELS_IN_WORK // pixels))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pipeline.errors import MediaError, UsageError
 from pipeline.media.program import find_ffmpeg
 
 ANSWER_S = 20  # within which ffmpeg says what an encoder can do
+USUAL_AHEAD, AHEAD_PIXELS = 40, 640_000_000  # frames an encoder looks ahead, and px of them: 1 GB
 SAME_SAMPLES = {"yuv420p": ("yuv420p", "nv12"), "yuv420p10le": ("yuv420p10le", "p010le")}
 """What holds the same samples as what we make, by its name, the best first."""
 
@@ -44,6 +45,12 @@ class Encoding:
 
     def _speed(self) -> dict[str, Any]:
         return {"preset": self.preset} if self.preset and "preset" in _ask(self.codec).options else {}
+
+    def memory(self, pixels: int) -> dict[str, Any]:
+        """Options that keep the encoder from holding many large frames; none where they are not large."""
+        ahead = AHEAD_PIXELS // pixels
+        knows = "rc-lookahead" in _ask(self.codec).options
+        return {"rc-lookahead": max(ahead, 1)} if knows and ahead < USUAL_AHEAD else {}
 
     def notes(self) -> list[str]:
         """Say what of the quality and speed asked for the encoder does not know, a line each."""

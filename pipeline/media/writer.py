@@ -31,7 +31,9 @@ def build_encode_command(output: Path, like: VideoInfo, pixels: PixelFormat, enc
         encoding: how to encode.
     """
     samples = encoding.samples(pixels.name)
-    options = encoding.options() | ({"pix_fmt": samples} if samples else {})
+    options = (
+        encoding.options() | encoding.memory(pixels.width * pixels.height) | ({"pix_fmt": samples} if samples else {})
+    )
     time_base = f"{like.time_base.numerator}:{like.time_base.denominator}"
     frames = ffmpeg.input("pipe:0", format="nut")["v:0"]
     command = ffmpeg.output(

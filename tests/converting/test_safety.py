@@ -1,6 +1,7 @@
 """Whatever ends a conversion, and whenever: the whole result under its name or none, and segments to go on from."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from demo.clips import HOPPER, make_clip
 from pipeline.errors import MediaError
 from pipeline.media.joining import Segment
 from pipeline.media.pipe import VideoPacket
+from pipeline.media.playback import play
 from pipeline.media.provenance import read_credentials, sign
 from pipeline.media.writer import read_segment
 from tests.clips import ffmpeg
@@ -119,3 +122,37 @@ def test_what_lay_beside_an_earlier_result_stays_until_the_new_one_is_there(
     for more in ([], ["--no-credentials"]):
         assert run(trained, *SWAP, *more, "-o", final) == 1
         assert (beside.read_bytes(), final.read_bytes()) == old
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_signals_at_random_moments(trained: Path, tmp_path: Path) -> None:
+    """In whatever phase: a result that is whole and signed, or none and what is finished is kept."""
+    clip, final = tmp_path / "long.mp4", trained / "made.mp4"
+    make_clip(HOPPER, clip, 200)
+    assert main(["extract", str(clip), "--person", "hopper", "--every", "8", "--workspace", str(trained)]) == 0
+    line = [sys.executable, "cli.py", "convert", str(clip), *SWAP, "-o", str(final), "--workspace", str(trained)]
+    began = time.monotonic()
+    subprocess.run(line, cwd=ROOT, check=True, capture_output=True)
+    takes_s = time.monotonic() - began
+    rng, codes = random.Random(7), set[int]()
+    for number in range(8):
+        final.unlink(missing_ok=True)
+        before = segments_of(final)
+        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(rng.uniform(0.2, 1.1) * takes_s if number % 2 else rng.uniform(2, takes_s))
+        except subprocess.TimeoutExpired:
+            process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+        said = process.communicate()[1]
+        codes.add(process.returncode)
+        assert process.returncode in (0, 130, -signal.SIGTERM, -signal.SIGINT), said  # the last two: before it began
+        assert "ignored" not in said
+        if final.exists():
+            assert read_credentials(final, []).state == "valid"
+            assert len(play(final).shown_s) == 200
+        else:
+            assert process.returncode != 0
+            assert set(before) <= set(segments_of(final)), "what was finished is kept"
+            assert not list(trained.glob(".made.part*"))
+    assert {0, 130} <= codes

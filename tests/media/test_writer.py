@@ -24,7 +24,7 @@ from pipeline.media.pixels import Canvas, PixelFormat
 from pipeline.media.playback import check_result, play
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
-from pipeline.media.writer import SegmentWriter
+from pipeline.media.writer import SegmentWriter, build_encode_command
 from tests.clips import (
     FULL,
     LIMITED,
@@ -327,6 +327,15 @@ def test_what_an_encoder_does_not_know_is_said(encoding: Encoding, notes: list[s
     said = encoding.notes()
     assert len(said) == len(notes)
     assert all(option in line for option, line in zip(notes, said, strict=True))
+
+
+@pytest.mark.parametrize(("side", "ahead"), [(2000, None), (4000, None), (8192, "9")])
+def test_of_large_frames_the_encoder_holds_few(tmp_path: Path, side: int, ahead: str | None) -> None:
+    info = probe(write_video(tmp_path / "a.mp4", [scene()]))
+    command = build_encode_command(
+        tmp_path / "a.nut", info, replace(PixelFormat.for_video(info), width=side, height=side), QUICK
+    )
+    assert (command[command.index("-rc-lookahead") + 1] if "-rc-lookahead" in command else None) == ahead
 
 
 def test_an_unknown_encoder_is_named() -> None:
