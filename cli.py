@@ -5,6 +5,7 @@ Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a mistak
 """
 
 import gc
+import io
 import json
 import logging
 import os
@@ -68,6 +69,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _end_in_good_order()
+    _print_any_name()
     typed = sys.argv[1:] if arguments is None else arguments
     try:
         options = parse(arguments)
@@ -282,6 +284,13 @@ def _end_in_good_order() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def _print_any_name() -> None:
+    """Show bytes of file names that are no text as escapes, where the terminal's encoding would refuse them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

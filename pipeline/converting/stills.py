@@ -45,7 +45,7 @@ class Stills:
             self.missing = missing_in_words(find_missing(store, workspace, people), video, path)
             chosen = whose_faces(store, workspace, video, people)
             shown = {number: place for place, number in enumerate(recorded_places(store, self.pictures))}
-            for stored in store.faces():
+            for stored in store.each_face():
                 if stored.frame in shown and (stored.frame, stored.track) in chosen:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
                     place = shown[stored.frame]
