@@ -24,6 +24,7 @@ except ModuleNotFoundError as missing:
 
 from pipeline.errors import RecastError, line_and_code
 from pipeline.options import (
+    CheckOptions,
     CommandOptions,
     ConvertOptions,
     DoctorOptions,
@@ -62,6 +63,7 @@ COMMANDS = {
     "models": ModelsOptions,
     "verify": VerifyOptions,
     "doctor": DoctorOptions,
+    "check": CheckOptions,
     "import": ImportOptions,
 }
 
@@ -145,6 +147,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.doctor import doctor
 
             report = doctor(options)
+        case CheckOptions():
+            from pipeline.check import check
+
+            report = check(options, console)
         case VerifyOptions():
             from pipeline.verify import verify
 

@@ -34,7 +34,7 @@ from pipeline.report import counted
 from pipeline.workspace import PICTURE_SUFFIXES, Workspace, flush_all, list_people, list_pictures, write_bytes
 
 LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
-READ_AHEAD = 4  # frames; one where a group is one, for these are huge
+READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
 
 
@@ -257,7 +257,7 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
     with (
         _shared_cores(),
         run.console.bar(f"extract {footage.path.name}", footage.frames_claimed or None, "frame") as bar,
-        prefetched(chain(beginning, frames), READ_AHEAD if footage.group > 1 else 1) as decoded,
+        prefetched(chain(beginning, frames), READ_AHEAD) as decoded,
         prefetched(_grouped(decoded, run.detector, footage.group), 1) as groups,
         prefetched(((shown, follower.follow(group)) for shown, group in groups), 1) as followed,
     ):

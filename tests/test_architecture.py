@@ -40,6 +40,7 @@ LAYERS = [
             "inventory",
             "verify",
             "doctor",
+            "check",
         )
     ],
     ["cli"],

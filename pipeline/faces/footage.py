@@ -17,7 +17,6 @@ from pipeline.report import some
 
 GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
 SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
-HUGE_PIXELS = 36_000_000  # of the smallest groups; where frames are larger than 4K a group has fewer, at last one
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class VideoFootage:
 def group_size(pixels: int) -> int:
     """How many frames are followed together: a whole number of key frames' distances where memory allows."""
     size = min(GROUP_PIXELS // pixels, LARGEST_GROUP)
-    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, min(SMALLEST_GROUP, HUGE_PIXELS // pixels), 1)
+    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
 
 
 class PictureFootage:
