@@ -27,6 +27,7 @@ except ModuleNotFoundError as missing:
 from pipeline.errors import RecastError, UsageError, line_and_code
 from pipeline.interrupt import leave_closed_terminal
 from pipeline.options import (
+    CheckOptions,
     CommandOptions,
     ConvertOptions,
     DoctorOptions,
@@ -69,6 +70,7 @@ COMMANDS = {
     "models": ModelsOptions,
     "verify": VerifyOptions,
     "doctor": DoctorOptions,
+    "check": CheckOptions,
     "import": ImportOptions,
 }
 
@@ -76,6 +78,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _end_in_good_order()
+    _print_any_name()
     typed = sys.argv[1:] if arguments is None else arguments
     try:
         options = parse(typed)
@@ -187,6 +190,10 @@ def run(options: Options, console: "Terminal") -> "Report":
             from pipeline.doctor import doctor
 
             report = doctor(options)
+        case CheckOptions():
+            from pipeline.check import check
+
+            report = check(options, console)
         case VerifyOptions():
             from pipeline.verify import verify
 
@@ -338,6 +345,13 @@ def _end_in_good_order() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def _print_any_name() -> None:
+    """Show bytes of file names that are no text as escapes, where the terminal's encoding would refuse them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -145,7 +145,7 @@ def _sources(workspace: Workspace, pictures: Sequence[Path]) -> dict[str, _Sourc
     for path in workspace.stores():
         with FaceStore(path) as store:
             rate = store.average_rate() or Fraction(1)
-            for face in store.faces():
+            for face in store.each_face():
                 if face.crop is not None and (stem := Path(face.crop).stem) in stems:
                     sources[stem] = _Source(path.parent.name, float(face.frame / rate), face)
     return sources

@@ -41,6 +41,7 @@ LAYERS = [
             "inventory",
             "verify",
             "doctor",
+            "check",
         )
     ],
     ["cli"],

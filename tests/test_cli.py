@@ -25,6 +25,24 @@ from pipeline.verify import Verified, VerifyReport
 from tests.conftest import ROOT
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_names_that_are_no_text_are_shown_whatever_the_terminal_takes(tmp_path: Path, form: tuple[str, ...]) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/data/wei\xffrd"))
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(b"a picture")
+    done = subprocess.run(
+        [sys.executable, "cli.py", "people", *form, "--workspace", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"wei\udcffrd: 1 crops, own pictures" in done.stdout
+
+
 def test_help_loads_no_heavy_library() -> None:
     probe = (
         "import sys, cli\n"

@@ -171,7 +171,7 @@ class Film:
     def turned(self) -> list[int]:
         """Frames that show one of the people, in the order of how far that head is turned, from left to right."""
         with FaceStore(self._store) as store:
-            found = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.faces()}
+            found = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.each_face()}
         first = {frame: track for frame, track in sorted(self._people, reverse=True) if (frame, track) in found}
         return sorted(first, key=lambda frame: (found[frame, first[frame]], frame))
 

@@ -46,7 +46,7 @@ class Stills:
             missing = [crop for crop in find_missing(store, workspace, people) if crop.frame in shown]
             self.missing = missing_in_words(missing, video, path)
             chosen = whose_faces(store, workspace, video, people)
-            for stored in store.faces():
+            for stored in store.each_face():
                 if stored.frame in shown and (stored.frame, stored.track) in chosen:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
                     place = shown[stored.frame]

@@ -5,6 +5,7 @@ This package must stay quick to import: ``cli.py --help`` loads it and little el
 """
 
 from pipeline.options.base import CommandOptions, WorkspaceOptions
+from pipeline.options.check import CheckOptions
 from pipeline.options.convert import ConvertOptions, LookOptions, PreviewOptions, SwapOptions
 from pipeline.options.doctor import DoctorOptions
 from pipeline.options.extract import ExtractOptions
@@ -14,6 +15,7 @@ from pipeline.options.train import ImportOptions, TrainOptions
 from pipeline.options.verify import VerifyOptions
 
 __all__ = [
+    "CheckOptions",
     "CommandOptions",
     "ConvertOptions",
     "DoctorOptions",
@@ -42,4 +44,5 @@ Options = (
     | ModelsOptions
     | VerifyOptions
     | DoctorOptions
+    | CheckOptions
 )

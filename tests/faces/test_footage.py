@@ -13,7 +13,14 @@ from tests.clips import scene, write_video
 
 @pytest.mark.parametrize(
     ("size", "group"),
-    [((320, 240), 64), ((480, 480), 64), ((1280, 720), 16), ((1920, 1080), 8), ((3840, 2160), 4), ((7680, 4320), 4)],
+    [
+        ((320, 240), 64),
+        ((480, 480), 64),
+        ((1280, 720), 16),
+        ((1920, 1080), 8),
+        ((3840, 2160), 4),
+        ((7680, 4320), 4),
+    ],
 )
 def test_groups_are_whole_eights_where_memory_allows(size: tuple[int, int], group: int) -> None:
     assert group_size(size[0] * size[1]) == group
