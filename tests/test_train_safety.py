@@ -1,7 +1,6 @@
 """What a training run survives: kills, signals, losses that explode, a second run, a full disk."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def start(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def wait_for_a_save(process: subprocess.Popen[str], workspace: Path) -> Path:
     folder = workspace / "output" / "model"
-    latest = time.monotonic() + 60
+    latest = time.monotonic() + PATIENCE_S
     while not list(folder.glob("*/epoch_*.png")):
         assert process.poll() is None, "it ended by itself"
         assert time.monotonic() < latest
@@ -155,33 +154,6 @@ def test_a_second_run_is_refused_and_a_killed_one_keeps_nobody_off(
     assert run(extracted, "--max-steps", "1") == 0
 
 
-@no_signals
-@pytest.mark.slow
-def test_thirty_kills_at_random_moments_leave_a_model_that_loads_and_goes_on(extracted: Path) -> None:
-    chance = random.Random(5)
-    folder, steps = extracted / "output" / "model", 0
-    during_saves = 0
-    for _ in range(30):
-        process = start(extracted)
-        assert process.stderr is not None
-        said = ""
-        while "training" not in (line := process.stderr.readline()):  # from here on some steps, a save, and steps again
-            said += line
-            assert line, f"it ended by itself: {said}"
-        time.sleep(chance.uniform(0.2, 6))
-        process.kill()
-        process.communicate()
-        during_saves += bool(list(folder.glob(".state-*")))
-        if checkpoint.exists(folder):
-            model = checkpoint.load(folder, for_training=True)
-            assert model.steps >= steps
-            steps = model.steps
-    assert steps >= 12, "some lived to save"
-    assert during_saves, "some kills should have met a save"
-    assert run(extracted, "--max-steps", "2") == 0
-    assert checkpoint.load(folder).steps == steps + 2
-
-
 class Poison:
     """Spoils the weights once, at one step of a run, as a failing machine or a far too high rate would."""
 
@@ -241,7 +213,11 @@ def test_as_many_states_are_kept_as_asked_for(trained: Path) -> None:
     assert len(list((trained / "output" / "model").glob("state-*"))) == 3
 
 
-def test_short_epochs_do_not_spend_their_time_on_saving(extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("share", "expected"), [(1e-9, [2, 12]), (1e9, [2, 4, 6, 8, 10, 12])])
+def test_short_epochs_do_not_spend_their_time_on_saving(
+    extracted: Path, monkeypatch: pytest.MonkeyPatch, share: float, expected: list[int]
+) -> None:
+    """An epoch is two steps: the first is saved, others where the time since is worth it, and the end."""
     saves: list[int] = []
     real = checkpoint.save
 
@@ -250,10 +226,10 @@ def test_short_epochs_do_not_spend_their_time_on_saving(extracted: Path, monkeyp
         return real(folder, model, keep)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    assert run(extracted, "-b", "12", "--max-steps", "12") == 0  # an epoch is two steps
-    assert saves[0] == 2, "the first epoch is saved"
-    assert saves[-1] == 12, "and the end"
-    assert len(saves) < 5
+    monkeypatch.setattr("pipeline.train.SAVING_SHARE", share)
+    monkeypatch.setattr("pipeline.train.SAVE_EVERY_S", float("inf"))
+    assert run(extracted, "-b", "12", "--max-steps", "12") == 0
+    assert saves == expected
 
 
 def test_fp16_needs_a_gpu_and_bf16_does_not(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
