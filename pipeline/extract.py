@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.errors import MediaError, NothingToDoError, RecastError, Workspace
 from pipeline.faces.alignment import align, cut_crop
 from pipeline.faces.crops import cut_again, cut_face, is_whole
 from pipeline.faces.detection import Detector
-from pipeline.faces.footage import Footage, PictureFootage, Shown, VideoFootage
+from pipeline.faces.footage import Footage, InFlight, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
 from pipeline.faces.missing import find_missing
@@ -34,7 +35,6 @@ from pipeline.progress import Console
 from pipeline.report import counted
 from pipeline.workspace import Workspace, flush_all, list_people, list_pictures, write_bytes
 
-LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 READ_AHEAD = 4  # frames
 SHORTEST_TRACK = 3  # frames; what is seen for fewer, in a shot that is longer, is no face
 
@@ -258,12 +258,14 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
     last_seen = {stored.track: stored.face for stored in store.faces(first=first - 1)}
     follower = Follower(run.detector, last_seen, store.next_track())
     frames = footage.frames(first)
+    in_flight = InFlight(footage.at_once * footage.group)
     beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted
     with (
         run.console.bar(f"extract {footage.path.name}", footage.frames_claimed or None, "frame") as bar,
-        prefetched(chain(beginning, frames), READ_AHEAD) as decoded,
-        prefetched(_grouped(decoded, run.detector, footage.group), 1) as groups,
+        prefetched(in_flight.admit(chain(beginning, frames)), READ_AHEAD) as decoded,
+        prefetched(_grouped(decoded, run.detector, footage), 1) as groups,
         prefetched(((shown, follower.follow(group)) for shown, group in groups), 1) as followed,
+        closing(in_flight),
     ):
         bar.advance(first)
         for shown, seen in followed:
@@ -274,20 +276,21 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
                 stored += [writer.write(frame, face, track) for track, face in faces.items()]
             flush_all(writer.folder / face.crop for face in stored if face.crop)
             store.record(recorded, stored)
+            in_flight.release(shown)
             bar.advance(len(shown))
             found += len(stored)
             bar.status(f"{found} faces")
     store.record_facts(read=True, lost=footage.lost(store.frame_count()))
 
 
-def _grouped(shown: Iterator[Shown], detector: Detector, size: int) -> Iterator[tuple[list[Shown], Group]]:
-    """Take frames in groups of ``size`` and find the faces of their key frames, in several groups at once."""
+def _grouped(shown: Iterator[Shown], detector: Detector, footage: Footage) -> Iterator[tuple[list[Shown], Group]]:
+    """Take frames in groups and find the faces of their key frames, in several groups at once."""
     waiting: deque[tuple[list[Shown], Future[Group]]] = deque()
-    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
-        while frames := list(islice(shown, size)):
+    with ThreadPoolExecutor(footage.at_once) as pool:
+        while frames := list(islice(shown, footage.group)):
             images, cuts = [frame.image for frame in frames], [frame.cut for frame in frames]
             waiting.append((frames, pool.submit(look, detector, images, cuts)))
-            if len(waiting) == LOOKED_AT_ONCE:
+            if len(waiting) == footage.at_once:
                 done, group = waiting.popleft()
                 yield done, group.result()
         for done, group in waiting:

@@ -1,5 +1,6 @@
 """What extract looks through: a video, or a set of still pictures, as frames in order with the film's cuts."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +16,11 @@ from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
 from pipeline.report import some
 
-GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some five groups are in memory
+GROUP_PIXELS = 17_000_000  # of frames followed together, 3 bytes each; some seven groups are in memory
 SMALLEST_GROUP, LARGEST_GROUP = 4, 64  # frames, 100 MB at 4K; also what a stop can lose
+LARGEST_GROUP_PIXELS = 140_000_000  # of the smallest group: two frames of 8192 x 8192
+PIXELS_IN_FLIGHT = 260_000_000  # of frames between being read and being recorded, 3 bytes each: about what 4K can use
+LOOKED_AT_ONCE = 2  # groups; finding faces is the longest part
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Shown:
     image: Image
     cut: bool
 
+    @property
+    def pixels(self) -> int:
+        """Size of the image."""
+        return int(self.image.shape[0]) * int(self.image.shape[1])
+
 
 class Footage(Protocol):
     """Frames to look through.
@@ -43,11 +52,13 @@ class Footage(Protocol):
         path: file or folder, for the person.
         frames_claimed: how many there should be; 0 where that is not known.
         group: how many frames, of one size, are followed together.
+        at_once: in how many groups faces are looked for at once.
     """
 
     path: Path
     frames_claimed: int
     group: int
+    at_once: int
 
     @property
     def pictures(self) -> Sequence[Path] | None:
@@ -74,6 +85,7 @@ class VideoFootage:
         self._reader = reader
         self.path, self.pictures, self.frames_claimed = reader.path, None, info.frames_claimed
         self.group = group_size(info.width * info.height)
+        self.at_once = groups_at_once(self.group, info.width * info.height)
 
     def facts(self) -> dict[str, Any]:
         """Tell the file, and what is in it."""
@@ -105,7 +117,52 @@ class VideoFootage:
 def group_size(pixels: int) -> int:
     """How many frames are followed together: a whole number of key frames' distances where memory allows."""
     size = min(GROUP_PIXELS // pixels, LARGEST_GROUP)
-    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, SMALLEST_GROUP)
+    smallest = max(1, min(SMALLEST_GROUP, LARGEST_GROUP_PIXELS // pixels))
+    return size - size % KEY_EVERY if size >= KEY_EVERY else max(size, smallest)
+
+
+def groups_at_once(group: int, pixels: int) -> int:
+    """How many groups are looked at at once: one where frames are huge."""
+    return max(1, min(LOOKED_AT_ONCE, PIXELS_IN_FLIGHT // (2 * group * pixels)))
+
+
+class InFlight:
+    """Bounds the pixels of frames that are between being read and being recorded, whatever waits where.
+
+    Args:
+        needed: frames without which nothing goes on; so many are let in however large they are.
+
+    Attributes:
+        pixels: of the frames in flight now.
+    """
+
+    def __init__(self, needed: int) -> None:
+        self._needed, self._frames, self._next, self.pixels = needed, 0, 0, 0
+        self._changed, self._is_closed = threading.Condition(), False
+
+    def admit(self, frames: Iterator[Shown]) -> Iterator[Shown]:
+        """Draw each frame when there is room for one as large as the one before it."""
+        while (shown := next(frames, None)) is not None:
+            with self._changed:
+                self._frames, self.pixels, self._next = self._frames + 1, self.pixels + shown.pixels, shown.pixels
+            yield shown
+            with self._changed:
+                self._changed.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        return self._is_closed or self._frames < self._needed or self.pixels + self._next <= PIXELS_IN_FLIGHT
+
+    def release(self, frames: Sequence[Shown]) -> None:
+        """Make the room of frames that are recorded free."""
+        with self._changed:
+            self._frames, self.pixels = self._frames - len(frames), self.pixels - sum(f.pixels for f in frames)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let whoever waits go on, so that threads can end."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
 
 class PictureFootage:
@@ -120,6 +177,7 @@ class PictureFootage:
     """
 
     group = 1  # each has its own size
+    at_once = LOOKED_AT_ONCE
 
     def __init__(self, path: Path, pictures: Sequence[Path]) -> None:
         if not pictures:

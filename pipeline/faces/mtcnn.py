@@ -28,6 +28,8 @@ PACKAGE = "facenet_pytorch"
 MEAN, SPREAD = 127.5, 128.0  # what the networks were trained with
 OPSET, IR_VERSION = 17, 8  # understood by every ONNX Runtime since 1.14
 
+KEPT_SAMPLES = 6_000_000  # of the largest input whose memory ONNX Runtime keeps for the next: 4K's pyramid needs 2
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -78,7 +80,16 @@ def load_with_onnx(architecture: Architecture, threads: int) -> Network:
     options.log_severity_level = 3  # errors
     graph = build_graph(architecture, read_weights(weights_file(architecture)))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda pictures: session.run(None, {"pictures": np.stack(pictures)})
+    usual, frugal = None, onnxruntime.RunOptions()
+    frugal.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def run(pictures: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
+        stacked = np.stack(pictures)
+        outputs: list[npt.NDArray[np.float32]]
+        outputs = session.run(None, {"pictures": stacked}, frugal if stacked.size > KEPT_SAMPLES else usual)
+        return outputs
+
+    return run
 
 
 def load_with_torch(architecture: Architecture, device: str) -> Network:

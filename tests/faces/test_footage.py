@@ -1,13 +1,26 @@
 """Videos and sets of pictures as frames."""
 
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipeline.faces.footage import PictureFootage, VideoFootage, group_size
+from pipeline.faces.footage import (
+    PIXELS_IN_FLIGHT,
+    InFlight,
+    PictureFootage,
+    Shown,
+    VideoFootage,
+    group_size,
+    groups_at_once,
+)
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
+from pipeline.prefetch import prefetched
 from tests.clips import scene, write_video
 
 
@@ -20,10 +33,41 @@ from tests.clips import scene, write_video
         ((1920, 1080), 8),
         ((3840, 2160), 4),
         ((7680, 4320), 4),
+        ((8192, 8192), 2),
     ],
 )
 def test_groups_are_whole_eights_where_memory_allows(size: tuple[int, int], group: int) -> None:
     assert group_size(size[0] * size[1]) == group
+
+
+@pytest.mark.parametrize(("size", "at_once"), [((1920, 1080), 2), ((3840, 2160), 2), ((8192, 8192), 1)])
+def test_groups_of_huge_frames_are_looked_at_one_by_one(size: tuple[int, int], at_once: int) -> None:
+    pixels = size[0] * size[1]
+    assert groups_at_once(group_size(pixels), pixels) == at_once
+
+
+def huge(number: int) -> Iterator[Shown]:
+    image = np.broadcast_to(np.zeros(3, np.uint8), (8192, 8192, 3))  # takes no memory
+    return (Shown(index, index, image, cut=False) for index in range(number))
+
+
+def test_no_more_frames_are_read_than_memory_holds() -> None:
+    in_flight = InFlight(needed=2)
+    frames, most = [], 0
+    with prefetched(in_flight.admit(huge(12)), depth=8) as admitted, closing(in_flight):
+        for shown in admitted:
+            most = max(most, in_flight.pixels)
+            frames.append(shown)
+            if len(frames) == 2:
+                in_flight.release(frames)
+                frames = []
+    assert 2 * 8192**2 <= most <= PIXELS_IN_FLIGHT
+
+
+def test_what_is_needed_is_let_in_however_large_and_closing_lets_all_go_on() -> None:
+    in_flight = InFlight(needed=6)
+    with prefetched(in_flight.admit(huge(12)), depth=20) as admitted, closing(in_flight):
+        assert [shown.index for shown in islice(admitted, 6)] == list(range(6))
 
 
 def test_a_video_goes_on_at_a_frame_and_knows_its_cuts(tmp_path: Path) -> None:
