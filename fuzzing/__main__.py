@@ -24,7 +24,7 @@ import tyro
 from fuzzing.targets import TARGETS, Seeds
 
 ROOT = Path(__file__).resolve().parent.parent
-ANSWER_S = 30  # within which a small file is read, or refused
+ANSWER_S = 60  # within which a small file is read, or refused, the first one with what has to be loaded
 MORE_FILES = 20  # open ones, over those at first: they are not closed
 TELLING = (
     b"\0",

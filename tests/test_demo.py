@@ -43,7 +43,7 @@ def test_a_signal_ends_the_command_that_runs_too(extracted: Path, name: str) -> 
         assert line, "it ended by itself"
     (command,) = psutil.Process(demo.pid).children()
     demo.send_signal(getattr(signal, name))
-    said, errors = demo.communicate(timeout=120)
+    said, errors = demo.communicate(timeout=300)
     assert demo.returncode == 128 + getattr(signal, name), errors
     assert not command.is_running()
     assert "ended by you" in said, "it had time to save"

@@ -255,7 +255,7 @@ def test_a_full_disk_ends_it_in_one_line_and_nothing_is_lost(
         stderr=subprocess.PIPE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
-    _, words = process.communicate(timeout=120)
+    _, words = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Traceback" not in words
     last = words.splitlines()[-1]
@@ -304,7 +304,7 @@ def test_sigterm_ends_it_in_one_line(tmp_path: Path) -> None:
     process = start(tmp_path / "w", clip, stderr=subprocess.PIPE)
     wait_for_frame(process, tmp_path / "w", 3)
     process.send_signal(signal.SIGTERM)
-    _, words = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in words
     assert "type the same command again" in words.splitlines()[-1]

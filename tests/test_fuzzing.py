@@ -14,7 +14,7 @@ READERS = {
     "answers": ("print('ok 5', flush=True)", ""),
     "breaks": ("print('broke ValueError', flush=True)", "broke ValueError"),
     "dies": ("sys.exit(3)", "died with 3"),
-    "hangs": ("time.sleep(60)", "no answer"),
+    "hangs": ("time.sleep(3600)", "no answer"),
     "leaves a process": ("subprocess.Popen(['sleep', '9']); print('ok 5', flush=True)", "left 1 processes"),
     "leaves files open": ("print('ok', 5 if line < '2' else 99, flush=True)", "99 files are open"),
 }
@@ -24,7 +24,7 @@ READERS = {
 def test_whatever_goes_wrong_is_found_and_the_next_file_is_read(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuzzing.__main__.ANSWER_S", 2)
+    monkeypatch.setattr("fuzzing.__main__.ANSWER_S", 2 if kind == "hangs" else 300)
     action, expected = READERS[kind]
     code = f"import subprocess, sys, time\nfor line in sys.stdin:\n    {action}"
     worker = Worker([sys.executable, "-c", code], tmp_path)
