@@ -25,7 +25,7 @@ from pipeline.faces.scanning import Follower, Group, look
 from pipeline.faces.sorting import drop_false_faces, hand_over, identify, name_by_likeness
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import forget_video, name_footage, only_run, pictures_at
-from pipeline.media.files import is_file
+from pipeline.media.files import is_file, require_file
 from pipeline.media.kinds import is_picture
 from pipeline.media.pictures import read_picture
 from pipeline.media.reader import VideoReader
@@ -88,6 +88,8 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
     run = Run(options, detector, tuple(_reference(path, detector) for path in options.reference), console)
     for path, together in _sort_out(options.videos):
         try:
+            if together is None and not path.is_dir():
+                require_file(path)
             pictures = together or pictures_at(path)
             if pictures is not None:
                 report.done.append(extract_footage(PictureFootage(path, pictures), run))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -24,13 +25,17 @@ from demo.clips import COLLINS, HOPPER, make_clip
 FRAMES = 12
 SMALL = ["--init-dim", "8", "--code-dim", "64", "-b", "8", "--inner-loop", "1", "--lr", "3e-4"]
 ROOT = Path(__file__).resolve().parent.parent
+SHARED_MEMORY, ROOMY_BYTES = Path("/dev/shm"), 16e9  # a disk in memory: flushing models to a real one takes a minute
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give each run temporary folders of its own, gone at its end: pytest's are numbered, and cleared by other runs."""
     if config.option.basetemp is None:
-        config.option.basetemp = folder = tempfile.mkdtemp(prefix="recast-tests-")
+        is_roomy = SHARED_MEMORY.is_dir() and psutil.virtual_memory().available > ROOMY_BYTES
+        config.option.basetemp = folder = tempfile.mkdtemp(
+            prefix="recast-tests-", dir=SHARED_MEMORY if is_roomy else None
+        )
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
@@ -84,7 +89,7 @@ def signals_that_were_ignored() -> None:
     for name in ("SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, lambda _number, _frame: None)  # what is handled here is not ignored by them
+            signal.signal(number, signal.default_int_handler)  # what is handled here is not ignored by them
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ from pipeline.media.probe import probe
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_the_whole_main_job(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "demo", "--minutes", "0.1", "--workspace", str(tmp_path / "demo")]
     without_network = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}

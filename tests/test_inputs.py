@@ -107,7 +107,7 @@ def test_a_video_that_moved_does_not_keep_the_others_from_being_converted(
 ) -> None:
     make_clip(HOPPER, tmp_path / "another.mp4", 3)
     assert run("extract", trained, tmp_path / "another.mp4", "--person", "hopper") == 0
-    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite") as store:
+    with FaceStore(trained / "videos" / "hopper" / "faces.sqlite", write=True) as store:
         store.record_facts(source=str(trained / "gone.mp4"))
     capsys.readouterr()
     assert run("convert", trained, *SWAP) == 1

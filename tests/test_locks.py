@@ -1,6 +1,5 @@
 """Locks between processes."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.converting import unfinished
 from pipeline.converting.unfinished import segments_folder
 from pipeline.errors import WorkspaceError
 from pipeline.locks import locked
@@ -57,16 +57,16 @@ def test_the_segments_are_deleted_before_their_lock_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a second run, which has the lock by then, would lose what it writes."""
-    final, delete, refused = tmp_path / "a.mp4", shutil.rmtree, []
+    final, delete, refused = tmp_path / "a.mp4", unfinished._delete, []
 
-    def delete_while_another_tries(folder: Path, **options: Any) -> None:
+    def delete_while_another_tries(folder: Path) -> None:
         with pytest.raises(WorkspaceError, match="another run") as error, segments_folder(final):
             pass
         refused.append(error)
-        delete(folder, **options)
+        delete(folder)
 
     with segments_folder(final) as folder:
         (folder / "part_0").write_bytes(b"half")
-        monkeypatch.setattr(shutil, "rmtree", delete_while_another_tries)
+        monkeypatch.setattr(unfinished, "_delete", delete_while_another_tries)
     assert refused
     assert not folder.exists()

@@ -119,13 +119,15 @@ def test_a_signal_while_faces_are_read_ends_the_run(name: str, tmp_path: Path) -
     for number in range(3, 1000):
         os.link(tmp_path / "data" / "ann" / "0.jpg", tmp_path / "data" / "ann" / f"{number}.jpg")
     script = f"""
-import os, signal, sys
+import os, signal, sys, time
 from pipeline.training import dataset
 read, count = dataset._read_crop, []
 def read_crop(*given):
     count.append(1)
     if len(count) == 20:
         os.kill(os.getpid(), signal.{name})
+    if len(count) >= 20:
+        time.sleep(0.1)
     return read(*given)
 dataset._read_crop = read_crop
 import cli
@@ -213,7 +215,7 @@ def test_as_many_states_are_kept_as_asked_for(trained: Path) -> None:
     assert len(list((trained / "output" / "model").glob("state-*"))) == 3
 
 
-@pytest.mark.parametrize(("share", "expected"), [(1e-9, [2, 12]), (1e9, [2, 4, 6, 8, 10, 12])])
+@pytest.mark.parametrize(("share", "expected"), [(1e-9, [2, 6]), (1e9, [2, 4, 6])])
 def test_short_epochs_do_not_spend_their_time_on_saving(
     extracted: Path, monkeypatch: pytest.MonkeyPatch, share: float, expected: list[int]
 ) -> None:
@@ -228,7 +230,7 @@ def test_short_epochs_do_not_spend_their_time_on_saving(
     monkeypatch.setattr(checkpoint, "save", save)
     monkeypatch.setattr("pipeline.train.SAVING_SHARE", share)
     monkeypatch.setattr("pipeline.train.SAVE_EVERY_S", float("inf"))
-    assert run(extracted, "-b", "12", "--max-steps", "12") == 0
+    assert run(extracted, "-b", "12", "--max-steps", "6") == 0
     assert saves == expected
 
 

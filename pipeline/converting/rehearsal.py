@@ -1,5 +1,7 @@
 """A conversion tried on two frames before it begins, so that what cannot work is said at once and not at the end."""
 
+import errno
+import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +14,8 @@ from pipeline.media.playback import play
 from pipeline.media.writer import SegmentWriter
 
 SOUND_S = Fraction(1, 10)  # of the original that is tried too
+DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)))
+"""Words of ffmpeg's that tell of the disk, and not of the encoder."""
 
 
 def rehearse(work: Work, final: Path) -> list[str]:
@@ -57,4 +61,6 @@ def _encode(work: Work, segment: Segment) -> None:
             for _ in segment.pts:
                 writer.write(work.made.black())
     except MediaError as error:
+        if any(words in str(error) for words in DISK_ERRORS):
+            raise
         raise UsageError(f"--codec {work.encoding.codec} does not work here with these options: {error}") from error

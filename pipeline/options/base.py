@@ -36,7 +36,7 @@ class CommandOptions:
         for option in fields(self):
             value = getattr(self, option.name)
             is_finite = not isinstance(value, float) or math.isfinite(value)
-            require(is_finite, f"--{option.name.replace('_', '-')} {value}: must be a number that is not infinite")
+            require(is_finite, f"--{option.name.replace('_', '-')} {value}: must be a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)

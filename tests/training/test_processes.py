@@ -47,8 +47,8 @@ sys.exit(main(["train", "-d", data, *{SMALL!r}, "-b", "2", "--max-steps", "6", "
 
 
 def test_two_processes_take_the_steps_of_one() -> None:
-    alone = losses(20, 5)  # not divisible by two
-    done = torchrun("-m", "tests.training.worker", "20", "5")
+    alone = losses(10, 5)  # not divisible by two
+    done = torchrun("-m", "tests.training.worker", "10", "5")
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(printed) == 2
