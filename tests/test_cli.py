@@ -67,6 +67,17 @@ def test_converting_loads_nothing_of_finding_faces_and_of_training() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_someone_wants_it_otherwise(given: str | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    probe = "import os, sys, cli; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", given or "PASSIVE"], "it is said before torch is loaded"
+
+
 def test_extracting_loads_no_torch_where_there_is_no_gpu() -> None:
     """It would take longer than extracting a short clip."""
     if choose_device(no_cuda=False) == "cuda":
