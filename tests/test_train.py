@@ -348,6 +348,7 @@ def test_interleaved_everyone_learns_at_every_step(tmp_path: Path) -> None:
     assert {person: one.samples for person, one in model.trained.items()} == {"ann": 4, "bob": 4, "cleo": 4}
 
 
+@pytest.mark.slow
 def test_interleaved_it_goes_on_exactly_and_in_turns_too(tmp_path: Path) -> None:
     make_people(tmp_path / "data", "ann", "bob", count=8)
     data = ["-d", str(tmp_path / "data"), "--interleave"]

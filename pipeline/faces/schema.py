@@ -63,7 +63,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         try:
             _checked_version(db, path)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            if not _has_hot_journal(error):
                 raise
             db.close()
             _take_back(path)
@@ -79,6 +79,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _has_hot_journal(error: sqlite3.OperationalError) -> bool:
+    """Say whether a store only cannot be read because a killed process was writing it; not every error has a number."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK
+
+
 def open_to_write(path: Path) -> sqlite3.Connection:
     """Open a store to change it; make its tables where the file is new, bring those of an old one up to date.
 
@@ -91,7 +96,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             with closing(_connect(path, _how_to_read(path))) as looked_at:
                 _checked_version(looked_at, path)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            if not _has_hot_journal(error):
                 raise
             _take_back(path)
     db = _connect(path, "mode=rwc")

@@ -134,12 +134,6 @@ def try_all(
     assert met > len(chosen) // 2
 
 
-def test_a_failing_disk_is_said_in_one_line(
-    recording: Recording, trained_once: Path, footage: Path, tmp_path: Path
-) -> None:
-    try_all({"extract": 1, "train": 1, "convert": 1}, recording, trained_once, footage, tmp_path, seed=1)
-
-
 @pytest.mark.slow
 def test_a_disk_that_fails_anywhere_is_said_in_one_line(
     recording: Recording, trained_once: Path, footage: Path, tmp_path: Path

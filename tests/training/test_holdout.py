@@ -95,7 +95,7 @@ changes = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(changes, min_size=2, max_size=8))
 def test_whatever_becomes_of_the_crops_none_is_both_trained_on_and_judged_by(course: list[Change]) -> None:
     people: dict[str, set[str]] = {"ann": set(KINDS["crops"]), "bob": set(KINDS["numbered"])}

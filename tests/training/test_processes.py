@@ -57,6 +57,7 @@ def test_two_processes_take_the_steps_of_one() -> None:
     assert alone[-1] < alone[0], "and they learn"
 
 
+@pytest.mark.slow
 def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
     make_people(tmp_path / "data", "cage", "trump")
     command = ["cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2", "--max-steps", "5"]
