@@ -142,7 +142,8 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
 def copy_workspace(workspace: Path, copy: Path) -> Path:
     """Copy a workspace with its models, whose files are large and never changed in place: linking them is enough."""
     shutil.copytree(workspace, copy, ignore=shutil.ignore_patterns("output"))
-    shutil.copytree(workspace / "output", copy / "output", copy_function=os.link)
+    others = shutil.ignore_patterns("*.lock")  # a linked lock would be held for all copies at once
+    shutil.copytree(workspace / "output", copy / "output", copy_function=os.link, ignore=others)
     return copy
 
 
