@@ -11,7 +11,7 @@ from models import checkpoint
 from pipeline.errors import MediaError, RecastError
 from pipeline.faces.crops import cut_again, is_whole
 from pipeline.faces.footage import Footage, PictureFootage, VideoFootage
-from pipeline.faces.missing import find_missing
+from pipeline.faces.missing import find_missing, missing_files
 from pipeline.faces.store import FaceStore
 from pipeline.faces.videos import is_footage_extracted, name_footage, only_run, pictures_at
 from pipeline.media.pictures import read_picture
@@ -102,10 +102,7 @@ def _restore(workspace: Workspace, video: str, source: Path, report: CheckReport
             else PictureFootage(source, pictures)
         )
         footage.go_on(store)
-        wanted = {
-            (gone.frame, gone.track): workspace.data / gone.person / gone.crop
-            for gone in find_missing(store, workspace)
-        }
+        wanted = missing_files(store, workspace)
         bar = stack.enter_context(console.bar(f"crops of {video} again", len(wanted), "crop"))
         count = cut_again(store, footage, wanted, bar)
     report.repaired.append(f"{counted(count, 'crop')} of {video!r}")

@@ -18,7 +18,7 @@ from pipeline.faces.detection import Detector
 from pipeline.faces.footage import Footage, InFlight, PictureFootage, Shown, VideoFootage
 from pipeline.faces.identity import embed
 from pipeline.faces.levels import Levels
-from pipeline.faces.missing import find_missing
+from pipeline.faces.missing import missing_files
 from pipeline.faces.people import Wish, crop_name
 from pipeline.faces.records import StoredFace, StoredFrame
 from pipeline.faces.scanning import Follower, Group, look
@@ -190,10 +190,7 @@ def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
         footage.go_on(store)
         if not store.fact("finished"):
             raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
-        wanted = {
-            (gone.frame, gone.track): workspace.data / gone.person / gone.crop
-            for gone in find_missing(store, workspace)
-        }
+        wanted = missing_files(store, workspace)
         placed = _placed_crops(workspace)
         for label, _ in store.owners():
             path = placed.get(Path(label.crop).stem) if label.crop else None

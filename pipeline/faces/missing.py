@@ -57,6 +57,13 @@ def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] 
     return [missing for missing in gone if people is None or missing.person in people]
 
 
+def missing_files(store: FaceStore, workspace: Workspace) -> dict[tuple[int, int], Path]:
+    """Say which files the lost crops of a video are to be again, by frame and track of the face."""
+    return {
+        (gone.frame, gone.track): workspace.data / gone.person / gone.crop for gone in find_missing(store, workspace)
+    }
+
+
 def _now(missing: MissingCrop, by_track: dict[int, Counter[str]], by_person: dict[str, Counter[str]]) -> str:
     for counter in (by_track.get(missing.track), by_person.get(missing.person)):
         if counter:

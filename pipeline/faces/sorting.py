@@ -28,9 +28,7 @@ def drop_false_faces(store: FaceStore, crops: Path) -> None:
         crops: folder its crops wait in.
     """
     best = best_frames(face for face in store.each_face() if not face.person)
-    scores: dict[int, list[float]] = defaultdict(list)
-    for face in store.each_face():
-        scores[face.track].append(face.face.score)
+    scores = store.scores()
     store.forget_tracks(
         track
         for track, frames in best.items()

@@ -203,6 +203,14 @@ class FaceStore:
         rows = self._read("SELECT frame, track, crop FROM faces WHERE frame = ? AND track = ?", frame, track)
         return next((label.crop for label in self._checked(map(label_of, rows))), None)
 
+    def scores(self) -> dict[int, list[float]]:
+        """Return the detector's scores of each track, in order of frame."""
+        scores: dict[int, list[float]] = {}
+        rows = self._each("SELECT track, score FROM faces ORDER BY frame, track")
+        for track, score in self._each_checked((int(track), float(score)) for track, score in rows):
+            scores.setdefault(track, []).append(score)
+        return scores
+
     def unnamed_tracks(self) -> dict[int, frozenset[int]]:
         """Return in which frames each track is seen whose face was not named yet."""
         seen: dict[int, list[int]] = {}
