@@ -28,6 +28,7 @@ OURS = 0x52637374  # "Rcst"
 REQUIRED = frozenset({"facts", "frames", "faces"})
 MOST_ROWS = 20_000_000  # of a table: a hundred hours of two faces; more would fill the memory
 SMALLEST_ROW = 8  # bytes; a file that is too short for too many rows need not be counted
+JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9 \xa1c\xd7"  # sqlite.org/fileformat2.html: its bytes 16 to 20 count the pages before
 PATIENCE_S = 30  # that another process may take to write
 COMPUTED = re.compile(r"\b(virtual|generated|as|check|collate)\b", re.IGNORECASE)  # what would run when it is read
 
@@ -58,6 +59,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         WorkspaceError: it is no store, from a newer version, or holds what no store holds.
         sqlite3.Error: it is no database, or cannot be read.
     """
+    if _was_being_created(path):
+        _roll_back(path)
     db = _connect(path, _how_to_read(path))
     try:
         try:
@@ -91,6 +94,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         WorkspaceError: it is no store, from a newer version, or holds what no store holds.
         sqlite3.Error: it is no database, or cannot be written.
     """
+    if _was_being_created(path):
+        _roll_back(path)
     if path.is_file() and path.stat().st_size:
         try:
             with closing(_connect(path, _how_to_read(path))) as looked_at:
@@ -138,6 +143,21 @@ def _take_back(path: Path) -> None:
     if mark != OURS:  # an old store: only its tables say what it is
         with closing(_connect(path, "immutable=1")) as db:
             _checked_version(db, path)
+    _roll_back(path)
+
+
+def _was_being_created(path: Path) -> bool:
+    """Say whether the journal beside a file tells that it was empty before, so that what it holds may be anything."""
+    journal = path.with_name(f"{path.name}-journal")
+    if not (path.is_file() and journal.is_file()):
+        return False
+    with journal.open("rb") as file:
+        header = file.read(20)
+    return header[:8] == JOURNAL_MAGIC and int.from_bytes(header[16:], "big") == 0
+
+
+def _roll_back(path: Path) -> None:
+    """Let SQLite undo what a killed process was writing; what a running one writes it leaves alone."""
     try:
         with closing(_connect(path, "mode=rw")) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -30,7 +30,7 @@ def commands(footage: Path, root: Path) -> dict[str, list[str]]:
     swap = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
     lines = {
         "extract": [str(footage / "clip.mp4"), "--person", "clip"],
-        "train": [*SMALL, "--max-steps", str(STEPS_MORE), "--keep", "1", "--people", "hopper,collins"],
+        "train": [*SMALL, "--max-steps", str(STEPS_MORE), "--keep", "2", "--people", "hopper,collins"],
         "convert": [str(footage / "hopper.mp4"), *swap, "-o", str(root / RESULT)],
     }
     return {name: [name, *line, "--workspace", str(root / "workspace")] for name, line in lines.items()}

@@ -448,6 +448,29 @@ def test_what_a_killed_process_was_writing_is_taken_back(tmp_path: Path, write: 
         assert store.fact("7") is None
 
 
+CREATED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+db.executemany("INSERT INTO facts VALUES (?, ?)", [(str(number), "9" * 1000) for number in range(500)])
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("length", [0, 20, 4096])
+@pytest.mark.parametrize("write", [False, True])
+def test_a_store_that_was_being_created_at_a_power_cut_is_empty(tmp_path: Path, write: bool, length: int) -> None:
+    path = tmp_path / "faces.sqlite"
+    subprocess.run([sys.executable, "-c", CREATED, str(path)], check=True)
+    content = path.read_bytes()
+    assert len(content) > 4096
+    path.write_bytes(content[:length] + bytes(4096 - length) + content[4096:])  # of the first page less was written
+    with FaceStore(path, write=write, create=write) as store:
+        assert (store.fact("7"), store.face_count()) == (None, 0)
+
+
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])
 def test_another_programs_file_is_refused_and_stays_as_it_is(tmp_path: Path, journal: str, write: bool) -> None:
