@@ -63,6 +63,8 @@ class Record:
         self.judgements = [one for one in known if one.steps <= steps]
         for later in (path for path in self._frames() if int(path.stem) > steps):
             later.unlink(missing_ok=True)
+        for unfinished in (folder / "timelapse").glob(".*.part.jpg"):  # of a killed run
+            unfinished.unlink(missing_ok=True)
 
     def add(self, judgement: Judgement, sheet: Image) -> None:
         """Keep another judgement, and the sheet that was made then."""

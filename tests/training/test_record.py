@@ -66,6 +66,14 @@ def test_one_sheet_is_no_film(tmp_path: Path) -> None:
     assert not (tmp_path / "timelapse.mp4").exists()
 
 
+def test_what_a_killed_run_was_writing_goes(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    half = tmp_path / "timelapse" / ".000000004.part.jpg"
+    half.write_bytes(b"half a pict")
+    Record(tmp_path, 3)
+    assert not half.exists()
+
+
 def test_sheets_of_long_trainings_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "MOST_FRAMES", 6)
     filled(tmp_path, *range(1, 30))
