@@ -28,8 +28,8 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
+from pipeline.console import Bar, RunLog, Stream, printable, to_json
 from pipeline.errors import RecastError, UsageError, line_and_code
-from pipeline.interrupt import leave_closed_terminal
 from pipeline.options import (
     CheckOptions,
     CommandOptions,
@@ -47,10 +47,7 @@ from pipeline.options import (
     VerifyOptions,
     WorkspaceOptions,
 )
-from pipeline.progress import Bar
-from pipeline.report import legible, plain
-from pipeline.runlog import RunLog
-from pipeline.streams import Stream
+from pipeline.runtime import leave_closed_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +55,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from models.checkpoint import Model
-    from pipeline.report import Report
+    from pipeline.console import Report
 
 OPTION = re.compile(r"--\w")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # what tyro colours words with
@@ -179,38 +176,38 @@ def run(options: Options, console: "Terminal") -> "Report":
         case ConvertOptions():
             report = _convert(options, console)
         case PeopleOptions():
-            from pipeline.curate import curate
+            from pipeline.commands.people import people_command
 
-            report = curate(options)
+            report = people_command(options)
         case ReviewOptions():
-            from pipeline.review import review
+            from pipeline.commands.review import review
 
             report = review(options, console)
         case ModelsOptions():
-            from pipeline.inventory import inventory
+            from pipeline.commands.models import list_models
 
-            report = inventory(options)
+            report = list_models(options)
         case DoctorOptions():
-            from pipeline.doctor import doctor
+            from pipeline.commands.doctor import doctor
 
             report = doctor(options)
         case CheckOptions():
-            from pipeline.check import check
+            from pipeline.commands.check import check
 
             report = check(options, console)
         case VerifyOptions():
-            from pipeline.verify import verify
+            from pipeline.commands.verify import verify
 
             report = verify(options)
         case ImportOptions():
-            from pipeline.import_model import import_model
+            from pipeline.commands.models import import_model
 
             report = import_model(options)
     return report
 
 
 def _preview(options: PreviewOptions, console: "Terminal") -> "Report":
-    from pipeline.preview import preview
+    from pipeline.commands.preview import preview
 
     model, videos, failed = _ready(options, console)
     report = preview(options, model, videos, console)
@@ -235,7 +232,7 @@ def _convert(options: ConvertOptions, console: "Terminal") -> "Report":
 
 def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path], list[RecastError]]":
     """Check a command against the workspace, extract the videos that are not; return also what failed of those."""
-    from pipeline.converting.plan import plan
+    from pipeline.converting.prepare import plan
 
     planned = plan(options)
     ready, failed = list(planned.known), list(planned.failed)
@@ -272,7 +269,7 @@ class Terminal:
 
         self._log.info("%s", line)
         if not self._quiet:
-            tqdm.write(legible(line), file=cast(TextIO, self._err))
+            tqdm.write(printable(line), file=cast(TextIO, self._err))
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
@@ -280,7 +277,7 @@ class Terminal:
         from tqdm import tqdm
 
         shown: dict[str, Any] = {"unit": f" {unit}", "dynamic_ncols": True, "smoothing": 0.1, "disable": self._quiet}
-        with tqdm(desc=legible(description), total=total, file=cast(TextIO, self._err), **shown) as bar:
+        with tqdm(desc=printable(description), total=total, file=cast(TextIO, self._err), **shown) as bar:
             counted, began = TerminalBar(bar), time.monotonic()
             try:
                 yield counted
@@ -311,7 +308,7 @@ class Terminal:
                 "exit_code": code,
                 "errors": errors,
                 "lines": report.lines() if report else [],
-                "report": plain(report),
+                "report": to_json(report),
             }
             self._out.write(f"{json.dumps(said, indent=1)}\n")
         self._out.flush()
@@ -340,7 +337,7 @@ class TerminalBar:
 
     def status(self, text: str) -> None:
         """Show a text after the numbers."""
-        self._bar.set_postfix_str(legible(text), refresh=False)
+        self._bar.set_postfix_str(printable(text), refresh=False)
 
 
 def _end_in_good_order() -> None:

@@ -19,7 +19,7 @@ from benchmarks.table import Row, measured, middle
 from models import PICTURE_PX, checkpoint
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
-from pipeline.memory import keep_freed_memory
+from pipeline.runtime import keep_freed_memory
 from pipeline.workspace import Workspace
 
 TIMED = ("pairs/manA_lp_d9.mp4", "multi/street_crowd_1080p.mp4")

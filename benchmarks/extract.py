@@ -16,20 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import Row, measured, middle
-from pipeline.arrays import Boxes, Points
+from pipeline.console import Silence
 from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import cut_crop
 from pipeline.faces.crops import encode_crop
-from pipeline.faces.detection import Detector
-from pipeline.faces.footage import VideoFootage
-from pipeline.faces.levels import Levels
-from pipeline.faces.records import StoredFace
-from pipeline.faces.store import FaceStore
+from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.faces.footage import VideoFootage, name_footage
+from pipeline.faces.store import FaceStore, StoredFace
 from pipeline.faces.tracking import overlaps
-from pipeline.faces.videos import name_footage
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
-from pipeline.progress import Silence
+from pipeline.types import Boxes, Points
 from pipeline.workspace import Workspace, write_bytes
 
 TIMED = ("pairs/manA_lp_d9.mp4", "pairs/manB_lp_d13.mp4", "multi/street_crowd_1080p.mp4")
@@ -166,7 +163,7 @@ def bound(video: Path, workspace: Path) -> Row:
         for frame in reader:
             frames += 1
             faces = by_frame.get(frame.index, [])
-            picture = Levels(frame.image)
+            picture = ImagePyramid(frame.image)
             detector.refine([(picture, face.face.box) for face in faces], 0)
             for face in faces:
                 write_bytes(workspace / "bound.jpg", encode_crop(cut_crop(frame.image, face.crop_from_frame)))

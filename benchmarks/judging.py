@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Image, Points
-from pipeline.blending.masks import face_mask
+from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
 from pipeline.faces.identity import embed
 from pipeline.faces.mesh import POINTS, mesh_of
+from pipeline.types import Image, Points
 
 Numbers = npt.NDArray[np.float64]
 

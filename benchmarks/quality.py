@@ -33,13 +33,13 @@ from benchmarks.judging import (
 )
 from benchmarks.table import Row, as_markdown
 from models import checkpoint
-from pipeline.arrays import Affine, Image
-from pipeline.converting.film import Film
+from pipeline.converting.timeline import Timeline
 from pipeline.faces.alignment import align, cut_crop
-from pipeline.faces.videos import name_footage
+from pipeline.faces.footage import name_footage
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.probe import probe
 from pipeline.media.reader import VideoReader
+from pipeline.types import Affine, Image
 from pipeline.workspace import Workspace, list_pictures
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def main() -> int:
 def judge(options: Options, from_person: str, to_person: str) -> list[Row]:
     """Measure one direction, with every look."""
     clip, workspace = DATA / PAIR[from_person], Workspace(options.workspace)
-    film = Film(workspace, name_footage(workspace, clip), probe(clip), {from_person: to_person})
+    film = Timeline(workspace, name_footage(workspace, clip), probe(clip), {from_person: to_person})
     places = {frame: swaps[0].crop_from_frame for frame, swaps in film.swaps(0, film.frames).items()}
     before = crops_of(clip, places)
     mesh = meshes(before)
@@ -142,7 +142,7 @@ def steadiness(clip: Path) -> Row:
         options = Options(workspace=Path(folder) / "workspace")
         _run(options, "extract", clip, "--everyone", "everyone")
         workspace = Workspace(options.workspace)
-        film = Film(workspace, name_footage(workspace, clip), probe(clip), {"everyone": "other"})
+        film = Timeline(workspace, name_footage(workspace, clip), probe(clip), {"everyone": "other"})
         ours = {frame: swaps[0].crop_from_frame for frame, swaps in film.swaps(0, film.frames).items()}
     theirs = {face["frame"]: align(np.array(face["points"])) for face in reversed(detected)}
     both = sorted(ours.keys() & theirs.keys())

@@ -23,13 +23,12 @@ from benchmarks.quality import PAIR
 from benchmarks.table import Row, as_markdown
 from models import checkpoint
 from models.checkpoint import HeldOut, Model
-from pipeline.arrays import Image
+from pipeline.console import Silence
 from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
-from pipeline.progress import Silence
-from pipeline.training.dataset import load_faces
-from pipeline.training.holdout import split_faces
-from pipeline.training.preview import straight
+from pipeline.training.dataset import load_faces, split_faces
+from pipeline.training.monitor import straight
+from pipeline.types import Image
 from pipeline.workspace import Workspace
 
 PLAIN = ["--inner-loop", "1", "-b", "16", "--lr", "3e-4"]

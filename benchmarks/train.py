@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from benchmarks.table import Row, measured, middle
+from pipeline.console import Silence
 from pipeline.media.pictures import write_picture
-from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
-from pipeline.progress import Silence
+from pipeline.runtime import keep_freed_memory
 from pipeline.train import train
 from pipeline.training.augment import Augmentation, draw_pairs
 from pipeline.training.dataset import load_faces
-from pipeline.training.schedule import generator
+from pipeline.training.sampler import generator
 
 FACES = 256  # of each of two people, so that a pass is whole batches
 STEPS = {64: 24, 16: 60}

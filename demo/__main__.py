@@ -20,10 +20,10 @@ import tyro
 
 from demo.children import Children
 from demo.clips import COLLINS, HOPPER, make_clip
-from pipeline.arrays import Image
 from pipeline.errors import RecastError
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
+from pipeline.types import Image
 
 FRAMES = 200  # of each clip: 8 seconds
 RESERVED_MINUTES = 0.9  # for saving, converting twice and the contact sheet

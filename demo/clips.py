@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Image
 from pipeline.errors import MediaError
 from pipeline.media.pictures import read_picture
+from pipeline.types import Image
 
 SIDE_PX = 400  # width and height of a clip
 FPS = 25

@@ -12,13 +12,12 @@ from av.video.stream import VideoStream
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.arrays import Face
 from pipeline.errors import RecastError
-from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.store import FaceStore
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.media.pictures import read_picture, write_picture
-from pipeline.media.provenance import read_credentials
 from pipeline.media.reader import VideoReader
+from pipeline.provenance.credentials import read_credentials
+from pipeline.types import Face
 
 MOST_FRAMES = 40  # read of a video; a damaged header may promise many
 

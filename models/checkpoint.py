@@ -69,7 +69,7 @@ class Position:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Faces kept from training, to judge by, and those trained on; for good (pipeline/training/holdout.py).
+    """Faces kept from training, to judge by, and those trained on; for good (pipeline/training/dataset.py).
 
     Attributes:
         held: numbers of frames, by the track or the series of pictures they are of.

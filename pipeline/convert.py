@@ -6,30 +6,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.checkpoint import Model
-from pipeline.blending.swap import Swapper
-from pipeline.converting.encode import Work, make_segments
-from pipeline.converting.film import Film
-from pipeline.converting.marking import Marking, credentials_beside, marking_of, shown_of
-from pipeline.converting.pace import Pace
-from pipeline.converting.plan import look_of, make_swapper
-from pipeline.converting.rehearsal import rehearse
+from pipeline.console import Console, format_duration, plural
+from pipeline.converting.label import check_label
+from pipeline.converting.prepare import look_of, make_swapper
+from pipeline.converting.segments import (
+    Pace,
+    Work,
+    drop_halves,
+    find_segments,
+    make_segments,
+    rehearse,
+    segments_folder,
+)
 from pipeline.converting.stills import Stills, draw_still
-from pipeline.converting.unfinished import drop_halves, find_segments, segments_folder
-from pipeline.errors import RecastError, UsageError, as_expected
-from pipeline.faces.videos import name_footage, pictures_at
-from pipeline.media.containers import check_container, cut_comment
-from pipeline.media.encoders import Encoding, pixel_formats
-from pipeline.media.joining import Made, Segment, comment_of, join
-from pipeline.media.kinds import picture_suffix
+from pipeline.converting.swapper import Swapper
+from pipeline.converting.timeline import Timeline
+from pipeline.errors import RecastError, UsageError, as_recast_error
+from pipeline.faces.footage import name_footage, pictures_at
+from pipeline.media.canvas import PixelFormat
+from pipeline.media.mux import Made, Segment, check_container, comment_of, cut_comment, join
 from pipeline.media.pictures import read_picture, write_picture_like
-from pipeline.media.pixels import PixelFormat
 from pipeline.media.playback import check_result
+from pipeline.media.probe import picture_suffix
 from pipeline.media.reader import VideoReader
-from pipeline.memory import keep_freed_memory
-from pipeline.moments import parse_moment
-from pipeline.options import ConvertOptions
-from pipeline.progress import Console
-from pipeline.report import counted, in_words
+from pipeline.media.writer import Encoding, pixel_formats
+from pipeline.options import ConvertOptions, parse_timecode
+from pipeline.provenance.marking import Marking, credentials_beside, marking_of, shown_of
+from pipeline.runtime import keep_freed_memory
 from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, lengthened_name, write_bytes
 
 
@@ -60,7 +63,8 @@ class ConvertReport:
         for made in self.done:
             pace = f" ({made.seconds / (made.video_s / 60):.0f} s per minute of video)" if made.video_s else ""
             lines.append(
-                f"swapped {counted(made.faces, 'face')} in {made.frames}, {in_words(made.seconds)}{pace}: {made.output}"
+                f"swapped {plural(made.faces, 'face')} in {made.frames}, "
+                f"{format_duration(made.seconds)}{pace}: {made.output}"
             )
             lines += [f"  {note}" for note in made.notes]
         return lines
@@ -79,7 +83,7 @@ def check(options: ConvertOptions) -> None:
         WorkspaceError: there is no place for a certificate.
     """
     pixel_formats(options.codec)
-    marking_of(options)
+    check_label(marking_of(options).shown.label)
     are_pictures = [pictures_at(path) is not None for path in options.videos]
     if options.output is not None and _is_file(options.output) and not any(are_pictures):
         check_container(options.output, options.codec)
@@ -104,7 +108,7 @@ def convert(options: ConvertOptions, model: Model, videos: Sequence[Path], conso
         except (RecastError, OSError, UnicodeError) as error:
             if len(options.videos or videos) == 1:
                 raise
-            report.failed.append(as_expected(error))
+            report.failed.append(as_recast_error(error))
     return report
 
 
@@ -125,8 +129,8 @@ def convert_video(
     video = name_footage(workspace, path)
     encoding = Encoding(options.codec, options.crf, options.preset)
     with VideoReader(path) as reader:
-        film = Film(workspace, video, reader.info, options.people())
-        film.cut(*(None if text is None else parse_moment(text, "") for text in (options.start, options.end)))
+        film = Timeline(workspace, video, reader.info, options.people())
+        film.cut(*(None if text is None else parse_timecode(text, "") for text in (options.start, options.end)))
         final = _output(workspace, options, video, film)
         if final.exists() and final.samefile(path):
             raise UsageError(f"{final} is the original: name another file with -o")
@@ -150,7 +154,7 @@ def convert_video(
         notes += _seen_by(reader)
         if not film.faces:
             notes.append("nobody to swap is in this part: its frames are as they were")
-    frames, seconds = counted(film.frames, "frame"), time.monotonic() - began
+    frames, seconds = plural(film.frames, "frame"), time.monotonic() - began
     problems = (film.missing,) if film.missing else ()
     return Converted(final, frames, film.faces, film.seconds, seconds, tuple(notes), problems)
 
@@ -195,7 +199,7 @@ def convert_pictures(
             except (RecastError, OSError, UnicodeError) as error:
                 if len(stills.pictures) == 1:
                     raise
-                problems.append(f"left out {picture}: {as_expected(error)}")
+                problems.append(f"left out {picture}: {as_recast_error(error)}")
             else:
                 drawn += [len(swaps)] if swaps else []
             bar.advance()
@@ -204,7 +208,7 @@ def convert_pictures(
         problems.append(f"{path}: {stills.lost}")
         notes.append("pictures that could not be read were copied as they are")
     problems += [stills.missing] if stills.missing else []
-    pictures, seconds = counted(len(drawn), "picture"), time.monotonic() - began
+    pictures, seconds = plural(len(drawn), "picture"), time.monotonic() - began
     return Converted(final, pictures, sum(drawn), 0, seconds, tuple(notes), tuple(problems))
 
 
@@ -230,7 +234,7 @@ def _make(work: Work, notes: list[str], console: Console) -> list[Segment]:
 def _seen_by(reader: VideoReader) -> list[str]:
     notes = []
     if reader.damaged:
-        notes.append(f"{counted(reader.damaged, 'frame')} of the original damaged or missing")
+        notes.append(f"{plural(reader.damaged, 'frame')} of the original damaged or missing")
     if reader.deinterlaced or reader.info.is_interlaced:
         notes.append("interlaced frames were deinterlaced")
     return notes
@@ -246,10 +250,10 @@ def _is_file(output: Path) -> bool:
     return bool(output.suffix) and not output.is_dir()
 
 
-def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Film) -> Path:
+def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Timeline) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    name = lengthened_name(video, options.in_words + film.part_name + _ending(options))
+    name = lengthened_name(video, options.swap_name + film.part_name + _ending(options))
     return (options.output or workspace.converted) / f"{name}.mp4"
 
 
@@ -263,7 +267,7 @@ def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, 
         return options.output
     if options.output is not None and path.is_dir():
         return options.output
-    lengthened = lengthened_name(name, options.in_words + _ending(options))
+    lengthened = lengthened_name(name, options.swap_name + _ending(options))
     return (options.output or workspace.converted) / f"{lengthened}{suffix}"
 
 

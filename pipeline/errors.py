@@ -39,7 +39,7 @@ class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
 
 
-def as_expected(error: RecastError | OSError | UnicodeError) -> RecastError:
+def as_recast_error(error: RecastError | OSError | UnicodeError) -> RecastError:
     """Take what the system refused (a file that has gone, a full disk, a name) for an expected failure, in one line."""
     return error if isinstance(error, RecastError) else RecastError(_refused(error))
 

@@ -9,30 +9,32 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from pipeline.arrays import Embedding, Face
-from pipeline.devices import choose_device
-from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, as_expected
+from pipeline.console import Console, plural
+from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, as_recast_error
 from pipeline.faces.alignment import align, cut_crop
-from pipeline.faces.crops import cut_again, cut_face, is_whole
-from pipeline.faces.detection import Detector
-from pipeline.faces.footage import Footage, InFlight, PictureFootage, Shown, VideoFootage
+from pipeline.faces.crops import cut_again, cut_face, is_whole, missing_files
+from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.faces.footage import (
+    Footage,
+    InFlight,
+    PictureFootage,
+    Shown,
+    VideoFootage,
+    forget_video,
+    name_footage,
+    only_run,
+    pictures_at,
+)
 from pipeline.faces.identity import embed
-from pipeline.faces.levels import Levels
-from pipeline.faces.missing import missing_files
-from pipeline.faces.people import Wish, crop_name
-from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.scanning import Follower, Group, look
-from pipeline.faces.sorting import drop_false_faces, hand_over, identify, name_by_likeness
-from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import forget_video, name_footage, only_run, pictures_at
-from pipeline.media.files import is_file, require_file
-from pipeline.media.kinds import is_picture
+from pipeline.faces.people import NamingHint, crop_name, drop_false_faces, hand_over, identify, name_by_likeness
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.faces.tracking import Group, Tracker, look
 from pipeline.media.pictures import read_picture
+from pipeline.media.probe import is_file, is_picture, require_file
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions
-from pipeline.prefetch import prefetched
-from pipeline.progress import Console
-from pipeline.report import counted
+from pipeline.runtime import choose_device, prefetched
+from pipeline.types import Embedding, Face
 from pipeline.workspace import Workspace, flush_all, list_people, list_pictures, write_bytes
 
 READ_AHEAD = 4  # frames
@@ -99,7 +101,7 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
                 with VideoReader(path) as reader:
                     report.done.append(extract_footage(VideoFootage(reader), run))
         except (RecastError, OSError, UnicodeError) as error:
-            report.failed.append(as_expected(error))
+            report.failed.append(as_recast_error(error))
     return report
 
 
@@ -115,7 +117,7 @@ def _sort_out(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
 def _reference(path: Path, detector: Detector) -> Embedding:
     """Say who the largest face of a picture is."""
     image = read_picture(path)
-    faces = detector.detect([Levels(image)])[0]
+    faces = detector.detect([ImagePyramid(image)])[0]
     if not faces:
         raise NothingToDoError(f"no face found in the reference {path}: take a larger or a frontal picture")
     return embed(cut_crop(image, align(faces[0].landmarks)))
@@ -200,7 +202,7 @@ def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
             count = cut_again(store, footage, wanted, bar)
         if count < len(wanted):
             raise MediaError(
-                f"{counted(len(wanted) - count, 'crop')} of {footage.path} cannot be made again: "
+                f"{plural(len(wanted) - count, 'crop')} of {footage.path} cannot be made again: "
                 "their frames can no longer be read"
             )
         people, frames = store.people(), store.frame_count()
@@ -255,7 +257,7 @@ def _fill(store: FaceStore, footage: Footage, writer: _Writer, run: Run) -> None
     """Do the frames not yet recorded: decoding, finding, following and writing overlap, a thread each."""
     first, shot, found = store.next_frame(), store.last_shot(), store.face_count()
     last_seen = {stored.track: stored.face for stored in store.faces(first=first - 1)}
-    follower = Follower(run.detector, last_seen, store.next_track())
+    follower = Tracker(run.detector, last_seen, store.next_track())
     frames = footage.frames(first)
     in_flight = InFlight(footage.at_once * footage.group)
     beginning = list(islice(frames, 1))  # here, so that passing over what is recorded can be interrupted
@@ -303,7 +305,7 @@ def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict
     if run.options.everyone:
         return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
     identify(store, workspace.unsorted(video), run.console)
-    wish = Wish(run.options.person or video, run.options.person is not None, run.references)
+    wish = NamingHint(run.options.person or video, run.options.person is not None, run.references)
     return name_by_likeness(store, workspace, video, wish)
 
 
@@ -322,7 +324,7 @@ def _outcome(store: FaceStore, video: str, path: Path, before: str | None) -> Ex
 
 def _line(extracted: Extracted, data: Path) -> str:
     if extracted.restored is not None:
-        return f"{extracted.video}: {counted(extracted.restored, 'crop')} made again in {data}"
+        return f"{extracted.video}: {plural(extracted.restored, 'crop')} made again in {data}"
     again = "--again starts over, people rename changes a name"
     done = f"extracted before ({extracted.before}; {again})" if extracted.before else "extracted"
     lost = f"; {extracted.lost}" if extracted.lost else ""

@@ -10,29 +10,26 @@ import torch
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
+from pipeline.console import Bar, Console, Silence, plural
 from pipeline.errors import NothingToDoError, UsageError, WorkspaceError
-from pipeline.interrupt import StopRequest
-from pipeline.locks import locked
 from pipeline.media.pictures import write_picture
-from pipeline.memory import keep_freed_memory
 from pipeline.options import TrainOptions
-from pipeline.prefetch import prefetched
-from pipeline.progress import Bar, Console, Silence
-from pipeline.report import counted
-from pipeline.training.computing import Computing, check_compiler, choose_precision
-from pipeline.training.dataset import Faces, load_faces
-from pipeline.training.fetching import Fetcher
-from pipeline.training.holdout import split_faces
-from pipeline.training.losses import LOSSES
-from pipeline.training.names import check_people
-from pipeline.training.outcome import MOST_SETBACKS, TrainReport
-from pipeline.training.pace import Pace, rate_left
-from pipeline.training.preview import preview_pairs, preview_sheet, swap_sheet, validation_l1
-from pipeline.training.processes import LostProcessError, joined
-from pipeline.training.record import Judgement, Record
-from pipeline.training.schedule import Batch, Schedule
-from pipeline.training.trainer import DivergedError, Trainer
-from pipeline.workspace import Workspace
+from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
+from pipeline.training.dataset import Faces, Fetcher, check_people, load_faces, split_faces
+from pipeline.training.distributed import LostProcessError, joined
+from pipeline.training.monitor import (
+    MOST_SETBACKS,
+    Evaluation,
+    TrainingLog,
+    TrainReport,
+    preview_pairs,
+    preview_sheet,
+    swap_sheet,
+    validation_l1,
+)
+from pipeline.training.sampler import Batch, Pace, Schedule, rate_left
+from pipeline.training.trainer import LOSSES, Computing, DivergedError, Trainer, check_compiler, choose_precision
+from pipeline.workspace import Workspace, locked
 
 SAVE_EVERY_S = 600
 SAVING_SHARE = 0.02  # of the time at most goes into saving at the ends of short epochs
@@ -130,9 +127,9 @@ class _Run:
             self.model.add_person(person)
         loss = LOSSES[self.options.loss]
         self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing, loss)
-        self.record = Record(self.folder, self.model.steps)
+        self.record = TrainingLog(self.folder, self.model.steps)
         if self.record.damaged and self.processes.is_first:
-            lines = counted(self.record.damaged, "damaged line")
+            lines = plural(self.record.damaged, "damaged line")
             self.console.note(f"passed over {lines} of {self.folder / 'history.jsonl'}; nothing depends on it")
         self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
         chosen = (self.options.lr_schedule, self.options.loss, self.options.fix_enc)
@@ -255,7 +252,7 @@ class _Run:
             write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
         self.record.add(self._judgement(), swap_sheet(self.model, self.faces.people, self.computing.device))
 
-    def _judgement(self) -> Judgement:
+    def _judgement(self) -> Evaluation:
         """Say how far training has come, by the faces it has not seen too."""
         losses = {person: one.loss for person, one in self.model.trained.items() if one.loss is not None}
         validation = {
@@ -263,7 +260,7 @@ class _Run:
             for person, part in self.parts.items()
             if len(part.held) and self.model.trained[person].samples
         }
-        return Judgement(self.model.steps, self.pace.rate, losses, validation)
+        return Evaluation(self.model.steps, self.pace.rate, losses, validation)
 
     def _set_back(self, error: DivergedError) -> None:
         """Go back to what was saved last, with half the learning rate; not for ever."""

@@ -1,4 +1,7 @@
-"""Every path of the workspace, and writing files so that they are whole or not there."""
+"""Every path of the workspace, and writing files so that they are whole or not there.
+
+Locks between processes, released by the system when their process dies.
+"""
 
 import os
 import unicodedata
@@ -8,7 +11,40 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import UsageError, WorkspaceError
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock while the block runs.
+
+    What the lock guards may be deleted inside the block, the file of the lock included: whoever opened that file
+    before looks again.
+
+    Args:
+        path: file of the lock, whatever is in it; created with its folder, and left.
+        busy: what to say where another process holds it.
+
+    Raises:
+        WorkspaceError: another holds it, or the file cannot be written.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorkspaceError(busy) from error
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write {path}: {error.strerror or error}; check the disk and the folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 

@@ -17,14 +17,13 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.arrays import Image, Samples
-from pipeline.media.encoders import Encoding
-from pipeline.media.joining import Segment, join
-from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.canvas import Canvas, PixelFormat
+from pipeline.media.ffmpeg import find_ffmpeg
+from pipeline.media.mux import Segment, join
 from pipeline.media.probe import Colour, VideoInfo
-from pipeline.media.program import find_ffmpeg
 from pipeline.media.reader import VideoReader
-from pipeline.media.writer import SegmentWriter
+from pipeline.media.writer import Encoding, SegmentWriter
+from pipeline.types import Image, Samples
 
 SOUND_HZ = 48000
 IRREGULAR = (0, 1, 5, 6, 14, 15, 31, 33)  # timestamps of eight frames

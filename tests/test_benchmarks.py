@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.extract import compare
 from benchmarks.table import Row, as_markdown
-from pipeline.arrays import Face
-from pipeline.faces.records import StoredFace
+from pipeline.faces.store import StoredFace
+from pipeline.types import Face
 
 LANDMARKS = np.array([[40.0, 50], [80, 50], [62, 70], [45, 90], [77, 90]])
 BOX = np.array([20.0, 10, 100, 120])

@@ -13,15 +13,13 @@ import pytest
 from cli import main, parse
 from demo.clips import HOPPER, make_clip
 from pipeline import __version__
-from pipeline.devices import choose_device
+from pipeline.commands.verify import Verified, VerifyReport
+from pipeline.console import KEPT, Console, to_json
 from pipeline.errors import MediaError
 from pipeline.extract import ExtractReport, extract
-from pipeline.media.provenance import Credentials
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
-from pipeline.progress import Console
-from pipeline.report import plain
-from pipeline.runlog import KEPT
-from pipeline.verify import Verified, VerifyReport
+from pipeline.provenance.credentials import Credentials
+from pipeline.runtime import choose_device
 from tests.conftest import ROOT
 
 
@@ -59,7 +57,7 @@ def test_help_loads_no_heavy_library() -> None:
 def test_converting_loads_nothing_of_finding_faces_and_of_training() -> None:
     """Each would cost a second at the start, and a tenth of the memory."""
     probe = (
-        "import sys, pipeline.convert, pipeline.preview\n"
+        "import sys, pipeline.convert, pipeline.commands.preview\n"
         "heavy = {'torchvision', 'facenet_pytorch', 'matplotlib', 'tensorboardX', 'dlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -83,8 +81,8 @@ def test_extracting_loads_no_torch_where_there_is_no_gpu() -> None:
     if choose_device(no_cuda=False) == "cuda":
         pytest.skip("there is a GPU, which torch drives")
     probe = (
-        "import sys, pipeline.extract, pipeline.review\n"
-        "from pipeline.devices import choose_device\n"
+        "import sys, pipeline.extract, pipeline.commands.review\n"
+        "from pipeline.runtime import choose_device\n"
         "from pipeline.faces.detection import Detector\n"
         "Detector(40, 0.95, choose_device(no_cuda=False))\n"
         "heavy = {'torch', 'torchvision', 'facenet_pytorch', 'matplotlib'} & set(sys.modules)\n"
@@ -225,7 +223,7 @@ def test_what_nobody_foresaw_ends_in_one_line_and_a_log(
     def break_down(options: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.inventory.inventory", break_down)
+    monkeypatch.setattr("pipeline.commands.models.inventory", break_down)
     assert main(["models", "--workspace", str(tmp_path)]) == code
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
@@ -291,12 +289,12 @@ def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFi
 
 
 def test_reports_of_all_kinds_become_json() -> None:
-    found = plain(VerifyReport([Verified(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
+    found = to_json(VerifyReport([Verified(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
     assert found["found"][0]["path"] == "a.mp4"
     assert found["found"][0]["credentials"]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]
-    assert plain([float("nan"), float("inf"), 0.5]) == [None, None, 0.5]
-    assert plain({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})
+    assert to_json([float("nan"), float("inf"), 0.5]) == [None, None, 0.5]
+    assert to_json({1: {2.5, None}, "é": (True,)}) in ({"1": [2.5, None], "é": [True]}, {"1": [None, 2.5], "é": [True]})
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

@@ -14,10 +14,10 @@ import pytest
 from cli import main
 from demo.clips import HOPPER, make_clip, read_portrait
 from models import checkpoint
-from pipeline.arrays import Image
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
+from pipeline.types import Image
 from tests.conftest import FRAMES, ROOT
 
 SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast", "--crf", "1"]

@@ -11,8 +11,8 @@ import pytest
 
 from cli import main
 from demo.clips import HOPPER, make_clip, move, read_portrait
+from pipeline.faces.footage import only_run
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import only_run
 from pipeline.media.pictures import write_picture
 from pipeline.workspace import Workspace
 from tests.clips import ffmpeg

@@ -17,9 +17,9 @@ from benchmarks.judging import (
     sheet,
 )
 from demo.clips import COLLINS, HOPPER, Portrait, read_portrait
-from pipeline.arrays import Image
-from pipeline.blending.masks import face_mask
+from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
+from pipeline.types import Image
 from tests.clips import scene
 
 

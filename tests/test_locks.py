@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.converting import unfinished
-from pipeline.converting.unfinished import segments_folder
+from pipeline.converting import segments
+from pipeline.converting.segments import segments_folder
 from pipeline.errors import WorkspaceError
-from pipeline.locks import locked
+from pipeline.workspace import locked
 from tests.conftest import ROOT
 
 HOLD = """
 import sys
 from pathlib import Path
 from typing import Any
-from pipeline.locks import locked
+from pipeline.workspace import locked
 with locked(Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     sys.stdin.read()
@@ -57,7 +57,7 @@ def test_the_segments_are_deleted_before_their_lock_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a second run, which has the lock by then, would lose what it writes."""
-    final, delete, refused = tmp_path / "a.mp4", unfinished._delete, []
+    final, delete, refused = tmp_path / "a.mp4", segments._delete, []
 
     def delete_while_another_tries(folder: Path) -> None:
         with pytest.raises(WorkspaceError, match="another run") as error, segments_folder(final):
@@ -67,6 +67,6 @@ def test_the_segments_are_deleted_before_their_lock_is_released(
 
     with segments_folder(final) as folder:
         (folder / "part_0").write_bytes(b"half")
-        monkeypatch.setattr(unfinished, "_delete", delete_while_another_tries)
+        monkeypatch.setattr(segments, "_delete", delete_while_another_tries)
     assert refused
     assert not folder.exists()

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PROBE = """
 import ctypes, resource
-from pipeline.memory import keep_freed_memory
+from pipeline.runtime import keep_freed_memory
 
 c = ctypes.CDLL(None)
 c.malloc.restype = ctypes.c_void_p

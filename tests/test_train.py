@@ -15,10 +15,8 @@ from models.autoencoder import Decoder, Encoder
 from pipeline.errors import WorkspaceError
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.options import TrainOptions
-from pipeline.training.fetching import Fetcher
-from pipeline.training.names import check_people
-from pipeline.training.pace import Pace, pace_notes, rate_left
-from pipeline.training.schedule import Schedule
+from pipeline.training.dataset import Fetcher, check_people
+from pipeline.training.sampler import Pace, Schedule, pace_notes, rate_left
 
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
 

@@ -26,9 +26,9 @@ MOMENTS = {  # functions, and how often a run of four steps calls them at least
     "models.checkpoint:_put": 1,
     "models.checkpoint:_remove": 1,
     "pipeline.train:write_picture": 2,
-    "pipeline.training.record:write_bytes": 2,
-    "pipeline.training.record:_tell_tensorboard": 1,
-    "pipeline.training.record:write_clip": 1,
+    "pipeline.training.monitor:write_bytes": 2,
+    "pipeline.training.monitor:_tell_tensorboard": 1,
+    "pipeline.training.monitor:write_clip": 1,
 }
 READING = "pipeline.training.dataset:_read_crop"
 PROGRAM = """

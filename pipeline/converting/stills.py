@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.arrays import Image, Patch, Rect
-from pipeline.blending.draw import Swap, new_faces, put_in, put_masks_in
-from pipeline.blending.label import draw_label
-from pipeline.blending.look import Look, Shown
-from pipeline.blending.swap import Swapper
-from pipeline.converting.film import whose_faces
-from pipeline.faces.missing import find_missing, missing_in_words
+from pipeline.converting.compose import Swap, new_faces, put_in, put_masks_in
+from pipeline.converting.label import draw_label
+from pipeline.converting.swapper import Swapper
+from pipeline.converting.timeline import whose_faces
+from pipeline.faces.crops import find_missing, missing_in_words
+from pipeline.faces.footage import name_footage, pictures_at, recorded_places, result_name
 from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import name_footage, pictures_at, recorded_places, result_name
+from pipeline.options import Look, Shown
+from pipeline.types import Image, Patch, Rect
 from pipeline.workspace import Workspace
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Affine, Image, Points
+from pipeline.types import Affine, Image, Points
 
 Picture = TypeVar("Picture", bound=npt.NDArray[Any])
 

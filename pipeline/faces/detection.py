@@ -5,18 +5,94 @@ P-Net proposes, O-Net at 48 px cuts of what R-Net leaves. Thresholds, strides an
 Ours is the work between the networks: pyramid and cuts are made from halved pictures, squares keep their shape at the
 edge, where facenet-pytorch squeezes what is left of them, and O-Net looks twice, then once more in a mirror: shadows
 that look like faces do so one way round only.
+
+A picture at its own size, half of it, a quarter …, to make small ones from, fast and without aliasing.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Boxes, Face
-from pipeline.faces.levels import Levels, Square
 from pipeline.faces.mtcnn import Network, load_networks
+from pipeline.types import Boxes, Face, Image
+
+Square = tuple[int, int, int]
+"""Left, top and side, px."""
+
+
+MOST_FOR_WHOLE = 2  # halvings of a whole picture: odd columns left out shift the result by less than one of its px
+
+
+class ImagePyramid:
+    """A picture and its halvings, each made when first asked for.
+
+    A pixel of a level is the mean of 2 x 2 px of the level before; an odd last row or column is left out.
+
+    Args:
+        image: (H, W, 3) BGR.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self._levels = [image]
+
+    def resized(self, size_hw: tuple[int, int]) -> Image:
+        """Make the picture smaller.
+
+        Args:
+            size_hw: height and width, px; not larger than the picture.
+        """
+        shrink = min(self.image.shape[0] / size_hw[0], self.image.shape[1] / size_hw[1])
+        level = self._level(min(_halvings(shrink), MOST_FOR_WHOLE))
+        return cast(Image, cv2.resize(level, size_hw[::-1], interpolation=cv2.INTER_AREA))
+
+    def cut(self, box: Boxes, size_px: int) -> tuple[Image, Square]:
+        """Cut out the square about a box; beyond the picture its edge goes on, and far beyond it is black.
+
+        Args:
+            box: (4,) left, top, right, bottom px; its middle and longer side count.
+            size_px: width and height of the result.
+
+        Returns:
+            (size, size, 3), and exactly which square of the picture it shows.
+        """
+        side = max(2.0, float(max(box[2] - box[0], box[3] - box[1])) + 1)
+        most = min(self.image.shape[:2]).bit_length() - 1
+        halvings = min(_halvings(side / size_px / 2), most)  # twice the size is left for averaging
+        level, unit = self._level(halvings), 2**halvings
+        side_units = round(side / unit)
+        left, top = (round((float(box[i] + box[i + 2] + 1) / unit - side_units) / 2) for i in (0, 1))
+        return _cut(level, (left, top, side_units), size_px), (left * unit, top * unit, side_units * unit)
+
+    def _level(self, halvings: int) -> Image:
+        while len(self._levels) <= halvings:
+            finer = self._levels[-1]
+            height, width = finer.shape[0] // 2, finer.shape[1] // 2
+            even = finer[: 2 * height, : 2 * width]
+            self._levels.append(cast(Image, cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)))
+        return self._levels[halvings]
+
+
+def _halvings(shrink: float) -> int:
+    return int(np.log2(shrink)) if shrink > 1 else 0
+
+
+def _cut(image: Image, square: Square, size_px: int) -> Image:
+    left, top, side = square
+    height, width = image.shape[:2]
+    x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
+    if x0 >= x1 or y0 >= y1:
+        return np.zeros((size_px, size_px, 3), np.uint8)
+    inside = image[y0:y1, x0:x1]
+    if inside.shape[:2] != (side, side):
+        margins = (y0 - top, top + side - y1, x0 - left, left + side - x1)
+        inside = cast(Image, cv2.copyMakeBorder(inside, *margins, cv2.BORDER_REPLICATE))
+    return cast(Image, cv2.resize(inside, (size_px, size_px), interpolation=cv2.INTER_AREA))
+
 
 P_PX, R_PX, O_PX = 12, 24, 48  # sides of what the networks look at
 P_STRIDE = 2
@@ -34,7 +110,7 @@ DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
 Floats = npt.NDArray[np.float64]
 
 
-Place = tuple[Levels, Boxes]
+Place = tuple[ImagePyramid, Boxes]
 """A picture, and about where in it a face should be: (4,) left, top, right, bottom in px."""
 
 
@@ -53,7 +129,7 @@ class Detector:
         self._device = device
         self._p_net, self._r_net, self._o_net = load_networks(device, threads)
 
-    def detect(self, pictures: Sequence[Levels]) -> list[list[Face]]:
+    def detect(self, pictures: Sequence[ImagePyramid]) -> list[list[Face]]:
         """Find the faces of pictures of one size with all three networks, and look at each a second time.
 
         Returns:
@@ -64,7 +140,7 @@ class Detector:
         parts = [pictures[start : start + at_once] for start in range(0, len(pictures), at_once)]
         return [faces for part in parts for faces in self._detect(part)]
 
-    def _detect(self, pictures: Sequence[Levels]) -> list[list[Face]]:
+    def _detect(self, pictures: Sequence[ImagePyramid]) -> list[list[Face]]:
         faces: list[list[Face]] = [[] for _ in pictures]
         owners, boxes = self._approve(pictures, *self._propose(pictures))
         first = self._look([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
@@ -103,7 +179,7 @@ class Detector:
         faces = [_both(*looks) for looks in zip(first, second, strict=True)]
         return [face if face.score >= min_score else None for face in faces]
 
-    def _propose(self, pictures: Sequence[Levels]) -> tuple[npt.NDArray[np.int64], Floats]:
+    def _propose(self, pictures: Sequence[ImagePyramid]) -> tuple[npt.NDArray[np.int64], Floats]:
         """P-Net: places of the pictures, by number, and (N, 4) boxes."""
         height, width = pictures[0].image.shape[:2]
         found = []
@@ -126,7 +202,7 @@ class Detector:
         return owner[kept], (boxes + moves * sides)[kept].astype(np.float64)
 
     def _approve(
-        self, pictures: Sequence[Levels], owners: npt.NDArray[np.int64], boxes: Floats
+        self, pictures: Sequence[ImagePyramid], owners: npt.NDArray[np.int64], boxes: Floats
     ) -> tuple[list[int], Floats]:
         """R-Net: which of the proposals look like faces, and where exactly."""
         if len(boxes) == 0:

@@ -21,13 +21,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.arrays import Embedding, Image
 from pipeline.faces.alignment import CROP_PX, TEMPLATE, as_crop
 from pipeline.faces.measures import nose_offset
 from pipeline.faces.mesh import face_presence, has_mesh
-from pipeline.faces.records import StoredFace
+from pipeline.faces.store import StoredFace
 from pipeline.media.pictures import read_picture
-from pipeline.packages import package_file
+from pipeline.runtime import package_file
+from pipeline.types import Embedding, Image
 
 SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several
 LOOKED_AT = 3  # faces of a track that are embedded; each costs a tenth of a second

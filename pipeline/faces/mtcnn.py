@@ -18,8 +18,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.arrays import Image
-from pipeline.packages import package_file
+from pipeline.runtime import package_file
+from pipeline.types import Image
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Network = Callable[[Sequence[Image]], list[npt.NDArray[np.float32]]]

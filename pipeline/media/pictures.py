@@ -1,19 +1,27 @@
-"""Still pictures, read whatever their kind and name."""
+"""Still pictures, read whatever their kind and name.
+
+Short films made from pictures, to look at how something went.
+"""
 
 import io
+from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from pipeline.arrays import Image, Samples
 from pipeline.errors import MediaError
-from pipeline.media.files import require_file
-from pipeline.media.notice import Claim
-from pipeline.workspace import write_bytes
+from pipeline.media.probe import require_file
+from pipeline.provenance.credentials import Claim
+from pipeline.types import Image, Samples
+from pipeline.workspace import atomic_path, write_bytes
 
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 1e9  # so many pixels of four times 16 bits, not compressed
@@ -184,3 +192,26 @@ def _in_a_line(error: Exception) -> str:
 def write_picture(path: Path, image: Image) -> None:
     """Write a (H, W, 3) BGR uint8 picture in the format its name asks for; whole or not at all."""
     write_bytes(path, cv2.imencode(path.suffix, image)[1].tobytes())
+
+
+def write_clip(path: Path, images: Iterable[Image], rate: int) -> None:
+    """Write pictures as an H.264 film; whole or not at all.
+
+    Args:
+        path: an .mp4.
+        images: (H, W, 3) BGR; all are brought to the size of the first, made even.
+        rate: pictures per second.
+    """
+    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+        stream: VideoStream | None = None
+        for place, image in enumerate(images):
+            if stream is None:
+                stream = container.add_stream("libx264", rate=rate)
+                stream.height, stream.width = (side // 2 * 2 for side in image.shape[:2])
+                stream.pix_fmt = "yuv420p"
+            fitting = cv2.resize(image, (stream.width, stream.height), interpolation=cv2.INTER_AREA)
+            frame = VideoFrame.from_ndarray(np.asarray(fitting, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = place, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode(None))

@@ -12,8 +12,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from pipeline.errors import MediaError
-from pipeline.media.containers import choose_streams, is_gif
-from pipeline.media.joining import Part
+from pipeline.media.mux import Part, choose_streams, is_gif
 from pipeline.media.probe import VideoInfo, open_container, video_stream
 
 SLACK_S = Fraction(3, 20)  # of a sound's length and beginning: decoders drop some packets at the ends, or do not

@@ -1,5 +1,13 @@
-"""What a video file says of itself, without decoding more than its first frame."""
+"""What a video file says of itself, without decoding more than its first frame.
 
+What kind of file a file is, by its content: names lie.
+
+Which paths may be opened: regular files. Opening a pipe would wait for ever, and a device could do anything.
+"""
+
+import math
+import re
+import stat
 import struct
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -9,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import PIL.Image
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.stream import Stream
@@ -16,7 +25,97 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
-from pipeline.media.files import require_file
+from pipeline.workspace import PICTURE_SUFFIXES
+
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+"""Ends of the names of still pictures, by Pillow's name of their format; an MPO is a JPEG with more pictures behind."""
+PICTURE_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+PICTURE_TYPES |= {"TIFF": "image/tiff", "BMP": "image/bmp", "GIF": "image/gif"}
+OPENED = tuple(PICTURE_TYPES.keys() - {"MPO"})  # these are opened as JPEG
+VIDEO_TYPES = {"mov": "video/mp4", "avi": "video/avi"}  # others are video/x-<ffmpeg's name>
+MOTION_JPEG = "mjpeg"  # what ffmpeg takes a damaged JPEG for
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a path names a still picture; where there is no content that tells, the name does."""
+    if not is_file(path):
+        return path.suffix.lower() in PICTURE_SUFFIXES
+    if (kind := _picture_format(path)) is not None:
+        return kind in SUFFIXES
+    return path.suffix.lower() in PICTURE_SUFFIXES and _container_format(path) in (None, MOTION_JPEG)
+
+
+def picture_suffix(path: Path) -> str:
+    """Return how the name of a picture made from this one is to end: like its own, if that is a picture's."""
+    own = path.suffix.lower() in PICTURE_SUFFIXES
+    return path.suffix if own else SUFFIXES.get(_picture_format(path) or "", ".png")
+
+
+def media_type(path: Path) -> str | None:
+    """Name the media type of a regular file; None where its content does not tell."""
+    if (picture := _picture_format(path)) is not None:
+        return PICTURE_TYPES[picture]
+    container = _container_format(path)
+    return container and VIDEO_TYPES.get(container, f"video/x-{container}")
+
+
+def _picture_format(path: Path) -> str | None:
+    """Pillow's name of a picture's format, by its header."""
+    try:
+        with PIL.Image.open(path, formats=OPENED) as opened:
+            return opened.format
+    except Exception:  # noqa: BLE001 - Pillow's readers raise whatever a damaged header provokes
+        return None
+
+
+def _container_format(path: Path) -> str | None:
+    """Ffmpeg's first name of the format of a file that holds video."""
+    try:
+        with open_container(path) as container:
+            return str(container.format.name).partition(",")[0] if container.streams.video else None
+    except MediaError:
+        return None
+
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+
+
+def is_file(path: Path) -> bool:
+    """Say whether a path names a regular file, whatever else it may be."""
+    try:
+        require_file(path)
+    except MediaError:
+        return False
+    return True
+
+
+def require_file(path: Path, most_bytes: float = math.inf) -> None:
+    """Make sure that a path names a regular file, without opening it.
+
+    Args:
+        path: of the file.
+        most_bytes: how long it may be, where all of it is to be read.
+
+    Raises:
+        MediaError: it does not, or the file is longer.
+    """
+    try:
+        mode, size = (facts := path.stat()).st_mode, facts.st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if ADDRESS.match(str(path)):
+            raise MediaError(f"{path} is an address, and only files are read: download it first") from error
+        raise MediaError(f"no such file: {path}") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(mode):
+        raise MediaError(f"{path} is a folder: name a file in it")
+    if not stat.S_ISREG(mode):
+        raise MediaError(f"{path} is a pipe, a socket or a device, which are not read: name a file")
+    if size > most_bytes:
+        raise MediaError(
+            f"{path} has {size / 1e6:.0f} MB; {most_bytes / 1e6:.0f} MB are the most: is it the right file?"
+        )
+
 
 LARGEST_PX = 16_384  # width or height; more is no video that anybody filmed
 PLAIN_FILES = (

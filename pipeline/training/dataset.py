@@ -1,26 +1,242 @@
-"""All faces of all people, decoded once: into memory, or where they would fill it, into a file that is mapped."""
+"""Which names people cannot have, because files of a model are named after them.
 
+Which faces of a person are kept from training, to judge by how it goes.
+
+The name of a face's file says which moment it shows: a crop's names the frame of a track, in any other it is the last
+number. Ranges of moments are held out. The model remembers them and all it was trained on (``checkpoint.HeldOut``), so
+the choice holds whatever is deleted, added or moved to another person: a face once trained on is never judged by, and
+one once held out is never trained on.
+
+All faces of all people, decoded once: into memory, or where they would fill it, into a file that is mapped.
+
+Faces of a batch brought to where they are computed on, with how they are to be distorted.
+"""
+
+import hashlib
+import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 
-from pipeline.arrays import Samples
+from models.checkpoint import HeldOut, Ranges
+from pipeline.console import Console, join_words
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
-from pipeline.progress import Console
-from pipeline.report import some
-from pipeline.training.processes import processes_here
-from pipeline.workspace import list_people, list_pictures
+from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
+from pipeline.training.distributed import processes_here
+from pipeline.training.sampler import Batch, generator
+from pipeline.training.trainer import Computing, Portion
+from pipeline.types import Samples
+from pipeline.workspace import is_name, list_people, list_pictures
+
+TAKEN = {"timelapse", "timelapse.mp4", "events", "onnx", "swap.png", "loss.png", "history.jsonl"}  # beside the previews
+_STATE = re.compile(r"state-[0-9]{9,}.*", re.DOTALL)
+
+
+def check_people(people: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Make sure that people can have their files in a model, on every system.
+
+    Args:
+        people: their names.
+        known: names of people of the model.
+        where: what to rename, with ``{}`` where the name stands in it.
+
+    Raises:
+        WorkspaceError: a name cannot name a file, is taken, or is another's but for its case or its Unicode form.
+    """
+    there = {_folded(person): person for person in known}
+    for person in people:
+        other = there.setdefault(_folded(person), person)
+        reason = None
+        if not is_name(person):
+            reason = "use letters, digits, space, '.', '_' and '-' only, and no dot at either end"
+        elif person.casefold() in TAKEN or _STATE.fullmatch(person.casefold()):
+            reason = "a model has files of that name"
+        elif other != person:
+            reason = f"{other!r} has the same name on systems where case or Unicode's forms do not count"
+        if reason:
+            raise WorkspaceError(f"{person!r} cannot name a person: {reason}; rename {where.format(person)}")
+
+
+def _folded(name: str) -> str:
+    """Bring names that differ in case or Unicode form only to one (Unicode Standard 3.13, D145)."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+HELD = 0.05  # of a person's faces
+FEWEST = 100  # faces: of fewer none can be spared
+TOP_UP = 5  # faces that must be lacking before more are held out
+BLOCK = 25  # faces held that make another block
+MOST_BLOCKS = 4
+GAP = 5  # faces, and frames, on either side of a block that are neither trained on nor judged by: they look like both
+
+_CROP = re.compile(r"(.+)_(\d{6,})_(\d+)", re.ASCII)  # <video>_<frame>_<track>, as extract names them
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Moment:
+    """What a face shows, by the name of its file alone.
+
+    Attributes:
+        video: where it was taken from; faces of one video that follow each other look alike.
+        number: of the frame.
+        track: of the face, within the video.
+    """
+
+    video: str
+    number: int
+    track: str
+
+    @classmethod
+    def of(cls, name: str) -> "Moment":
+        """Read the name of a file; its suffix does not count."""
+        stem = Path(name).stem
+        if crop := _CROP.fullmatch(stem):
+            return cls(crop[1], int(crop[2]), crop[3])
+        if numbered := _NUMBERED.fullmatch(stem):
+            return cls(f"{numbered[1]}#{numbered[3]}", int(numbered[2]), "")
+        return cls(stem, 0, "")
+
+    @property
+    def source(self) -> str:
+        """What the model remembers ranges of: the track."""
+        return f"{self.video}/{self.track}" if self.track else self.video
+
+
+@dataclass(frozen=True)
+class Split:
+    """A person's faces, parted.
+
+    Attributes:
+        trained: indices of those trained on; int64, rising.
+        held: indices of those held out; int64, rising.
+    """
+
+    trained: torch.Tensor
+    held: torch.Tensor
+
+
+def split_faces(
+    names: Mapping[str, Sequence[str]], memory: HeldOut | None, seen: Iterable[str] = ()
+) -> tuple[dict[str, Split], HeldOut]:
+    """Part people's faces so that none judged by was ever trained on, or is a neighbour of one that is.
+
+    Args:
+        names: by person, the file names of the faces.
+        memory: what the model remembers; None where it was trained before that was written down.
+        seen: people whom such a model was trained on: their faces of today count as trained on.
+
+    Returns:
+        The parts, by person, and what the model is to remember from now on.
+    """
+    moments = {person: [Moment.of(name) for name in own] for person, own in sorted(names.items())}
+    if memory is None:
+        memory = HeldOut(trained=_joined({}, [one for person in seen for one in moments.get(person, ())]))
+    for own in moments.values():
+        memory = _hold_out_more(own, memory)
+    splits = {person: _split(own, memory) for person, own in moments.items()}
+    trained = [moments[person][place] for person, split in splits.items() for place in split.trained.tolist()]
+    return splits, HeldOut(memory.held, _joined(memory.trained, trained))
+
+
+def _split(moments: Sequence[Moment], memory: HeldOut) -> Split:
+    held = [_is_in(memory.held, moment) for moment in moments]
+    near = _near(moments, held)
+    trained = [not (near_now or _is_in(memory.held, one, GAP)) for one, near_now in zip(moments, near, strict=True)]
+    judged = [is_held and not _is_in(memory.trained, one) for one, is_held in zip(moments, held, strict=True)]
+    return Split(*(torch.tensor(part, dtype=torch.bool).nonzero().flatten() for part in (trained, judged)))
+
+
+def _hold_out_more(moments: Sequence[Moment], memory: HeldOut) -> HeldOut:
+    """Choose what a person lacks of held-out faces, from those that the model has not seen.
+
+    Blocks of faces that follow each other, by the rank of a hash of their names: the same in every process.
+    """
+    held = [_is_in(memory.held, moment) for moment in moments]
+    judged = [is_held and not _is_in(memory.trained, one) for one, is_held in zip(moments, held, strict=True)]
+    wanted = round(len(moments) * HELD) - sum(judged)
+    if len(moments) < FEWEST or wanted < TOP_UP:
+        return memory
+    seen = [_is_in(memory.trained, moment, GAP) for moment in moments]
+    free = [not any(claims) for claims in zip(held, seen, _near(moments, seen), strict=True)]
+    order = sorted(range(len(moments)), key=moments.__getitem__)
+    runs = [list(run) for (is_free, _), run in groupby(order, lambda i: (free[i], moments[i].video)) if is_free]
+    length = math.ceil(wanted / min(max(wanted // BLOCK, 1), MOST_BLOCKS))
+    blocks = [[moments[i] for i in run[at : at + length]] for run in runs for at in range(0, len(run), length)]
+    ranges = memory.held
+    for block in sorted(blocks, key=_rank):
+        chosen = block[:wanted]
+        wanted -= len(chosen)
+        ranges = _spanned(ranges, chosen)
+    return HeldOut(ranges, memory.trained)
+
+
+def _rank(block: Sequence[Moment]) -> bytes:
+    return hashlib.sha256(f"{block[0].source} {block[0].number}".encode(errors="surrogateescape")).digest()
+
+
+def _near(moments: Sequence[Moment], marked: Sequence[bool]) -> list[bool]:
+    """Say which moments are neighbours of marked ones, in time or in order."""
+    near = [False] * len(moments)
+    order = sorted(range(len(moments)), key=moments.__getitem__)
+    for way in (order, order[::-1]):
+        last, since = None, 0
+        for i in way:
+            if marked[i]:
+                last, since = moments[i], 0
+            elif last is not None and last.video == moments[i].video:
+                since += 1
+                near[i] |= since <= GAP or abs(moments[i].number - last.number) <= GAP
+    return near
+
+
+def _is_in(ranges: Mapping[str, Ranges], moment: Moment, within: int = 0) -> bool:
+    """Say whether a moment is in one of its source's ranges, or so near to one."""
+    own = ranges.get(moment.source, ())
+    place = bisect_right(own, moment.number + within, key=lambda one: one[0])
+    return place > 0 and own[place - 1][1] >= moment.number - within
+
+
+def _spanned(ranges: Mapping[str, Ranges], moments: Sequence[Moment]) -> dict[str, Ranges]:
+    """Add to ranges all from the first to the last of some moments, source by source."""
+    ends: dict[str, list[int]] = {}
+    for moment in moments:
+        ends.setdefault(moment.source, []).append(moment.number)
+    return {**ranges, **{s: _merged([*ranges.get(s, ()), (min(own), max(own))]) for s, own in ends.items()}}
+
+
+def _joined(ranges: Mapping[str, Ranges], moments: Sequence[Moment]) -> dict[str, Ranges]:
+    """Add moments, and nothing between them, to ranges."""
+    more: dict[str, list[tuple[int, int]]] = {}
+    for moment in moments:
+        more.setdefault(moment.source, []).append((moment.number, moment.number))
+    return {**ranges, **{source: _merged([*ranges.get(source, ()), *own]) for source, own in more.items()}}
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
 
 DECODERS = 4  # threads; decoding lets go of Python's lock
 FACE_BYTES = 3 * CROP_PX * CROP_PX
@@ -97,7 +313,9 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
         )
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
     for missing in (person for person in chosen if person not in people):
-        raise NothingToDoError(f"--people: no faces of {missing!r} in {data_dir}; there: {some(people) or 'nobody'}")
+        raise NothingToDoError(
+            f"--people: no faces of {missing!r} in {data_dir}; there: {join_words(people) or 'nobody'}"
+        )
     people = sorted(chosen) or people
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces(data_dir)
@@ -160,3 +378,60 @@ def _too_few(data_dir: Path, people: list[str], unreadable: list[str]) -> str:
         f"put the pictures of each into a folder there, or for the workspace's own data run: "
         "python cli.py extract VIDEO --person NAME"
     )
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One person's faces of a batch, or this process's share of them.
+
+    Attributes:
+        crops: (N, 3, 256, 256) uint8, on the device.
+        draw: how they are to be distorted.
+        samples: the person's faces in the whole batch.
+        share: how much of these are here.
+    """
+
+    crops: torch.Tensor
+    draw: Draw
+    samples: int
+    share: float
+
+    def portion(self) -> Portion:
+        """Make what a step learns from."""
+        return Portion(make_pairs(self.crops, self.draw), self.samples, self.share)
+
+
+class Fetcher:
+    """Brings batches.
+
+    Args:
+        people: by name, (N, 3, 256, 256) uint8.
+        trained_on: by name, places of the faces that the schedule counts.
+        seed: where distortions come from.
+        computing: where faces are wanted, and by which processes.
+    """
+
+    def __init__(
+        self,
+        people: Mapping[str, torch.Tensor],
+        trained_on: Mapping[str, torch.Tensor],
+        seed: int,
+        computing: Computing,
+    ) -> None:
+        self._feed, self._places = Feed(people, computing.device), trained_on
+        self._seed, self._processes = seed, computing.processes
+
+    def fetch(self, batch: Batch) -> dict[str, Fetched]:
+        """Bring this process's share of a batch to the device, and draw how it is distorted; by person."""
+        here, fetched = batch.here, {}
+        for number, (person, faces) in enumerate(batch.faces.items(), 1):
+            count = len(faces)
+            chance = generator(self._seed, here.epoch, here.visit, here.inner, here.batch, number)
+            turn, grid = draw_transforms(count, Augmentation(), chance)
+            mine = self._processes.share(count)
+            share = (mine.stop - mine.start) / count
+            if not share:  # fewer faces than processes
+                mine = slice(0, 1)
+            crops = self._feed.faces(person, self._places[person][faces[mine]])
+            fetched[person] = Fetched(crops, (turn[mine], grid[mine]), count, share)
+        return fetched

@@ -1,17 +1,151 @@
-"""One training step, and the optimizers behind it."""
+"""One training step, and the optimizers behind it.
+
+How far drawn faces are from what they should be; whole batches at once.
+
+Convention: pictures are (N, 3, H, W) float32 in [0, 1].
+
+How steps are computed: where, in which numbers, compiled or not.
+"""
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from models.checkpoint import Model, Tensors
+from pipeline.errors import UsageError
 from pipeline.training.augment import Pairs
-from pipeline.training.computing import Computing
-from pipeline.training.losses import Loss, l1
+from pipeline.training.distributed import Processes
+
+WINDOW_PX = 7  # side of the squares whose structure is compared
+C1, C2 = 0.01**2, 0.03**2  # of the paper, for pictures in [0, 1]
+STRUCTURE = 0.25  # weight of what SSIM finds missing, beside L1
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""How far drawn faces are from what they should be, a number."""
+
+
+def l1(made: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error, a number."""
+    return functional.l1_loss(made, targets)
+
+
+def l1_and_ssim(made: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error, and a part of how much structure is missing (as Zhao et al. 2017, arXiv:1511.08861)."""
+    return l1(made, targets) + STRUCTURE * (1 - ssim(made, targets).mean())
+
+
+def ssim(made: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Structural similarity over squares of 7 px (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13); (N,).
+
+    Means, variances and covariance are of all px of a square alike; the edge, where squares are cut, is left out.
+    """
+    many = WINDOW_PX**2
+    both = torch.cat([made, targets, made * made, targets * targets, made * targets])
+    m, t, mm, tt, mt = functional.avg_pool2d(both, WINDOW_PX, stride=1).chunk(5)
+    unbiased = many / (many - 1)
+    spread = unbiased * (mm - m * m + tt - t * t)
+    common = unbiased * (mt - m * t)
+    likeness = (2 * m * t + C1) * (2 * common + C2) / ((m * m + t * t + C1) * (spread + C2))
+    return likeness.mean(dim=(1, 2, 3))
+
+
+LOSSES: dict[str, Loss] = {"l1": l1, "l1+ssim": l1_and_ssim}
+
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where and how to compute.
+
+    Attributes:
+        device: where.
+        precision: numbers that convolutions and products are computed in; weights and sums stay in fp32.
+        is_compiled: whether networks are compiled first.
+        processes: that compute together.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    is_compiled: bool = False
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device works by itself, beside this process."""
+        return self.device.type == "cuda"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Order of a picture's numbers: channels last suits a GPU's matrix units; on CPUs it was slower."""
+        return torch.channels_last if self.on_gpu else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """In the block, compute in the precision chosen."""
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def gradient_scaler(self) -> torch.amp.GradScaler:
+        """What keeps fp16's small gradients from vanishing; does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def joined_up(self, encoder: nn.Module, decoders: Sequence[nn.Module]) -> nn.Module:
+        """One network of an encoder and some decoders, compiled where that is wanted."""
+        network = _Joined(encoder, decoders)
+        if self.is_compiled:
+            network.compile()
+        return network
+
+
+class _Joined(nn.Module):
+    """Maps a batch of pictures for each decoder to what it draws; all go through the encoder at once."""
+
+    def __init__(self, encoder: nn.Module, decoders: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.encoder, self.decoders = encoder, nn.ModuleList(decoders)
+
+    def forward(self, *batches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (N, 3, 64, 64) batches, one for each decoder, to as many."""
+        encoded = self.encoder(torch.cat(batches)).split([len(batch) for batch in batches])
+        return tuple(decoder(own) for decoder, own in zip(self.decoders, encoded, strict=True))
+
+
+def check_compiler(device: torch.device) -> None:
+    """Make sure that networks can be compiled here.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.zeros(8, device=device))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UsageError(f"--compile does not work here ({reason}): leave it out, or install a compiler") from error
+
+
+def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Settle what ``auto`` means on a device.
+
+    On the CPU fp32: bf16 took 1.7 times as long there (docs/log.md). On a GPU bf16 where it has units for it.
+
+    Raises:
+        UsageError: the device cannot train in it.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU: use fp32, or bf16")
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
 
 BETAS = (0.5, 0.999)  # as the reference tool
 REMEMBERED = 0.98  # of the smoothed loss at each step: about the last 50 steps count
@@ -83,13 +217,13 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         with self.computing.autocast():
             made = self._network(people)(*(self._laid_out(portion.pairs[0]) for portion in portions.values()))
-        loss, judgements = torch.zeros((), device=self.computing.device), []
+        loss, evaluations = torch.zeros((), device=self.computing.device), []
         for portion, pictures in zip(portions.values(), made, strict=True):
             own = self._loss(pictures.float(), portion.pairs[1])
             loss = loss + portion.share * portion.samples / total * own
-            judgements.append(portion.share * _judgement(pictures, portion.pairs[1]))
+            evaluations.append(portion.share * _judgement(pictures, portion.pairs[1]))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        whole = self.computing.processes.sum(torch.stack(judgements))
+        whole = self.computing.processes.sum(torch.stack(evaluations))
         self.computing.processes.finish()
         self._scaler.step(optimizer)
         self._scaler.update()
@@ -113,10 +247,10 @@ class Trainer:
         left = UNREAD_ON_GPU if self.computing.on_gpu and not wait else 0
         value = None
         while len(self._unread) > left:
-            people, judgements = self._unread.popleft()
+            people, evaluations = self._unread.popleft()
             self._watched = {person: self._watched[person] for person in people if person in self._watched}
             losses = []
-            for person, (one, lost) in zip(people, judgements.tolist(), strict=True):
+            for person, (one, lost) in zip(people, evaluations.tolist(), strict=True):
                 self._watch(person, one, lost)
                 trained = self.model.trained[person]
                 trained.loss = one if trained.loss is None else REMEMBERED * trained.loss + (1 - REMEMBERED) * one

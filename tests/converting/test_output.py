@@ -14,9 +14,9 @@ import pytest
 
 from cli import main
 from demo.clips import COLLINS, HOPPER, make_clip
-from pipeline.arrays import Image
 from pipeline.media.probe import probe
 from pipeline.media.reader import VideoReader
+from pipeline.types import Image
 from tests.clips import ffmpeg
 
 SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
@@ -560,8 +560,8 @@ def test_an_encoder_that_dies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An ffmpeg that is killed in the second segment; the first is kept, and the next run goes on behind it."""
-    monkeypatch.setattr("pipeline.converting.pace.SHORTEST", 4)
-    monkeypatch.setattr("pipeline.converting.pace.LONGEST", 4)
+    monkeypatch.setattr("pipeline.converting.segments.SHORTEST", 4)
+    monkeypatch.setattr("pipeline.converting.segments.LONGEST", 4)
     original = clips["hopper"].read_bytes()
     encoders = 0
 

@@ -14,11 +14,11 @@ import pytest
 from cli import main
 from demo.clips import HOPPER, make_clip
 from pipeline.errors import MediaError
-from pipeline.media.joining import Segment
-from pipeline.media.pipe import VideoPacket
+from pipeline.media.ffmpeg import VideoPacket
+from pipeline.media.mux import Segment
 from pipeline.media.playback import play
-from pipeline.media.provenance import read_credentials, sign
 from pipeline.media.writer import read_segment
+from pipeline.provenance.credentials import read_credentials, sign
 from tests.clips import ffmpeg
 from tests.conftest import FRAMES, ROOT
 
@@ -71,7 +71,7 @@ def test_a_result_that_does_not_play_whole_gets_no_name(
 ) -> None:
     """The last frames are lost on the way into the file: that is found out, and segments are kept."""
     final = trained / "made.mp4"
-    monkeypatch.setattr("pipeline.media.joining._packets", _all_but_two)
+    monkeypatch.setattr("pipeline.media.mux._packets", _all_but_two)
     assert run(trained, *SWAP, "-o", final) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"{FRAMES - 2} of {FRAMES} frames are shown" in said
@@ -99,7 +99,7 @@ def test_a_signature_that_does_not_hold_is_found_out(
             file.write(b"!" * 100)
         return credentials
 
-    monkeypatch.setattr("pipeline.converting.marking.sign", sign_and_damage)
+    monkeypatch.setattr("pipeline.provenance.marking.sign", sign_and_damage)
     for suffix in (".mp4", ".mkv"):
         final = trained / f"made{suffix}"
         assert run(trained, *SWAP, "-o", final) == 1

@@ -19,16 +19,16 @@ import torch
 from cli import main
 from demo.clips import HOPPER, make_clip
 from models import checkpoint
-from pipeline.arrays import Image
+from pipeline.console import Bar, Silence
 from pipeline.convert import convert
-from pipeline.converting import pace
-from pipeline.converting.plan import plan
-from pipeline.converting.unfinished import segments_folder
+from pipeline.converting import segments
+from pipeline.converting.prepare import plan
+from pipeline.converting.segments import segments_folder
 from pipeline.errors import WorkspaceError
 from pipeline.faces.store import FaceStore
 from pipeline.media.reader import VideoReader
 from pipeline.options import ConvertOptions
-from pipeline.progress import Bar, Silence
+from pipeline.types import Image
 from tests.conftest import ROOT
 
 SWAP = [
@@ -60,8 +60,8 @@ def kept(final: Path) -> dict[str, float]:
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of four frames."""
-    monkeypatch.setattr(pace, "SHORTEST", 4)
-    monkeypatch.setattr(pace, "LONGEST", 4)
+    monkeypatch.setattr(segments, "SHORTEST", 4)
+    monkeypatch.setattr(segments, "LONGEST", 4)
 
 
 class Stopped(Silence):
@@ -247,8 +247,8 @@ def test_segments_of_other_lengths_are_used(
     stop(trained, 11)
     first, _ = sorted(kept(final))
     (final.with_name(f".{final.name}.segments") / first).unlink()
-    monkeypatch.setattr(pace, "SHORTEST", 3)
-    monkeypatch.setattr(pace, "LONGEST", 3)
+    monkeypatch.setattr(segments, "SHORTEST", 3)
+    monkeypatch.setattr(segments, "LONGEST", 3)
     capsys.readouterr()
     assert run(trained, *SWAP, "--codec", "libx264") == 0
     assert "going on: 4 of 12" in capsys.readouterr().err
@@ -261,8 +261,8 @@ def test_borders_of_segments_do_not_show(trained: Path, monkeypatch: pytest.Monk
     """Frames are drawn alike, however they are cut into segments."""
     lossless = [*SWAP[:4], "--no-credentials", "--codec", "ffv1"]
     assert run(trained, *lossless, "-o", trained / "whole.mkv") == 0
-    monkeypatch.setattr(pace, "SHORTEST", 3)
-    monkeypatch.setattr(pace, "LONGEST", 3)
+    monkeypatch.setattr(segments, "SHORTEST", 3)
+    monkeypatch.setattr(segments, "LONGEST", 3)
     assert run(trained, *lossless, "-o", trained / "cut.mkv") == 0
     for one, other in zip(*(images(trained / f"{name}.mkv") for name in ("whole", "cut")), strict=True):
         apart = np.abs(one.astype(int) - other.astype(int))

@@ -9,10 +9,10 @@ import pytest
 
 from cli import main
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.arrays import Image, Rect
 from pipeline.converting.stills import PictureCanvas
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
+from pipeline.types import Image, Rect
 from tests.clips import ffmpeg, scene
 from tests.conftest import FRAMES
 

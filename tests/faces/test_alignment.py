@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.arrays import Affine, Image, Points
 from pipeline.faces.alignment import (
     CROP_PX,
     TEMPLATE,
@@ -21,6 +20,7 @@ from pipeline.faces.alignment import (
     transform,
     warp,
 )
+from pipeline.types import Affine, Image, Points
 
 LANDMARKS = np.array([[204.5, 101.2], [247.4, 103.4], [225.7, 129.7], [201.6, 139.7], [245.4, 142.0]])
 GRID = np.array([[x, y] for y in (-40.0, 0.0, 77.0) for x in (-15.0, 3.0, 250.0)])

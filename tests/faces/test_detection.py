@@ -11,10 +11,9 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet
 
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.arrays import Boxes, Face, Image, Points
-from pipeline.faces.detection import Detector, without_doubles
-from pipeline.faces.levels import Levels
+from pipeline.faces.detection import Detector, ImagePyramid, without_doubles
 from pipeline.media.pictures import read_picture
+from pipeline.types import Boxes, Face, Image, Points
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT = 420, 400
@@ -25,7 +24,7 @@ HEADS = {"hopper": (100, 130, 308, 332), "collins": (112, 75, 215, 180)}
 class Found(NamedTuple):
     """Pictures of one size, and what the detector makes of them one by one and all at once."""
 
-    pictures: list[Levels]
+    pictures: list[ImagePyramid]
     alone: list[list[Face]]
     together: list[list[Face]]
 
@@ -40,7 +39,7 @@ def found(detector: Detector) -> Found:
     hopper, collins = (read_portrait(portrait)[:HEIGHT, 60 : 60 + WIDTH] for portrait in (HOPPER, COLLINS))
     both = np.concatenate([collins[:, 90:240], hopper[:, 60 : 60 + WIDTH - 150]], axis=1)
     noise = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    pictures = [Levels(image) for image in (hopper, collins, both, noise)]
+    pictures = [ImagePyramid(image) for image in (hopper, collins, both, noise)]
     return Found(pictures, [detector.detect([one])[0] for one in pictures[:2]], detector.detect(pictures))
 
 
@@ -116,7 +115,7 @@ def test_a_close_look_is_the_mean_of_what_the_last_network_says_twice(
     x, y = corner
     picture = np.ascontiguousarray(found.pictures[1].image[y:, x + 90 :])
     start = found.alone[1][0].box - np.array([x + 90, y] * 2) + 5
-    (face,) = detector.refine([(Levels(picture), start)], 0)
+    (face,) = detector.refine([(ImagePyramid(picture), start)], 0)
     assert face is not None
     first = look_plainly(picture, start)
     second = look_plainly(picture, first[0])
@@ -153,9 +152,9 @@ def test_a_shadow_at_the_edge_is_no_face_and_a_face_that_the_edge_cuts_off_is_on
     detector = Detector(min_face, 0.95)
     shadow = read_picture(real_data / "photos" / "hat_shadow.jpg")
     assert len(MTCNN(keep_all=True, device=CPU).detect(shadow[..., ::-1].copy())[0]) == 2, "facenet-pytorch sees two"
-    assert [face.box[0] > 100 for face in detector.detect([Levels(shadow)])[0]] == [True]
+    assert [face.box[0] > 100 for face in detector.detect([ImagePyramid(shadow)])[0]] == [True]
     for name in ("obama_partial_left.jpg", "obama_partial_right.jpg"):
-        assert len(detector.detect([Levels(read_picture(real_data / "photos" / name))])[0]) == 1
+        assert len(detector.detect([ImagePyramid(read_picture(real_data / "photos" / name))])[0]) == 1
 
 
 def test_pictures_are_looked_at_on_the_networks_device(found: Found) -> None:
@@ -167,8 +166,8 @@ def test_pictures_are_looked_at_on_the_networks_device(found: Found) -> None:
 
 def test_a_picture_smaller_than_the_smallest_face_shows_none(detector: Detector, found: Found) -> None:
     strip = found.pictures[0].image[200:231]
-    assert detector.detect([Levels(strip), Levels(strip)]) == [[], []]
-    assert detector.detect([Levels(strip.transpose(1, 0, 2))]) == [[]]
+    assert detector.detect([ImagePyramid(strip), ImagePyramid(strip)]) == [[], []]
+    assert detector.detect([ImagePyramid(strip.transpose(1, 0, 2))]) == [[]]
 
 
 def test_faces_below_the_least_confidence_are_dropped(found: Found) -> None:

@@ -20,7 +20,7 @@ from pipeline.faces.footage import (
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
-from pipeline.prefetch import prefetched
+from pipeline.runtime import prefetched
 from tests.clips import scene, write_video
 
 

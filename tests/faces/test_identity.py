@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from demo.clips import COLLINS, HOPPER, Portrait, move, read_portrait
-from pipeline.arrays import Embedding, Face, Image
 from pipeline.faces import mesh
 from pipeline.faces.alignment import align, cut_crop
-from pipeline.faces.detection import Detector
+from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.identity import (
     EYES_APART_PX,
     SAME_PERSON,
@@ -23,8 +22,8 @@ from pipeline.faces.identity import (
     mean_of,
     shows_face,
 )
-from pipeline.faces.levels import Levels
-from pipeline.faces.records import StoredFace
+from pipeline.faces.store import StoredFace
+from pipeline.types import Embedding, Face, Image
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def detector() -> Detector:
 
 def crop_of(detector: Detector, portrait: Portrait, moment: float) -> Image:
     image = move(read_portrait(portrait), portrait, moment)
-    return cut_crop(image, align(detector.detect([Levels(image)])[0][0].landmarks))
+    return cut_crop(image, align(detector.detect([ImagePyramid(image)])[0][0].landmarks))
 
 
 def unit(*coordinates: float) -> Embedding:

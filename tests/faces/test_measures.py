@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from demo.clips import HOPPER
-from pipeline.arrays import Image, Points
 from pipeline.faces.alignment import TEMPLATE
 from pipeline.faces.measures import (
     BLURRED,
@@ -18,6 +17,7 @@ from pipeline.faces.measures import (
     yaw_deg,
 )
 from pipeline.media.pictures import read_picture
+from pipeline.types import Image, Points
 from tests.conftest import FRAMES
 
 

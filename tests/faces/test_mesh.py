@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 
 from demo.clips import HOPPER, read_portrait
-from pipeline.arrays import Affine, Image
 from pipeline.errors import UsageError
 from pipeline.faces import mesh
 from pipeline.faces.alignment import CROP_PX, TEMPLATE, align, cut_crop, invert, transform, warp
-from pipeline.faces.detection import Detector
-from pipeline.faces.levels import Levels
+from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.mesh import OUTLINE, face_presence, has_mesh, mesh_of, mesh_weights
+from pipeline.types import Affine, Image
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_LIP, RIGHT_LIP = (33, 133), (362, 263), (1,), (61,), (291,)
 
@@ -24,7 +23,7 @@ def portrait() -> Image:
 @pytest.fixture(scope="module")
 def place(portrait: Image) -> Affine:
     detector = Detector(min_face=100, min_confidence=0.95)
-    ((face,),) = detector.detect([Levels(portrait)])
+    ((face,),) = detector.detect([ImagePyramid(portrait)])
     return align(face.landmarks)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cli import main
 from demo.clips import HOPPER, make_clip
-from pipeline.faces.missing import find_missing
+from pipeline.faces.crops import find_missing
 from pipeline.faces.store import FaceStore
 from pipeline.workspace import Workspace
 from tests.conftest import FRAMES

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.arrays import Face
 from pipeline.faces.people import crop_name, crops_in, faces_of_person
-from pipeline.faces.records import StoredFace
+from pipeline.faces.store import StoredFace
+from pipeline.types import Face
 
 VIDEO = "talk.show 2"  # a name with a dot in it
 

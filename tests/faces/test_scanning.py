@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from demo.clips import COLLINS, FPS, HOPPER, Portrait, move, read_portrait
-from pipeline.arrays import Face, Image
-from pipeline.faces.detection import Detector
-from pipeline.faces.levels import Levels
-from pipeline.faces.scanning import Follower, Seen, drop_doubles, is_cut, key_frames, look, straight_ways, thumbnail
+from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.faces.tracking import Seen, Tracker, drop_doubles, is_cut, key_frames, look, straight_ways, thumbnail
+from pipeline.types import Face, Image
 
 SIDE = 400
 NOISE = np.random.default_rng(1).integers(90, 130, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -24,10 +23,10 @@ def film(portrait: Portrait, frames: int, start: int = 0) -> list[Image]:
 
 
 def scan(
-    detector: Detector, images: list[Image], cuts: tuple[int, ...] = (0,), follower: Follower | None = None
+    detector: Detector, images: list[Image], cuts: tuple[int, ...] = (0,), follower: Tracker | None = None
 ) -> list[Seen]:
     group = look(detector, images, [index in cuts for index in range(len(images))])
-    return (follower or Follower(detector, {}, 0)).follow(group)
+    return (follower or Tracker(detector, {}, 0)).follow(group)
 
 
 def face_at(left: float, top: float, side: float = 50) -> Face:
@@ -70,7 +69,7 @@ def test_a_moving_face_is_one_track_and_near_the_cascades(detector: Detector) ->
     seen = scan(detector, images)
     assert [set(faces) for faces in seen] == [{0}] * 21
     for image, faces in zip(images, seen, strict=True):
-        ((plain,),) = detector.detect([Levels(image)])
+        ((plain,),) = detector.detect([ImagePyramid(image)])
         eyes_px = np.linalg.norm(plain.landmarks[1] - plain.landmarks[0])
         assert np.linalg.norm(faces[0].landmarks - plain.landmarks, axis=1).mean() < 0.04 * eyes_px
 
@@ -82,9 +81,9 @@ def test_a_cut_ends_a_track_wherever_it_lies(detector: Detector) -> None:
 
 def test_going_on_after_a_group_equals_one_that_goes_through(detector: Detector) -> None:
     images = film(HOPPER, 14)
-    through = Follower(detector, {}, 0)
+    through = Tracker(detector, {}, 0)
     whole = [*scan(detector, images[:9], (0,), through), *scan(detector, images[9:], (), through)]
-    again = scan(detector, images[9:], (), Follower(detector, whole[8], 1))
+    again = scan(detector, images[9:], (), Tracker(detector, whole[8], 1))
     for faces, others in zip(whole[9:], again, strict=True):
         assert faces.keys() == others.keys() == {0}
         np.testing.assert_array_equal(faces[0].landmarks, others[0].landmarks)
@@ -127,7 +126,7 @@ def test_going_on_from_a_store_keeps_the_order_of_tracks(detector: Detector) -> 
     images = [
         np.hstack([np.pad(a, ((100, 100), (0, 0), (0, 0))), b]) for a, b in zip(small, film(COLLINS, 3), strict=True)
     ]
-    follower = Follower(detector, {}, 0)
+    follower = Tracker(detector, {}, 0)
     scan(detector, images, (0,), follower)
     assert list(follower.last_seen) == sorted(follower.last_seen)
 

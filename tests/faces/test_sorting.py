@@ -5,15 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.arrays import Face
 from pipeline.errors import NothingToDoError
 from pipeline.faces.alignment import align
 from pipeline.faces.identity import Track
-from pipeline.faces.people import Wish, is_unsure, known_people, name_groups, unsure_name
-from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.sorting import hand_over, name_by_likeness
-from pipeline.faces.store import FaceStore
+from pipeline.faces.people import (
+    NamingHint,
+    hand_over,
+    is_unsure,
+    known_people,
+    name_by_likeness,
+    name_groups,
+    unsure_name,
+)
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.media.pictures import write_picture
+from pipeline.types import Face
 from pipeline.workspace import Workspace
 from tests.clips import scene
 from tests.faces.test_identity import unit
@@ -85,35 +91,35 @@ def test_people_are_known_by_the_folders_their_crops_lie_in_now(tmp_path: Path) 
 
 def test_people_are_named_after_the_video_the_one_seen_longest_first() -> None:
     groups = [group_of(1), group_of(2), group_of(3)]
-    assert name_groups(groups, {}, Wish("clip"), set()) == ["clip", "clip-2", "clip-3"]
-    assert name_groups(groups, {}, Wish("clip"), {"clip-2"}) == ["clip", "clip-3", "clip-4"]
-    assert name_groups([], {}, Wish("clip"), set()) == []
+    assert name_groups(groups, {}, NamingHint("clip"), set()) == ["clip", "clip-2", "clip-3"]
+    assert name_groups(groups, {}, NamingHint("clip"), {"clip-2"}) == ["clip", "clip-3", "clip-4"]
+    assert name_groups([], {}, NamingHint("clip"), set()) == []
 
 
 def test_a_given_name_is_the_one_seen_longest() -> None:
     groups = [group_of(1), group_of(2)]
-    assert name_groups(groups, {}, Wish("trump", is_given=True), set()) == ["trump", "trump-2"]
+    assert name_groups(groups, {}, NamingHint("trump", is_given=True), set()) == ["trump", "trump-2"]
     known = {"cage": unit(1), "trump": unit(2)}
-    assert name_groups(groups, known, Wish("trump", is_given=True), set()) == ["trump", "trump-2"]
+    assert name_groups(groups, known, NamingHint("trump", is_given=True), set()) == ["trump", "trump-2"]
 
 
 def test_known_people_are_recognised_each_once() -> None:
     known = {"trump": unit(2), "cage": unit(9)}
     groups = [group_of(1), group_of(2.1), group_of(1.9)]
-    assert name_groups(groups, known, Wish("clip"), set()) == ["clip", "trump", "clip-2"] or name_groups(
-        groups, known, Wish("clip"), set()
+    assert name_groups(groups, known, NamingHint("clip"), set()) == ["clip", "trump", "clip-2"] or name_groups(
+        groups, known, NamingHint("clip"), set()
     ) == ["clip", "clip-2", "trump"]
-    assert name_groups([group_of(2)], known, Wish("clip"), set()) == ["trump"]
+    assert name_groups([group_of(2)], known, NamingHint("clip"), set()) == ["trump"]
 
 
 def test_a_reference_picks_the_person() -> None:
     groups = [group_of(1), group_of(2), group_of(3)]
-    wish = Wish("trump", is_given=True, references=(unit(2.1), unit(2.0)))
+    wish = NamingHint("trump", is_given=True, references=(unit(2.1), unit(2.0)))
     assert name_groups(groups, {}, wish, set()) == ["trump-2", "trump", "trump-3"]
     with pytest.raises(NothingToDoError, match="--reference"):
-        name_groups(groups, {}, Wish("trump", references=(unit(8),)), set())
+        name_groups(groups, {}, NamingHint("trump", references=(unit(8),)), set())
     with pytest.raises(NothingToDoError, match="--reference"):
-        name_groups([], {}, Wish("trump", references=(unit(8),)), set())
+        name_groups([], {}, NamingHint("trump", references=(unit(8),)), set())
 
 
 def test_unsure_folders_are_told_from_people() -> None:
@@ -139,17 +145,17 @@ def test_who_is_hardly_seen_beside_a_main_person_is_unsure(tmp_path: Path) -> No
     long, few, static = list(range(25)), [0, 5, 10, 15], [3] * 24
     with FaceStore(workspace.store("clip"), create=True) as store:
         record_people(store, workspace.unsorted("clip"), [long, few, static, [0, 5, 10, 15, 20]])
-        names = name_by_likeness(store, workspace, "clip", Wish("clip"))
+        names = name_by_likeness(store, workspace, "clip", NamingHint("clip"))
         assert {names[0], names[3]} == {"clip", "clip-3"}
         assert {names[1], names[2]} == {unsure_name("clip")}
-        reference = Wish("clip", references=(unit(3.0),))
+        reference = NamingHint("clip", references=(unit(3.0),))
         assert name_by_likeness(store, workspace, "clip", reference)[1] == "clip", "whom a person asked for counts"
         store.record_facts(pictures=["1.png"])
-        assert unsure_name("clip") not in name_by_likeness(store, workspace, "clip", Wish("clip")).values()
+        assert unsure_name("clip") not in name_by_likeness(store, workspace, "clip", NamingHint("clip")).values()
 
 
 def test_without_a_main_person_nobody_is_unsure(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     with FaceStore(workspace.store("clip"), create=True) as store:
         record_people(store, workspace.unsorted("clip"), [list(range(12)), [0, 5, 10]])
-        assert set(name_by_likeness(store, workspace, "clip", Wish("clip")).values()) == {"clip", "clip-2"}
+        assert set(name_by_likeness(store, workspace, "clip", NamingHint("clip")).values()) == {"clip", "clip-2"}

@@ -14,11 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.arrays import Face
 from pipeline.errors import WorkspaceError
-from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.schema import VERSION
-from pipeline.faces.store import FaceStore
+from pipeline.faces.store import VERSION, FaceStore, StoredFace, StoredFrame
+from pipeline.types import Face
 
 
 def frames(*facts: tuple[int, int], shot: int = 0) -> list[StoredFrame]:
@@ -516,7 +514,7 @@ def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_any_video_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.faces.schema.MOST_ROWS", 3)
+    monkeypatch.setattr("pipeline.faces.store.MOST_ROWS", 3)
     path = tmp_path / "faces.sqlite"
     with FaceStore(path, create=True) as store:
         store.record(frames(*((number, number) for number in range(4))), [])

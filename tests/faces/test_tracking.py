@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.arrays import Boxes
 from pipeline.faces.tracking import LINKED_IOU, link, overlaps
+from pipeline.types import Boxes
 
 
 def box(left: float, top: float, width: float, height: float) -> Boxes:

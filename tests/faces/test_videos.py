@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.arrays import Face
 from pipeline.errors import WorkspaceError
-from pipeline.faces.records import StoredFace, StoredFrame
-from pipeline.faces.store import FaceStore
-from pipeline.faces.videos import (
+from pipeline.faces.footage import (
     ENDS_BYTES,
     file_facts,
     fingerprint,
@@ -22,6 +19,8 @@ from pipeline.faces.videos import (
     name_footage,
     recorded_places,
 )
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
+from pipeline.types import Face
 from pipeline.workspace import Workspace, is_name
 
 
@@ -140,7 +139,7 @@ def test_an_unchanged_file_and_files_of_other_sizes_are_not_read(
     path = write_video(tmp_path / "holiday.mp4", b"sun" * 1000)
     remember(workspace, path)
     other = write_video(tmp_path / "work.mp4", b"rain" * 1000)
-    monkeypatch.setattr("pipeline.faces.videos._fingerprint_of_all", None)
+    monkeypatch.setattr("pipeline.faces.footage._fingerprint_of_all", None)
     assert name_footage(workspace, path) == "holiday"
     assert name_footage(workspace, other) == "work"
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.certificate import given_root
-from pipeline.media.files import is_file, require_file
-from pipeline.media.kinds import is_picture, media_type, picture_suffix
 from pipeline.media.pictures import read_picture
-from tests.media.test_provenance import made
+from pipeline.media.probe import is_file, is_picture, media_type, picture_suffix, require_file
+from pipeline.provenance.certificate import given_root
+from tests.provenance.test_credentials import made
 
 TYPES = {
     ".mp4": "video/mp4",

@@ -10,10 +10,10 @@ import PIL.Image
 import pytest
 from PIL import ImageCms, ImageOps
 
-from pipeline.arrays import Image
 from pipeline.errors import MediaError
-from pipeline.media.notice import Claim
 from pipeline.media.pictures import read_picture, write_picture, write_picture_like
+from pipeline.provenance.credentials import Claim
+from pipeline.types import Image
 from tests.clips import scene
 
 ORIENTATION, MAKER, DESCRIPTION = 0x0112, 0x010F, 0x010E  # Exif tags

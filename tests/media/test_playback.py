@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MediaError
-from pipeline.media.encoders import Encoding
-from pipeline.media.joining import Part
+from pipeline.media.mux import Part
 from pipeline.media.playback import check_result, hear, play
 from pipeline.media.probe import probe
+from pipeline.media.writer import Encoding
 from tests.clips import Sound, Video, ffmpeg, rewrite, scene, write_video
 
 FRAMES = 50

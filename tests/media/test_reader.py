@@ -12,10 +12,10 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.arrays import Image
 from pipeline.errors import MediaError
 from pipeline.media.probe import Colour
 from pipeline.media.reader import VideoReader
+from pipeline.types import Image
 from tests.clips import (
     FULL,
     IRREGULAR,

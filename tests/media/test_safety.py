@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import MediaError
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import probe
-from tests.media.test_provenance import made
+from tests.provenance.test_credentials import made
 
 NAMING = {
     "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{other}\n#EXT-X-ENDLIST\n",

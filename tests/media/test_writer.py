@@ -17,14 +17,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError, RecastError, UsageError
-from pipeline.media.containers import choose_streams
-from pipeline.media.encoders import Encoding, pixel_formats
-from pipeline.media.pipe import NUT, FfmpegPipe
-from pipeline.media.pixels import Canvas, PixelFormat
+from pipeline.media.canvas import Canvas, PixelFormat
+from pipeline.media.ffmpeg import NUT, FfmpegPipe
+from pipeline.media.mux import choose_streams
 from pipeline.media.playback import check_result, play
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
-from pipeline.media.writer import SegmentWriter, build_encode_command
+from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, pixel_formats
 from tests.clips import (
     FULL,
     LIMITED,
@@ -430,8 +429,8 @@ READ_ALL = "import sys, time; sys.stdin.buffer.read();"
     "script", ["import time; time.sleep(3600)", f"{READ_ALL} time.sleep(3600)"], ids=["reading", "end"]
 )
 def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 1)
-    monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.1)
+    monkeypatch.setattr("pipeline.media.ffmpeg.STALLED_S", 1)
+    monkeypatch.setattr("pipeline.media.ffmpeg.LOOK_S", 0.1)
     refused = pytest.raises(MediaError, match="could not test: it did nothing for 1 s")
     with refused, FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
         feed(pipe)
@@ -449,8 +448,8 @@ def test_an_ffmpeg_that_works_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, reads: str
 ) -> None:
     """However long it takes."""
-    monkeypatch.setattr("pipeline.media.pipe.STALLED_S", 2)
-    monkeypatch.setattr("pipeline.media.pipe.LOOK_S", 0.2)
+    monkeypatch.setattr("pipeline.media.ffmpeg.STALLED_S", 2)
+    monkeypatch.setattr("pipeline.media.ffmpeg.LOOK_S", 0.2)
     script = f"{reads}{work.format(str(tmp_path / 'file'))}\nsys.stdin.buffer.read()"
     with FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
         feed(pipe)

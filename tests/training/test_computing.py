@@ -9,9 +9,8 @@ import torch
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.errors import UsageError
-from pipeline.training.computing import Computing, choose_precision
 from pipeline.training.dataset import Feed
-from pipeline.training.trainer import Portion, Trainer
+from pipeline.training.trainer import Computing, Portion, Trainer, choose_precision
 from tests.training.test_trainer import pictures
 
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.arrays import Image
+from pipeline.console import Silence
 from pipeline.errors import NothingToDoError, WorkspaceError
-from pipeline.progress import Silence
 from pipeline.training import dataset
 from pipeline.training.dataset import load_faces
+from pipeline.types import Image
 
 RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)  # BGR
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import HeldOut
-from pipeline.training.holdout import FEWEST, GAP, Moment, split_faces
+from pipeline.training.dataset import FEWEST, GAP, Moment, split_faces
 
 PEOPLE = ("ann", "bob")
 

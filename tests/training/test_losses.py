@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from pipeline.training.losses import LOSSES, STRUCTURE, WINDOW_PX, l1, ssim
+from pipeline.training.trainer import LOSSES, STRUCTURE, WINDOW_PX, l1, ssim
 from tests.training.test_trainer import pictures
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.arrays import Image
-from pipeline.training.preview import preview_sheet, straight, swap_sheet, validation_l1
+from pipeline.training.monitor import preview_sheet, straight, swap_sheet, validation_l1
+from pipeline.types import Image
 
 CPU = torch.device("cpu")
 COLOURS = [(10 + 16 * i, 250 - 13 * i, (90 * i) % 256) for i in range(15)]

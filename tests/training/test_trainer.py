@@ -12,9 +12,7 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.training.computing import Computing
-from pipeline.training.losses import l1_and_ssim
-from pipeline.training.trainer import Portion, Trainer
+from pipeline.training.trainer import Computing, Portion, Trainer, l1_and_ssim
 
 RATE = 5e-4
 

@@ -8,9 +8,8 @@ import torch
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.training.augment import Augmentation, draw_transforms, make_pairs
-from pipeline.training.computing import Computing
-from pipeline.training.processes import joined
-from pipeline.training.trainer import Portion, Trainer
+from pipeline.training.distributed import joined
+from pipeline.training.trainer import Computing, Portion, Trainer
 
 LR = 5e-5  # the default; larger ones let rounding grow
 PEOPLE = ("hopper", "collins")

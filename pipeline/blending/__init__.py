@@ -1,1 +1,0 @@
-"""A new face put into a frame: mask, colour, paste."""

@@ -1,0 +1,1 @@
+"""What there is beside the three stages."""
