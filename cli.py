@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from models.checkpoint import Model
-    from pipeline.console import Report
+    from pipeline.console import OldReport, Report
 
 OPTION = re.compile(r"--\w")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # what tyro colours words with
@@ -159,9 +159,9 @@ def _in_a_line(refused: str) -> str:
     return f"{' '.join(said).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {helps}"
 
 
-def run(options: Options, console: "Terminal") -> "Report":
+def run(options: Options, console: "Terminal") -> "Report | OldReport":
     """Run the stage the options are for; only its own imports are loaded."""
-    report: Report
+    report: Report | OldReport
     match options:
         case ExtractOptions():
             from pipeline.extract import extract
@@ -206,7 +206,7 @@ def run(options: Options, console: "Terminal") -> "Report":
     return report
 
 
-def _preview(options: PreviewOptions, console: "Terminal") -> "Report":
+def _preview(options: PreviewOptions, console: "Terminal") -> "Report | OldReport":
     from pipeline.commands.preview import preview
 
     model, videos, failed = _ready(options, console)
@@ -215,7 +215,7 @@ def _preview(options: PreviewOptions, console: "Terminal") -> "Report":
     return report
 
 
-def _convert(options: ConvertOptions, console: "Terminal") -> "Report":
+def _convert(options: ConvertOptions, console: "Terminal") -> "Report | OldReport":
     from pipeline.convert import ConvertReport, check, convert
 
     check(options)
@@ -285,9 +285,15 @@ class Terminal:
                 took = time.monotonic() - began
                 self._log.debug("%s: %d x %s in %.1f s", description, counted.count, unit, took)
 
-    def show(self, report: "Report") -> int:
+    def show(self, outcome: "Report | OldReport") -> int:
         """Print what a command did; return the exit code."""
-        lines, problems = report.lines(), list(dict.fromkeys(report.problems()))  # two stages may say the same
+        from pipeline.console import Report
+
+        if isinstance(outcome, Report):
+            report = outcome
+        else:
+            report = Report(outcome.lines(), outcome.problems(), to_json(outcome))
+        lines, problems = report.lines, list(dict.fromkeys(report.problems))  # two stages may say the same
         code = 1 if problems else 0
         for line in lines:
             self._log.info("%s", line)
@@ -307,8 +313,8 @@ class Terminal:
             said = {
                 "exit_code": code,
                 "errors": errors,
-                "lines": report.lines() if report else [],
-                "report": to_json(report),
+                "lines": report.lines if report else [],
+                "report": to_json(report.facts) if report else None,
             }
             self._out.write(f"{json.dumps(said, indent=1)}\n")
         self._out.flush()

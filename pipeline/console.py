@@ -21,7 +21,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -83,8 +83,23 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's categories of wh
 JOINERS = "\u200c\u200d"  # which words and emoji need
 
 
-class Report(Protocol):
-    """The outcome of a command."""
+@dataclass
+class Report:
+    """The outcome of a command.
+
+    Attributes:
+        lines: what was done, what was skipped and why, where the result is.
+        problems: what could not be done; the command fails when there are any.
+        facts: the same as values, for ``--json``.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+class OldReport(Protocol):
+    """The outcome of a command, in a class of its own; to be replaced by Report."""
 
     def lines(self) -> list[str]:
         """What was done, what was skipped and why, where the result is."""
