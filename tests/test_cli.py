@@ -223,7 +223,7 @@ def test_what_nobody_foresaw_ends_in_one_line_and_a_log(
     def break_down(options: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.commands.models.inventory", break_down)
+    monkeypatch.setattr("pipeline.commands.models.list_models", break_down)
     assert main(["models", "--workspace", str(tmp_path)]) == code
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
