@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RecastError, KeyboardInterrupt) as error:
         return Terminal(CommandOptions(json="--json" in typed)).fail(*line_and_code(error))
     command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
-    workspace = options.workspace if isinstance(options, WorkspaceOptions) else None
+    workspace = options.workspace if isinstance(options, WorkspaceOptions) and options.keeps_log else None
     terminal = Terminal(options)
     log = RunLog(workspace, command, typed, terminal.echo if options.verbose else None)
     logging.getLogger("recast").debug("options: %s", options)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.__main__ import DATA, ROOT, require_data
+from benchmarks.__main__ import DATA, ROOT
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
@@ -44,9 +44,9 @@ class Outcome:
 
 def main() -> int:
     """Do all of it; return the exit code."""
-    if len(sys.argv) == 1:
-        require_data()
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA / "hard"
+    if not folder.is_dir():
+        sys.exit(f"error: no folder {folder}; set RECAST_TEST_DATA, or name another")
     wrong = []
     print("| file | extract | convert |\n|---|---|---|", flush=True)
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
@@ -94,6 +94,7 @@ def _differs(path: Path, result: Path) -> list[str]:
 
 
 def _run(command: list[str], outcome: Outcome) -> None:
+    folder = Path(command[1]).parent
     try:
         done = subprocess.run(
             [sys.executable, "cli.py", *command],
@@ -111,7 +112,9 @@ def _run(command: list[str], outcome: Outcome) -> None:
     said = errors if done.returncode else done.stdout.splitlines()
     told = "; ".join(line.strip() for line in said if "marked as synthetic" not in line)
     told = re.sub(r", \d+ seconds \([^)]*\)", "", told)  # how long it took is for other tables
-    told = told.replace(str(Path(command[-1]).parent), "…").replace(str(DATA), "…")
+    told = re.sub(r"^extracted .*?: (?=\d+ faces? in )", "", told)
+    for place in (f": {command[-1]}/converted/made.mp4", f"; crops in {command[-1]}/data/everyone", f"{folder}/"):
+        told = told.replace(place, "")
     outcome.cells.append(f"{'refused' if done.returncode else 'accepted'}: {told[:WORDS]}".replace("|", "\\|"))
     if "Traceback" in done.stderr + done.stdout or done.returncode not in (0, 1, 2):
         outcome.wrong.append(f"{command[0]} broke down with {done.returncode}: {done.stderr[-300:]}")

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.autoencoder import Decoder, Encoder
-from pipeline.errors import WorkspaceError
+from pipeline.errors import WorkspaceError, command
 
 VERSION = 1
 STATES_KEPT = 2
@@ -243,7 +243,7 @@ def load(folder: Path, *, for_training: bool = False) -> Model:
     """
     states = _states(folder)
     if not states:
-        raise WorkspaceError(f"no model in {folder}; run: python cli.py train -n {folder.name}")
+        raise WorkspaceError(f"no model in {folder}; run: {command('train', '-n', folder.name)}")
     state = states[-1]
     try:
         if (state / "model.json").stat().st_size > LONGEST_FACTS:

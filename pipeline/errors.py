@@ -9,6 +9,11 @@
 A message says what, where, and what to type next. What else escapes is a full disk, too little memory, or a bug.
 """
 
+import os
+import shlex
+from pathlib import Path
+from subprocess import list2cmdline
+
 UNEXPECTED, INTERRUPTED = 3, 130  # exit codes
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # torch's and OpenCV's words
 ODD_PATHS = ("Symlink loop", "embedded null")  # Python's words of links that lead in a circle, and of names with a 0
@@ -37,6 +42,12 @@ class WorkspaceError(RecastError):
 
 class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
+
+
+def command(*words: str | Path) -> str:
+    """Write a command of Recast's for a person to type: words with spaces or signs in them as a shell takes them."""
+    quote = list2cmdline if os.name == "nt" else shlex.join
+    return f"python cli.py {quote(list(map(str, words)))}"
 
 
 def as_recast_error(error: RecastError | OSError | UnicodeError) -> RecastError:

@@ -26,12 +26,21 @@ from pipeline.faces.footage import (
     pictures_at,
 )
 from pipeline.faces.identity import embed
-from pipeline.faces.people import NamingHint, crop_name, drop_false_faces, hand_over, identify, name_by_likeness
+from pipeline.faces.people import (
+    NamingHint,
+    crop_name,
+    drop_false_faces,
+    hand_over,
+    identify,
+    name_after,
+    name_by_likeness,
+)
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.faces.tracking import Group, Tracker, look
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import is_file, is_picture, require_file
 from pipeline.media.reader import VideoReader
+from pipeline.names import require_name
 from pipeline.options import ExtractOptions
 from pipeline.runtime import choose_device, prefetched
 from pipeline.types import Embedding, Face
@@ -82,8 +91,12 @@ def extract(options: ExtractOptions, console: Console) -> ExtractReport:
     Raises:
         MediaError: a reference cannot be read.
         NothingToDoError: a reference shows no face.
+        UsageError: a name given is another's but for its case or its Unicode form.
     """
     report = ExtractReport(Workspace(options.workspace).data)
+    others, name = list_people(report.data), options.person or options.everyone
+    if name is not None and name not in others:
+        require_name(name, others)
     threads = max(1, (os.cpu_count() or 1) // 2)  # finding and following run at once
     device = choose_device(no_cuda=options.no_cuda)
     detector = Detector(options.min_face, options.min_confidence, device, threads)
@@ -301,11 +314,11 @@ def _grouped(shown: Iterator[Shown], detector: Detector, footage: Footage) -> It
 def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict[int, str]:
     """Leave out what was seen too briefly or is no face, and say whose face each track is."""
     store.forget(store.brief_faces(SHORTEST_TRACK))
-    drop_false_faces(store, workspace.unsorted(video))
+    best = drop_false_faces(store, workspace.unsorted(video))
     if run.options.everyone:
         return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
-    identify(store, workspace.unsorted(video), run.console)
-    wish = NamingHint(run.options.person or video, run.options.person is not None, run.references)
+    identify(store, best, workspace.unsorted(video), run.console)
+    wish = NamingHint(run.options.person or name_after(video), run.options.person is not None, run.references)
     return name_by_likeness(store, workspace, video, wish)
 
 
@@ -331,8 +344,8 @@ def _line(extracted: Extracted, data: Path) -> str:
     people = extracted.people
     where = f"crops in {data / next(iter(people))}" if len(people) == 1 else f"in {data}: {_each(people)}"
     return (
-        f"{done} {extracted.video}: {sum(people.values())} faces in {extracted.frames_with_faces} of "
-        f"{extracted.frames} frames{lost}; {where}"
+        f"{done} {extracted.video}: {plural(sum(people.values()), 'face')} in {extracted.frames_with_faces} of "
+        f"{plural(extracted.frames, 'frame')}{lost}; {where}"
     )
 
 

@@ -34,6 +34,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pipeline.errors import UsageError
+from pipeline.names import require_name
 from pipeline.workspace import PICTURE_SUFFIXES, checked_name
 
 Moment = int | Fraction
@@ -156,6 +157,11 @@ class WorkspaceOptions(CommandOptions):
     workspace: Path = Path("workspace")
     """Folder that holds all data, models and results."""
 
+    @property
+    def keeps_log(self) -> bool:
+        """Whether the run leaves a log in the workspace."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(WorkspaceOptions):
@@ -189,7 +195,7 @@ class ExtractOptions(WorkspaceOptions):
         super().__post_init__()
         require(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
         for name in filter(None, (self.person, self.everyone)):
-            checked_name(name, "person")
+            require_name(name)
         alone = self.everyone is None or (self.person is None and not self.reference)
         require(alone, "--everyone goes without --person and --reference: it does not tell people apart")
         require(not (self.again and self.restore), "--again starts over: there is nothing to --restore")
@@ -476,6 +482,8 @@ class PeopleOptions(WorkspaceOptions):
         require(fits, f"type: python cli.py people {' '.join((self.action, *taken))}")
         for name in self.names:
             checked_name(name, "person")
+        if self.action == "rename":
+            require_name(self.names[1])
         require(len(set(self.names)) == len(self.names), f"{' and '.join(self.names)}: nothing to {self.action}")
 
 
@@ -536,6 +544,11 @@ class CheckOptions(WorkspaceOptions):
 
     repair: bool = False
     """Make lost crops again where their video is there, and delete part files left by killed runs."""
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether the run leaves a log in the workspace: only if it may change anything there."""
+        return self.repair
 
 
 Options = (

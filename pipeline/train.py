@@ -13,9 +13,10 @@ from models.checkpoint import Model
 from pipeline.console import Bar, Console, Silence, plural
 from pipeline.errors import NothingToDoError, UsageError, WorkspaceError
 from pipeline.media.pictures import write_picture
+from pipeline.names import check_people
 from pipeline.options import TrainOptions
 from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
-from pipeline.training.dataset import Faces, Fetcher, check_people, load_faces, split_faces
+from pipeline.training.dataset import Faces, Fetcher, load_faces, split_faces
 from pipeline.training.distributed import LostProcessError, joined
 from pipeline.training.monitor import (
     MOST_SETBACKS,

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.ffmpeg import find_ffmpeg
-from pipeline.media.mux import Segment, join
+from pipeline.media.mux import Made, Part, Segment, join
 from pipeline.media.probe import Colour, VideoInfo
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter
@@ -227,16 +227,17 @@ def encode_colours(image: Image, matrix: int, value_range: int) -> VideoFrame:
     return VideoFrame.from_ndarray(flat.reshape(shape), format="yuv420p" if value_range == LIMITED else "yuvj420p")
 
 
-def rewrite(path: Path, output: Path, encoding: Encoding, length: int = 3) -> VideoInfo:
-    """Write a video again, with nothing drawn into it, in segments of so many frames."""
+def rewrite(path: Path, output: Path, encoding: Encoding, length: int = 3, part: Part | None = None) -> VideoInfo:
+    """Write a video, or a part of it, again, with nothing drawn into it, in segments of so many frames."""
     with VideoReader(path) as reader:
         pixels = PixelFormat.for_video(reader.info)
-        frames, segments = list(reader), []
+        unit, segments = reader.info.time_base, []
+        frames = [frame for frame in reader if part is None or part.start_s <= frame.pts * unit < part.end_s]
         for start in range(0, len(frames), length):
             own = frames[start : start + length]
             segments.append(Segment(output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]))
             with SegmentWriter(segments[-1].path, reader.info, pixels, encoding, segments[-1].pts) as writer:
                 for frame in own:
                     writer.write(Canvas(frame.native, pixels).frame)
-        join(segments, output, reader.info)
+        join(segments, output, reader.info, Made(part))
         return reader.info

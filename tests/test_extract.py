@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from demo.clips import COLLINS, HOPPER, make_clip, move, read_portrait
 from pipeline.faces import mesh
 from pipeline.faces.alignment import align, cut_crop, transform
 from pipeline.faces.detection import Detector
-from pipeline.faces.store import FaceStore
+from pipeline.faces.store import FaceStore, StoredFace
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from tests.clips import scene, write_video
@@ -83,6 +85,27 @@ def test_person_every_and_size(clips: dict[str, Path], tmp_path: Path) -> None:
     assert np.abs(shrunk.astype(int) - small).mean() < 4
 
 
+@pytest.mark.parametrize("option", ["--person", "--everyone"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Team: B", "use letters"),
+        ("Timelapse", "a model has files of that name"),
+        ("state-000000004", "a model has files of that name"),
+        ("Collins", "'collins' has the same name"),
+    ],
+)
+def test_names_that_train_would_refuse_are_refused_before_anything_is_done(
+    option: str, name: str, reason: str, extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = crops_of(extracted)
+    assert run(extracted, tmp_path / "unread.mp4", option, name) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {name!r} cannot name a person: {reason}")
+    assert line.endswith("; choose another name")
+    assert crops_of(extracted) == before
+
+
 def test_a_second_run_changes_nothing_and_deleted_crops_stay_deleted(
     extracted: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,12 +137,6 @@ def wait_for_frame(process: "subprocess.Popen[str]", workspace: Path, frame: int
     while not list(workspace.rglob(f"clip_{frame:06d}_*.jpg")):
         assert process.poll() is None, "it ended before it could be stopped"
         time.sleep(0.02)
-
-
-def wait_for_store(process: "subprocess.Popen[str]", workspace: Path) -> None:
-    while not (workspace / "videos").exists():
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -214,26 +231,32 @@ def test_a_second_run_on_the_same_video_is_refused_while_the_first_works(
     assert_same(tmp_path, expected)
 
 
+def steps_of(workspace: Path) -> int:
+    """How far a run is: a step for each crop that is written, and another when it is handed over."""
+    handed_over = 2 * len(list((workspace / "data").glob("*/clip_*.jpg")))
+    with suppress(FileNotFoundError):  # when all are
+        return handed_over + len(list((workspace / "videos" / "clip" / "crops").glob("clip_*.jpg")))
+    return handed_over
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """After so many crops were written or handed over; every second time when the store has changed behind that too."""
     clip, expected = whole
-    process = start(tmp_path / "timed", clip)
-    wait_for_store(process, tmp_path / "timed")
-    began = time.monotonic()
-    process.wait()
-    length_s = time.monotonic() - began
     frames_at_kill = set()
-    for number, moment in enumerate(np.random.default_rng(5).uniform(0, length_s, 20)):
+    for number, step in enumerate(np.random.default_rng(5).integers(0, steps_of(expected), 20)):
         workspace = tmp_path / str(number)
+        store = workspace / "videos" / "clip" / "faces.sqlite"
         process = start(workspace, clip)
-        wait_for_store(process, workspace)
-        time.sleep(moment)
+        while process.poll() is None and (steps_of(workspace) < step or not store.exists()):
+            time.sleep(0.001)
+        changed = store.stat().st_mtime_ns
+        while number % 2 and process.poll() is None and store.stat().st_mtime_ns == changed:
+            time.sleep(0.001)
         process.kill()
         process.wait()
-        store = workspace / "videos" / "clip" / "faces.sqlite"
-        if store.exists():
-            with FaceStore(store) as cut:
-                frames_at_kill.add(cut.frame_count())
+        with FaceStore(store) as cut:
+            frames_at_kill.add(cut.frame_count())
         assert run(workspace, clip) == 0
         assert_same(workspace, expected)
     assert len(frames_at_kill) > 2, "all kills came at one moment"
@@ -265,6 +288,21 @@ def test_a_full_disk_ends_it_in_one_line_and_nothing_is_lost(
     assert run(tmp_path / "broken", clip, "--size", size) == 0
     assert run(tmp_path / "whole", clip, "--size", size) == 0
     assert_same(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_all_faces_of_a_video_are_looked_through_once(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be millions."""
+    each_face, passes = FaceStore.each_face, list[Path]()
+
+    def count(store: FaceStore) -> Iterator[StoredFace]:
+        passes.append(store.path)
+        return each_face(store)
+
+    monkeypatch.setattr(FaceStore, "each_face", count)
+    assert run(tmp_path, clips["hopper"]) == 0
+    assert passes == [tmp_path / "videos" / "hopper" / "faces.sqlite"]
 
 
 def test_what_shows_for_two_frames_only_is_no_face(tmp_path: Path) -> None:

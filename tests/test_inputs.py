@@ -177,19 +177,26 @@ def test_pipes_are_refused_and_never_opened(trained: Path, clips: dict[str, Path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
-def test_a_name_that_is_no_text_is_said_and_the_others_are_done(
-    trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("suffix", [".mkv", ".gif"])
+def test_names_that_are_no_text_are_read_and_written(
+    suffix: str, trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    odd = tmp_path / os.fsdecode(b"clip\xff.mp4")
+    """A video's, and those of the result and of its folder; ``%41`` is no quoted letter."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
-        shutil.copy(clips["hopper"], odd)
+        folder.mkdir()
     except OSError:
         pytest.skip("this file system has names in UTF-8 only")
-    for videos in ([odd], [odd, clips["hopper"]]):
-        assert run("convert", trained, *videos, *SWAP, "--end", "2f") in (0, 1)
-        said = capsys.readouterr()
-        assert "mistake" not in said.err
-        assert len(videos) == 1 or "hopper_to_collins_0f-2f.mp4" in said.out or "swapped" in said.out
+    video = folder / os.fsdecode(b"clip\xff.mp4")
+    shutil.copy(clips["hopper"], video)
+    final = folder / os.fsdecode(b"made \xfe %41" + suffix.encode())
+    assert run("convert", trained, video, *SWAP, "--end", "2f", "-o", final) == 0
+    said = capsys.readouterr()
+    assert "swapped 2 faces in 2 frames" in said.out
+    assert "error" not in said.err
+    beside = {f"{final.name}.c2pa"} if suffix == ".mkv" else set[str]()
+    assert {path.name for path in folder.iterdir()} == {video.name, final.name} | beside
+    assert main(["verify", str(final)]) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")

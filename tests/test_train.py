@@ -14,8 +14,9 @@ from models import checkpoint
 from models.autoencoder import Decoder, Encoder
 from pipeline.errors import WorkspaceError
 from pipeline.media.pictures import read_picture, write_picture
+from pipeline.names import check_people
 from pipeline.options import TrainOptions
-from pipeline.training.dataset import Fetcher, check_people
+from pipeline.training.dataset import Fetcher
 from pipeline.training.sampler import Pace, Schedule, pace_notes, rate_left
 
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
@@ -218,7 +219,8 @@ def test_people_whose_files_would_meet_others_are_refused_first(
 ) -> None:
     make_people(tmp_path / "data", "ann", "\u00fcna", name, count=1)
     assert run(tmp_path, "-d", str(tmp_path / "data"), "--max-steps", "1") == 1
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    (line,) = capsys.readouterr().err.splitlines()  # before faces are read
+    assert line.startswith("error: ")
     assert "cannot name a person" in line
     assert f"rename the folder {tmp_path / 'data'}/" in line
     assert not list((tmp_path / "output").glob("model/*"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models import checkpoint
 from pipeline.console import Console, plural
-from pipeline.errors import MediaError, RecastError
+from pipeline.errors import MediaError, RecastError, command
 from pipeline.faces.crops import cut_again, find_missing, is_whole, missing_files
 from pipeline.faces.footage import (
     Footage,
@@ -78,17 +78,17 @@ def _check_stores(workspace: Workspace, repair: bool, report: CheckReport, conso
     for path in sorted((workspace.root / "videos").glob("*/faces.sqlite")):
         video = path.parent.name
         try:
-            with FaceStore(workspace.store(video)) as store:
+            with FaceStore(workspace.store(video), takes_back=repair) as store:
                 sum(1 for _ in store.each_face())
                 if store.fact("pictures") is None:
                     store.timestamps()
                 source, is_finished = Path(store.fact("source") or "VIDEO"), bool(store.fact("finished"))
                 missing = find_missing(store, workspace)
             if not is_finished:
-                report.wrong.append(f"{video!r} is not extracted to its end; go on: python cli.py extract {source}")
+                report.wrong.append(f"{video!r} is not extracted to its end; go on: {command('extract', source)}")
             elif missing and not (repair and _restore(workspace, video, source, report, console)):
                 lost = plural(len(missing), "crop")
-                report.wrong.append(f"{lost} of {video!r} went missing: python cli.py extract {source} --restore")
+                report.wrong.append(f"{lost} of {video!r} went missing: {command('extract', source, '--restore')}")
         except RecastError as error:
             report.wrong.append(str(error))
     report.fits.append(f"{plural(len(list((workspace.root / 'videos').glob('*/faces.sqlite'))), 'store')} looked at")

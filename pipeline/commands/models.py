@@ -14,9 +14,9 @@ from models.checkpoint import Model, Training
 from models.onnx_files import write_onnx
 from models.reference import load_reference
 from pipeline.console import join_words
-from pipeline.errors import NothingToDoError, RecastError, WorkspaceError
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, command
+from pipeline.names import check_people
 from pipeline.options import ImportOptions, ModelsOptions
-from pipeline.training.dataset import check_people
 from pipeline.workspace import Workspace
 
 
@@ -159,7 +159,7 @@ def _export(workspace: Workspace, name: str) -> ModelsReport:
     size = sum(path.stat().st_size for path in final.glob("state-*/*"))
     return ModelsReport(
         exported=[
-            f"slim copy: {final}, {size / MB:.0f} MB; use it with: python cli.py convert … -n {final.name}",
+            f"slim copy: {final}, {size / MB:.0f} MB; use it with: {command('convert', 'VIDEO', '-n', final.name)}",
             f"ONNX files in {final / 'onnx'}: at most {difference:.1g} off what torch makes",
         ]
     )

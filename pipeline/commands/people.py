@@ -6,11 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.console import format_duration, join_words
-from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError
+from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, command
 from pipeline.faces.crops import find_missing, set_crops_aside
 from pipeline.faces.people import crops_in, faces_of_person, require_person
 from pipeline.faces.store import FaceStore
 from pipeline.media.probe import require_file
+from pipeline.names import require_name
 from pipeline.options import PeopleOptions
 from pipeline.workspace import Workspace, list_people, list_pictures, numbered_name
 
@@ -40,6 +41,7 @@ def people_command(options: PeopleOptions) -> PeopleReport:
 
     Raises:
         NothingToDoError: there is nobody, or not the one named.
+        UsageError: the new name is another's but for its case or its Unicode form.
         WorkspaceError: the new name is taken, or a folder cannot be changed.
     """
     workspace = Workspace(options.workspace)
@@ -89,9 +91,12 @@ def _line(person: str, crops: int, videos: list[str], seconds: float) -> str:
 
 
 def _rename(workspace: Workspace, old: str, new: str) -> str:
+    others = [person for person in list_people(workspace.data) if person != old]
+    if new not in others:
+        require_name(new, others)
     if workspace.person(new).exists():
         raise WorkspaceError(
-            f"there is a {new!r} already; to put both together: python cli.py people merge {old} {new}"
+            f"there is a {new!r} already; to put both together: {command('people', 'merge', old, new)}"
         )
     workspace.person(old).rename(workspace.person(new))
     _record(workspace, old, new)

@@ -9,8 +9,6 @@ The page that shows a person's crops: one HTML file that needs no network.
 
 import base64
 import json
-import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,6 @@ from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from string import Template
-from subprocess import list2cmdline
 from typing import Any
 
 import cv2
@@ -29,7 +26,7 @@ from PIL import ImageDraw, ImageFont
 
 from models import PICTURE_PX
 from pipeline.console import Console, join_words
-from pipeline.errors import MediaError
+from pipeline.errors import MediaError, command
 from pipeline.faces.alignment import CROP_PX, SEEN_PX, as_crop, scale_of
 from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.identity import SAME_PERSON, distance, embed_files
@@ -278,9 +275,8 @@ def build_page(person: str, items: Sequence[Item], advice: Sequence[str], summar
 
 def _command(person: str, workspace: Path) -> str:
     """The command up to the list's name, which the page adds, as a shell takes it."""
-    quote = list2cmdline if os.name == "nt" else shlex.join
     where = [] if workspace == Path("workspace") else ["--workspace", str(workspace)]
-    return quote(["python", "cli.py", "people", "discard", person, *where, "--list"])
+    return command("people", "discard", person, *where, "--list")
 
 
 def _facts(item: Item) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from models import checkpoint
 from models.checkpoint import Model
 from pipeline.console import Console, join_words
 from pipeline.converting.swapper import Swapper
-from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error, command
 from pipeline.faces.footage import is_footage_extracted, is_same_file
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
@@ -97,7 +97,7 @@ def _videos_of(workspace: Workspace, people: Iterable[str]) -> tuple[tuple[Path,
             there = join_words(list_people(workspace.data)) or "nobody yet"
             raise NothingToDoError(
                 f"no faces for {person!r} in {workspace.person(person)} (there: {there}); "
-                f"run: python cli.py extract VIDEO --person {person}"
+                f"run: {command('extract', 'VIDEO', '--person', person)}"
             )
     found, failed = list[Path](), list[RecastError]()
     for path in workspace.stores():

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from pipeline.console import Bar, plural
+from pipeline.errors import command
 from pipeline.faces.alignment import CROP_PX, align, cut_crop, scale_crop
 from pipeline.faces.footage import Footage
 from pipeline.faces.people import crops_in
@@ -162,6 +163,6 @@ def missing_in_words(missing: Sequence[MissingCrop], video: str, path: Path) -> 
     whose = sorted({gone.person for gone in missing})
     return (
         f"{plural(len(missing), 'crop')} of {' and '.join(whose)} from {video!r} went missing: these faces stay as "
-        f"they are; make them again: python cli.py extract {path} --restore; "
-        f"or, if you deleted them: python cli.py people discard {whose[0]} --missing"
+        f"they are; make them again: {command('extract', path, '--restore')}; "
+        f"or, if you deleted them: {command('people', 'discard', whose[0], '--missing')}"
     )

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.console import join_words
+from pipeline.console import join_words, plural
 from pipeline.errors import MediaError, WorkspaceError
 from pipeline.faces.people import crop_name
 from pipeline.faces.store import FaceStore
@@ -335,11 +335,12 @@ class VideoFootage:
 
     def lost(self, frames: int) -> str | None:
         """Say what could not be decoded."""
+        said, claimed = list[str](), self.frames_claimed - self._reader.hidden
+        if frames < 0.9 * claimed:  # headers are a little wrong often
+            said.append(f"{frames} of the {claimed} frames its header names are there")
         if self._reader.damaged:
-            return f"{self._reader.damaged} frames were damaged or missing"
-        if frames < 0.9 * self.frames_claimed:  # a header may count frames that an edit list hides
-            return f"{frames} of the {self.frames_claimed} frames its header names are there"
-        return None
+            said.append(f"{plural(self._reader.damaged, 'frame')} damaged or missing")
+        return "; ".join(said) or None
 
 
 def group_size(pixels: int) -> int:

@@ -30,6 +30,7 @@ from pipeline.faces.identity import (
 from pipeline.faces.measures import group_near_duplicates, thumbnail
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
+from pipeline.names import why_refused
 from pipeline.types import Embedding, Image
 from pipeline.workspace import Workspace, flush, lengthened_name, list_people, list_pictures, numbered_name
 
@@ -145,6 +146,11 @@ class NamingHint:
     references: tuple[Embedding, ...] = ()
 
 
+def name_after(video: str) -> str:
+    """Name somebody after a video in which nobody is known; what nobody can be called gets something before it."""
+    return video if why_refused(video) is None else lengthened_name(f"video_{video}", "")
+
+
 def name_groups(
     groups: Sequence[Sequence[Track]], known: Mapping[str, Embedding], wish: NamingHint, taken: Set[str]
 ) -> list[str]:
@@ -185,7 +191,7 @@ def name_groups(
         while place not in names:
             name = wish.name if number == 1 else numbered_name(wish.name, number)
             is_free = name not in names.values() and name not in known and (number == 1 or name not in taken)
-            if is_free:
+            if is_free and why_refused(name, {*names.values(), *known, *taken}) is None:
                 names[place] = name
             number += 1
     return [names[place] for place in range(len(groups))]
@@ -213,20 +219,24 @@ FEW_DISTINCT, MANY_DISTINCT = 5, 20  # distinct faces: below few nothing can be 
 LOOKED_THROUGH = 100  # crops of a person to count distinct ones in, 2 ms each
 
 
-def drop_false_faces(store: FaceStore, crops: Path) -> None:
+def drop_false_faces(store: FaceStore, crops: Path) -> dict[int, list[int]]:
     """Take tracks that show no face, but hands for instance, out of the store, unless they have a name already.
 
     Args:
         store: of the video.
         crops: folder its crops wait in.
+
+    Returns:
+        The best frames of each track that is left.
     """
-    best = best_frames(face for face in store.each_face() if not face.person)
-    scores = store.scores()
-    store.forget_tracks(
+    best, scores = best_frames(store.each_face()), store.scores()
+    false = {
         track
-        for track, frames in best.items()
-        if not shows_face(_clear_crops(store, track, frames, crops), scores[track])
-    )
+        for track in store.unnamed_tracks()
+        if not shows_face(_clear_crops(store, track, best[track], crops), scores[track])
+    }
+    store.forget_tracks(false)
+    return {track: frames for track, frames in best.items() if track not in false}
 
 
 def _clear_crops(store: FaceStore, track: int, frames: Sequence[int], folder: Path) -> list[Image]:
@@ -235,18 +245,19 @@ def _clear_crops(store: FaceStore, track: int, frames: Sequence[int], folder: Pa
     return [picture for path in paths if path.is_file() and is_clear(picture := read_picture(path))]
 
 
-def identify(store: FaceStore, crops: Path, console: Console) -> None:
+def identify(store: FaceStore, best: Mapping[int, Sequence[int]], crops: Path, console: Console) -> None:
     """Record who each track is, from its best crops; tracks that are recorded already are left as they are.
 
     Args:
         store: of the video.
+        best: frames of each track to go by.
         crops: folder its crops wait in.
         console: shows how far it is.
     """
     done = store.embeddings()
-    best = best_frames(face for face in store.each_face() if face.track not in done)
-    with console.bar("tell people apart", len(best), "track") as bar:
-        for track, frames in best.items():
+    wanted = {track: frames for track, frames in best.items() if track not in done}
+    with console.bar("tell people apart", len(wanted), "track") as bar:
+        for track, frames in wanted.items():
             store.record_embedding(track, combine(list(map(embed, _clear_crops(store, track, frames, crops)))))
             bar.advance()
 

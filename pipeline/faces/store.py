@@ -66,11 +66,16 @@ _STEPS = {
 """What brings a version to the next."""
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a store so that nothing of it can change; what a killed process was writing is taken back first.
+def open_to_read(path: Path, *, takes_back: bool = True) -> sqlite3.Connection:
+    """Open a store so that nothing of it can change.
+
+    Args:
+        path: the file.
+        takes_back: what a killed process was writing is taken back first.
 
     Raises:
-        WorkspaceError: it is no store, from a newer version, or holds what no store holds.
+        WorkspaceError: it is no store, from a newer version, or holds what no store holds; or something would have to
+            be taken back.
         sqlite3.Error: it is no database, or cannot be read.
     """
     if _was_being_created(path):
@@ -83,6 +88,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             if not _has_hot_journal(error):
                 raise
             db.close()
+            if not takes_back:
+                raise WorkspaceError(
+                    f"{path} was being written when that run was killed: python cli.py check --repair takes that back, "
+                    "and so does every command that reads it"
+                ) from error
             _take_back(path)
             db = _connect(path, "mode=ro")
             _checked_version(db, path)
@@ -446,19 +456,20 @@ class FaceStore:
         path: the file.
         write: open it for changes too; without, the file stays as it is.
         create: make the file with its folder when it is missing, to write to.
+        takes_back: without ``write``, take back what a killed run was writing, without which it cannot be read.
 
     Raises:
         WorkspaceError: the file is missing, no store, or from a newer version.
     """
 
-    def __init__(self, path: Path, *, write: bool = False, create: bool = False) -> None:
+    def __init__(self, path: Path, *, write: bool = False, create: bool = False, takes_back: bool = True) -> None:
         self.path = path
         if not create and not path.is_file():
             raise WorkspaceError(f"no faces recorded in {path}: run python cli.py extract on the video")
         with self._guarded():
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = open_to_write(path) if write or create else open_to_read(path)
+            self._db = open_to_write(path) if write or create else open_to_read(path, takes_back=takes_back)
 
     def __enter__(self) -> Self:
         return self

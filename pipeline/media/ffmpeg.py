@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Self, TypeAlias
+from urllib.parse import quote, unquote_to_bytes
 
 import av
 import imageio_ffmpeg
@@ -108,6 +109,7 @@ def _what_fails(path: str) -> str | None:
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
+LOCAL = "file:"  # ffmpeg's protocol of files here
 WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
 STALLED_S, LOOK_S = 600, 5  # it has done nothing at all for so long: it hangs; how often that is looked at
 FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
@@ -310,10 +312,28 @@ def _work_done(pid: int) -> tuple[float, ...]:
 
 
 def quiet(command: list[str]) -> list[str]:
-    """Let a command built by ffmpeg-python say nothing but errors, ask nothing, and keep timestamps as they come."""
-    return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y", *command]
+    """Let a command built by ffmpeg-python say nothing but errors, ask nothing, and keep timestamps as they come.
+
+    Args:
+        command: the arguments; files are named in it by ``as_argument``.
+    """
+    arguments = map(_unquoted, command)
+    return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y", *arguments]
 
 
 def as_input(path: Path) -> str:
     """Name a local file so that ffmpeg takes no part of the name for a protocol."""
-    return f"file:{path}"
+    return f"{LOCAL}{path}"
+
+
+def as_argument(path: Path) -> str:
+    """Name a local file to ffmpeg-python, which encodes all it is told as UTF-8; not every file's name can be.
+
+    ``quiet`` puts the name itself into the finished command.
+    """
+    return f"{LOCAL}{quote(os.fsencode(path))}"
+
+
+def _unquoted(argument: str) -> str:
+    name = argument.removeprefix(LOCAL)
+    return argument if name == argument else f"{LOCAL}{os.fsdecode(unquote_to_bytes(name))}"

@@ -18,7 +18,17 @@ import ffmpeg
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.ffmpeg import MOV_PIECES, MP4_PIECES, NUT, FfmpegPipe, Form, VideoPacket, as_input, quiet
+from pipeline.media.ffmpeg import (
+    MOV_PIECES,
+    MP4_PIECES,
+    NUT,
+    FfmpegPipe,
+    Form,
+    VideoPacket,
+    as_argument,
+    as_input,
+    quiet,
+)
 from pipeline.media.probe import OPENING, OtherStream, VideoInfo, early_s, open_container
 from pipeline.media.writer import read_segment
 from pipeline.provenance.credentials import comment_gif
@@ -202,11 +212,14 @@ class Inputs:
         comment: file that says what the result is, as ffmpeg's metadata; it may be too long for a command line.
         delay_s: by how much the timestamps that come through the pipe are late.
         later_s: by how much everything is to be later than in the original.
+        is_early: whether the original has something from before time 0, and so is read from its beginning even for a
+            part of it: ffmpeg does not find its way in what has no times in the file.
     """
 
     comment: Path
     delay_s: Fraction
     later_s: Fraction
+    is_early: bool = False
 
 
 def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs, made: Made) -> list[str]:
@@ -221,12 +234,12 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs
     """
     part = made.part
     streams = choose_streams(like, output)
-    cut = {"itsoffset": _in_us(inputs.later_s)} if part is None else _cut(part)
+    cut = {"itsoffset": _in_us(inputs.later_s)} if part is None else _cut(part, seeks=not inputs.is_early)
     video = ffmpeg.input(
         "pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(inputs.later_s - inputs.delay_s)
     )
-    original = ffmpeg.input(as_input(like.path), **OPENING, **cut)
-    comment = ffmpeg.input(as_input(inputs.comment), format="ffmetadata")
+    original = ffmpeg.input(as_argument(like.path), **OPENING, **cut)
+    comment = ffmpeg.input(as_argument(inputs.comment), format="ffmetadata")
     options: dict[str, Any] = {
         "c:0": "copy",
         "map_metadata": 2,
@@ -259,7 +272,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs
     if is_gif(output):
         shown = _in_few_colours(shown)
         options |= {"c:0": "gif", "fps_mode": "passthrough"}
-    command = ffmpeg.output(shown, *taken, as_input(output), **options)
+    command = ffmpeg.output(shown, *taken, as_argument(output), **options)
     return quiet(command.get_args())
 
 
@@ -269,13 +282,14 @@ def _in_few_colours(video: Any) -> Any:
     return ffmpeg.filter([copies[0], copies[1].filter("palettegen", stats_mode="single")], "paletteuse", new=1)
 
 
-def _cut(part: Part) -> dict[str, str | None]:
-    return {
+def _cut(part: Part, *, seeks: bool) -> dict[str, str | None]:
+    moved: dict[str, str | None] = {"itsoffset": _in_us(-part.start_s)}
+    sought: dict[str, str | None] = {
         "noaccurate_seek": None,  # it would count the start twice; what comes before it is dropped later
         "seek_timestamp": "1",
         "ss": _in_us(part.start_s),
-        "itsoffset": _in_us(-part.start_s),
     }
+    return moved | (sought if seeks else {})
 
 
 def _in_us(seconds: Fraction) -> str:
@@ -300,14 +314,15 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
     delay_s = (late + (first if made.part else 0)) * like.time_base
-    later_s = Fraction(0) if made.part else _later_s(first, like, output)
+    early_by = early_s(like.path, {index for index, _ in choose_streams(like, output).taken})
+    later_s = Fraction(0) if made.part else _later_s(max(early_by, -first * like.time_base), like)
     with (
         _written(made.comment, segments[0].path.with_name(COMMENT)) as told,
         av.open(as_input(segments[0].path), format="nut") as container,
     ):
         template = container.streams.video[0]
         codec = template.codec_context.name
-        inputs = Inputs(told, delay_s, later_s)
+        inputs = Inputs(told, delay_s, later_s, early_by > 0)
         command = build_join_command(output, like, codec, inputs, made)
         kind = output.suffix.removeprefix(".").upper()
         doing = f"write {like.path} as {kind} into {output.parent}"
@@ -336,10 +351,8 @@ def _written(comment: str, path: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _later_s(first: int, like: VideoInfo, output: Path) -> Fraction:
+def _later_s(early_by: Fraction, like: VideoInfo) -> Fraction:
     """Say by how much all is to be later, a multiple of the unit of time: MP4 shows nothing from before time 0."""
-    taken = {index for index, _ in choose_streams(like, output).taken}
-    early_by = max(early_s(like.path, taken), -first * like.time_base)
     return ceil(early_by / like.time_base) * like.time_base
 
 

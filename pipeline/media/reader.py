@@ -3,6 +3,7 @@
 Decoded frames made whole and upright: interlaced ones deinterlaced, turned ones turned.
 """
 
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Self, cast
 import av
 from av.container import InputContainer
 from av.filter import Graph
+from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
@@ -87,6 +89,11 @@ def _graph_of(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Graph:
     return graph
 
 
+MATROSKA = "matroska"  # among ffmpeg's names of a container
+BLOCK_HEAD = struct.Struct(">Bh")  # of a block in it: number of the track, time relative to the cluster's
+ONE_BYTE = 0x80  # marks such a number as one byte long
+
+
 @dataclass(frozen=True)
 class Frame:
     """One decoded frame.
@@ -119,6 +126,7 @@ class VideoReader:
     Attributes:
         info: facts of the video.
         damaged: packets that could not be decoded, and frames that came out with visible damage, in all so far.
+        hidden: frames passed over because the file says that they are not shown (an edit list), since the beginning.
 
     Raises:
         MediaError: the file cannot be read as video.
@@ -126,7 +134,7 @@ class VideoReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.damaged = 0
+        self.damaged = self.hidden = 0
         with open_container(path) as container:
             stream = video_stream(container, path)
             self.info: VideoInfo = describe(path, container, stream, first_frame(container, stream, path))
@@ -165,7 +173,7 @@ class VideoReader:
         before = self.damaged
         found = self._sought(first, pts) if first and pts is not None else None
         if found is None:
-            self.damaged = before
+            self.damaged, self.hidden = before, 0
             found = islice(self._timed(0, self._decode(*self._opened())), first, None)
         yield from found
 
@@ -208,6 +216,9 @@ class VideoReader:
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         try:
             for packet in container.demux(stream):
+                if packet.pts is None and packet.size and MATROSKA in container.format.name.split(","):
+                    packet.pts = _time_before_0(self.path, packet)
+                self.hidden += packet.is_discard
                 try:
                     frames = packet.decode()
                 except av.error.FFmpegError:
@@ -230,6 +241,21 @@ class VideoReader:
         scaled = frame.reformat(width=size[0], height=size[1], format=first.pixel_format)
         scaled.pts, scaled.time_base = frame.pts, frame.time_base
         return scaled
+
+
+def _time_before_0(path: Path, packet: "Packet[VideoStream]") -> int | None:
+    """Read the time of a Matroska packet that ffmpeg has none for, from the file itself; None where it has none there.
+
+    Times of clusters cannot be negative, so what comes before 0 lies in one at 0, with times relative to that below 0
+    (RFC 9559, 10.1 and 11.2). ffmpeg gives these up, and guesses those of sound, but not of reordered pictures.
+    """
+    if packet.pos is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(packet.pos)
+        head = file.read(BLOCK_HEAD.size)
+    track, time = BLOCK_HEAD.unpack(head) if len(head) == BLOCK_HEAD.size else (0, 0)
+    return time if track & ONE_BYTE and time < 0 else None
 
 
 def _later(pts: int | None, last: int | None) -> int:

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.canvas import PixelFormat
-from pipeline.media.ffmpeg import NUT, FfmpegPipe, VideoPacket, as_input, find_ffmpeg, quiet
+from pipeline.media.ffmpeg import NUT, FfmpegPipe, VideoPacket, as_argument, as_input, find_ffmpeg, quiet
 from pipeline.media.probe import VideoInfo
 
 ANSWER_S = 20  # within which ffmpeg says what an encoder can do
@@ -158,7 +158,7 @@ def build_encode_command(output: Path, like: VideoInfo, pixels: PixelFormat, enc
     frames = ffmpeg.input("pipe:0", format="nut")["v:0"]
     command = ffmpeg.output(
         frames,
-        as_input(output),
+        as_argument(output),
         format="nut",
         vf=_tag_filters(like, pixels),
         fps_mode="passthrough",

@@ -1,6 +1,4 @@
-"""Which names people cannot have, because files of a model are named after them.
-
-Which faces of a person are kept from training, to judge by how it goes.
+"""Which faces of a person are kept from training, to judge by how it goes.
 
 The name of a face's file says which moment it shows: a crop's names the frame of a track, in any other it is the last
 number. Ranges of moments are held out. The model remembers them and all it was trained on (``checkpoint.HeldOut``), so
@@ -18,7 +16,6 @@ import os
 import re
 import shutil
 import tempfile
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,46 +33,13 @@ from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
+from pipeline.names import check_people
 from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
 from pipeline.training.distributed import processes_here
 from pipeline.training.sampler import Batch, generator
 from pipeline.training.trainer import Computing, Portion
 from pipeline.types import Samples
-from pipeline.workspace import is_name, list_people, list_pictures
-
-TAKEN = {"timelapse", "timelapse.mp4", "events", "onnx", "swap.png", "loss.png", "history.jsonl"}  # beside the previews
-_STATE = re.compile(r"state-[0-9]{9,}.*", re.DOTALL)
-
-
-def check_people(people: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Make sure that people can have their files in a model, on every system.
-
-    Args:
-        people: their names.
-        known: names of people of the model.
-        where: what to rename, with ``{}`` where the name stands in it.
-
-    Raises:
-        WorkspaceError: a name cannot name a file, is taken, or is another's but for its case or its Unicode form.
-    """
-    there = {_folded(person): person for person in known}
-    for person in people:
-        other = there.setdefault(_folded(person), person)
-        reason = None
-        if not is_name(person):
-            reason = "use letters, digits, space, '.', '_' and '-' only, and no dot at either end"
-        elif person.casefold() in TAKEN or _STATE.fullmatch(person.casefold()):
-            reason = "a model has files of that name"
-        elif other != person:
-            reason = f"{other!r} has the same name on systems where case or Unicode's forms do not count"
-        if reason:
-            raise WorkspaceError(f"{person!r} cannot name a person: {reason}; rename {where.format(person)}")
-
-
-def _folded(name: str) -> str:
-    """Bring names that differ in case or Unicode form only to one (Unicode Standard 3.13, D145)."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-
+from pipeline.workspace import list_people, list_pictures
 
 HELD = 0.05  # of a person's faces
 FEWEST = 100  # faces: of fewer none can be spared
@@ -304,7 +268,8 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
 
     Raises:
         NothingToDoError: there are fewer than two people with a readable picture.
-        WorkspaceError: the faces fit neither into memory nor on the disk.
+        WorkspaceError: a model cannot have somebody of a folder's name, or the faces fit neither into memory nor on the
+            disk.
     """
     if not data_dir.is_dir():
         raise NothingToDoError(
@@ -317,6 +282,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
             f"--people: no faces of {missing!r} in {data_dir}; there: {join_words(people) or 'nobody'}"
         )
     people = sorted(chosen) or people
+    check_people(people, (), f"the folder {data_dir}/{{}}")
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces(data_dir)
     room = _room_for([len(pictures) for pictures in paths.values()], spill)

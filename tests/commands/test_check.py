@@ -1,21 +1,25 @@
 """Looking a workspace through for what does not fit."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli import main
 from pipeline.faces.store import FaceStore
+from tests.faces.test_store import KILLED
 
 
 def check(workspace: Path, *arguments: str) -> int:
     return main(["check", *arguments, "--workspace", str(workspace)])
 
 
-def contents(workspace: Path) -> dict[Path, bytes]:
-    files = (path for path in workspace.rglob("*") if path.is_file() and "logs" not in path.parts)
-    return {path: path.read_bytes() for path in files}
+def contents(workspace: Path) -> dict[Path, tuple[int, bytes]]:
+    """Everything in a workspace, logs too, and when it was changed."""
+    everything = [workspace, *workspace.rglob("*")]
+    return {path: (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in everything}
 
 
 def test_a_clean_workspace_fits_and_nothing_changes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +68,18 @@ def test_what_does_not_fit_is_said_and_what_is_safe_repaired(
     assert not part.exists()
     assert "repaired: 1 crop of 'hopper'" in words.out
     assert "went missing" not in words.err
+
+
+def test_what_a_killed_run_was_writing_into_a_store_is_taken_back_by_repair_alone(
+    extracted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = extracted / "videos" / "hopper" / "faces.sqlite"
+    subprocess.run([sys.executable, "-c", KILLED, str(store)], check=True)
+    before = contents(extracted)
+    assert check(extracted) == 1
+    assert contents(extracted) == before
+    words = f"{store} was being written when that run was killed: python cli.py check --repair takes that back"
+    assert words in capsys.readouterr().err
+    assert check(extracted, "--repair") == 0
+    assert not store.with_name("faces.sqlite-journal").exists()
+    assert list((extracted / "logs").glob("*_check_*.log"))

@@ -86,6 +86,12 @@ def test_rename_moves_the_folder_and_tells_the_stores(extracted: Path, capsys: p
     assert crops(extracted) == {"collins": FRAMES, "grace": FRAMES}
 
 
+def test_a_name_may_change_its_case(extracted: Path) -> None:
+    assert people(extracted, "rename", "hopper", "Grace") == 0
+    assert people(extracted, "rename", "Grace", "grace") == 0
+    assert crops(extracted) == {"collins": FRAMES, "grace": FRAMES}
+
+
 def test_merge_keeps_every_crop(extracted: Path) -> None:
     twin = extracted / "data" / "collins" / "hopper_000003_0.jpg"
     twin.write_bytes(b"another of the same name")
@@ -112,6 +118,8 @@ def test_remove_sets_aside_and_can_be_undone(extracted: Path, capsys: pytest.Cap
         (("remove",), 2, "people remove WHO"),
         (("list", "hopper"), 2, "people list"),
         (("rename", "hopper", "a/b"), 2, "cannot name a person"),
+        (("rename", "hopper", "Events"), 2, "'Events' cannot name a person: a model has files of that name; choose"),
+        (("rename", "hopper", "Collins"), 2, "'Collins' cannot name a person: 'collins' has the same name"),
         (("merge", "hopper", "hopper"), 2, "nothing to merge"),
         (("remove", "nixon"), 1, "nobody called 'nixon'"),
         (("merge", "hopper", "nixon"), 1, "nobody called 'nixon'"),

@@ -278,27 +278,27 @@ def images(path: Path) -> list[Image]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_twenty_kills_and_the_result_shows_the_same(trained: Path, tmp_path: Path) -> None:
-    """Killed at random moments of twenty runs, of which each does what the one before left; some by Ctrl-C."""
-    clip = tmp_path / "long.mp4"
-    make_clip(HOPPER, clip, 1000)
+    """Killed twenty times over when a random number of new files was there, some by Ctrl-C; each run goes on."""
+    clip, said = tmp_path / "long.mp4", tmp_path / "said.txt"
+    make_clip(HOPPER, clip, 300)
     assert main(["extract", str(clip), "--person", "hopper", "--workspace", str(trained)]) == 0
-    line = [sys.executable, "cli.py", "convert", str(clip), *SWAP[:4], "--crf", "18", "--workspace", str(trained)]
-    began = time.monotonic()
+    line = [sys.executable, "cli.py", "convert", str(clip), *SWAP[:6], "--crf", "0", "--workspace", str(trained)]
     subprocess.run([*line, "-o", str(tmp_path / "whole.mp4")], cwd=ROOT, check=True, capture_output=True)
-    takes_s = time.monotonic() - began
     rng, final = random.Random(5), trained / "converted" / "long_hopper_to_collins.mp4"
     kills = 0
     for number in range(20):
-        process = subprocess.Popen(line, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        before, seen, wanted = names_below(final.parent), set[str](), rng.randint(1, 12)
+        with said.open("w") as words:
+            process = subprocess.Popen(line, cwd=ROOT, start_new_session=True, stderr=words)
+        while process.poll() is None and len(seen) < wanted:
+            time.sleep(0.001)
+            seen |= names_below(final.parent) - before
         is_asked = number % 4 == 3
-        try:
-            process.wait(rng.uniform(3 if is_asked else 0.3, takes_s / 3))
-        except subprocess.TimeoutExpired:
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT if is_asked else signal.SIGKILL)
             kills += 1
-        said = process.communicate()[1]
-        assert "Traceback" not in said
-        assert process.returncode in (0, 130 if is_asked else -signal.SIGKILL)
+        assert process.wait() in (0, 130 if is_asked else -signal.SIGKILL)
+        assert "Traceback" not in said.read_text()
         if final.exists():
             assert_same(final, tmp_path / "whole.mp4")
             final.unlink()
@@ -309,12 +309,17 @@ def test_twenty_kills_and_the_result_shows_the_same(trained: Path, tmp_path: Pat
     assert [path.name for path in final.parent.iterdir()] == [final.name]
 
 
+def names_below(folder: Path) -> set[str]:
+    """Names of all files and folders below one; what goes meanwhile may be among them or not."""
+    return {name for _, folders, files in os.walk(folder) for name in (*folders, *files)}
+
+
 def assert_same(made: Path, whole: Path) -> None:
-    """Key frames lie elsewhere, so that frames differ by what the encoder loses, and by nothing else."""
+    """Compare without what an encoder loses, for that depends on where key frames lie."""
     with VideoReader(made) as one, VideoReader(whole) as other:
         for new, old in zip(one, other, strict=True):
             assert new.pts == old.pts
-            assert np.abs(new.image.astype(int) - old.image.astype(int)).mean() < 2
+            assert np.abs(new.image.astype(int) - old.image.astype(int)).mean() < 0.05  # of sums in other batches
 
 
 @pytest.mark.parametrize(("first", "end", "drawn"), [(4, 9, 12), (4, 10, 6)])

@@ -1,5 +1,7 @@
 """Videos and sets of pictures as frames."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -21,7 +23,7 @@ from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.runtime import prefetched
-from tests.clips import scene, write_video
+from tests.clips import ffmpeg, scene, write_video
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,27 @@ def test_groups_are_whole_eights_where_memory_allows(size: tuple[int, int], grou
 def test_groups_of_huge_frames_are_looked_at_one_by_one(size: tuple[int, int], at_once: int) -> None:
     pixels = size[0] * size[1]
     assert groups_at_once(group_size(pixels), pixels) == at_once
+
+
+def lost(path: Path) -> str | None:
+    with VideoReader(path) as reader:
+        footage = VideoFootage(reader)
+        return footage.lost(len(list(footage.frames(0))))
+
+
+def test_what_is_lost_of_a_video_is_said_and_what_an_edit_list_hides_is_not_lost(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [scene(index) for index in range(50)])
+    assert lost(path) is None
+    ffmpeg("-itsoffset", "-1", "-i", path, "-c", "copy", "-copyts", tmp_path / "hidden.mp4")
+    with VideoReader(tmp_path / "hidden.mp4") as reader:
+        assert (len(list(reader)), reader.info.frames_claimed) == (25, 50)
+    assert lost(tmp_path / "hidden.mp4") is None
+    ffmpeg("-i", path, "-c", "copy", "-movflags", "+faststart", tmp_path / "half.mp4")
+    os.truncate(tmp_path / "half.mp4", (tmp_path / "half.mp4").stat().st_size // 2)
+    assert re.fullmatch(
+        r"\d\d of the 50 frames its header names are there; 1 frame damaged or missing",
+        str(lost(tmp_path / "half.mp4")),
+    )
 
 
 def huge(number: int) -> Iterator[Shown]:

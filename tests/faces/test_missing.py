@@ -1,5 +1,8 @@
 """Crops that were lost are told from those that a person set aside, and can be made again."""
 
+import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -52,6 +55,28 @@ def test_lost_crops_make_convert_and_preview_fail_and_say_what_to_type(
     assert run(trained, "preview", clips["hopper"], *SWAP, "--frames", "1") == 1
     assert "2 crops of hopper from 'hopper' went missing" in capsys.readouterr().err
     assert run(trained, "convert", clips["hopper"], *SWAP, "--start", "8f", "--preset", "ultrafast") == 0, "not in it"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows quotes otherwise")
+@pytest.mark.parametrize("command", [["check"], ["convert", "--from", "Grace M", "--to", "collins"]])
+def test_what_is_to_be_typed_may_be_pasted_into_a_shell(
+    command: list[str], trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "Grace's $1 film & more.mp4"
+    shutil.copy(clips["hopper"], video)
+    assert run(trained, "extract", video) == 0
+    assert run(trained, "people", "rename", "hopper", "Grace M") == 0
+    whole = contents(trained)
+    lose(trained, *range(FRAMES)[::-1], person="Grace M")
+    (trained / "data" / "Grace M" / "own.txt").touch()
+    capsys.readouterr()
+    at = [command[0], str(video), *command[1:]] if command[0] == "convert" else command
+    assert run(trained, *at) == 1
+    typed = [shlex.split(words) for words in re.findall(r"python cli\.py ([^;\n]+)", capsys.readouterr().err)]
+    assert ["extract", str(video), "--restore"] in typed
+    assert command[0] == "check" or ["people", "discard", "Grace M", "--missing"] in typed
+    assert run(trained, "extract", video, "--restore") == 0
+    assert contents(trained).items() >= whole.items()
 
 
 def test_restoring_writes_the_same_bytes_and_touches_nothing_else(

@@ -13,6 +13,7 @@ from pipeline.faces.people import (
     hand_over,
     is_unsure,
     known_people,
+    name_after,
     name_by_likeness,
     name_groups,
     unsure_name,
@@ -94,6 +95,16 @@ def test_people_are_named_after_the_video_the_one_seen_longest_first() -> None:
     assert name_groups(groups, {}, NamingHint("clip"), set()) == ["clip", "clip-2", "clip-3"]
     assert name_groups(groups, {}, NamingHint("clip"), {"clip-2"}) == ["clip", "clip-3", "clip-4"]
     assert name_groups([], {}, NamingHint("clip"), set()) == []
+
+
+def test_people_named_after_a_video_get_names_that_can_be_trained() -> None:
+    assert name_groups([group_of(1), group_of(2)], {}, NamingHint("Clip"), {"clip", "CLIP-2"}) == ["Clip-3", "Clip-4"]
+    assert name_groups([group_of(1)], {"clip": unit(9)}, NamingHint("Clip"), set()) == ["Clip-2"]
+    assert [name_after(video) for video in ("clip", "events", "State-123456789" + "x" * 85)] == [
+        "clip",
+        "video_events",
+        "video_State-123456789" + "x" * 79,
+    ]
 
 
 def test_a_given_name_is_the_one_seen_longest() -> None:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from pipeline.errors import MediaError, RecastError, UsageError
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.ffmpeg import NUT, FfmpegPipe
-from pipeline.media.mux import choose_streams
+from pipeline.media.mux import Part, choose_streams
 from pipeline.media.playback import check_result, play
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
@@ -103,6 +103,7 @@ def test_timestamps_survive_exactly(tmp_path: Path, name: str, sounds: tuple[Sou
     assert times_of(tmp_path / "out.mp4") == times_of(path)
 
 
+TIMES_MS, MS = [40 * i + 7 * (i % 3) for i in range(50)], Fraction(1, 1000)
 CLOCK_S = 2**33 / 90000  # when an MPEG-TS begins to count anew
 
 
@@ -144,6 +145,37 @@ def test_what_lies_before_time_0_is_played(tmp_path: Path, suffix: str, early_s:
     assert new.begin_s is not None
     assert new.begin_s - made.shown_s[0] == pytest.approx(float(old.begin_s - before.shown_s[0]), abs=1e-3)
     assert 0 <= min(new.begin_s, made.shown_s[0]) < 0.03, "it does not begin later than it has to"
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Matroska file that begins at -0.8 s; of reordered frames before time 0 ffmpeg gives no times."""
+    folder, kind = tmp_path_factory.mktemp("early"), Video("libx264", "yuv420p", MS, {"bf": "2"}, sounds=(Sound(2.0),))
+    path = write_video(folder / "a.mkv", [scene(i) for i in range(len(TIMES_MS))], kind, TIMES_MS)
+    ffmpeg("-itsoffset", "-0.8", "-i", path, "-c", "copy", "-avoid_negative_ts", "disabled", folder / "early.mkv")
+    return folder / "early.mkv"
+
+
+def test_times_before_0_are_read_from_a_matroska_file(early: Path) -> None:
+    with VideoReader(early) as reader:
+        assert [frame.pts + 800 for frame in reader] == TIMES_MS
+        for first in (9, 30):
+            assert next(reader.frames(first, TIMES_MS[first] - 800)).pts + 800 == TIMES_MS[first]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("first", [0, 5, 30], ids=["all of it", "from before 0 on", "from behind 0 on"])
+def test_what_lies_before_time_0_of_a_matroska_file_is_played(
+    suffix: str, first: int, early: Path, tmp_path: Path
+) -> None:
+    wanted = [moment - 800 for moment in TIMES_MS[first:]]
+    part = Part(wanted[0] * MS, (wanted[-1] + 40) * MS) if first else None
+    info = rewrite(early, tmp_path / f"out{suffix}", QUICK, 30, part)
+    check_result(tmp_path / f"out{suffix}", info, wanted, part)
+    made = play(tmp_path / f"out{suffix}")
+    (sound,) = made.sounds.values()
+    assert sound.length_s == pytest.approx(2 - TIMES_MS[first] / 1000, abs=0.06)
+    assert sound.begin_s == pytest.approx(float(made.shown_s[0]), abs=0.06), "at the beginning, as in the original"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])

@@ -5,6 +5,7 @@ A model's files are some 130 MB even at the smallest sizes, so one is written pe
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -357,7 +358,7 @@ def test_no_model_says_what_to_type(tmp_path: Path) -> None:
         with pytest.raises(WorkspaceError) as refused:
             checkpoint.load(folder)
         assert str(folder) in str(refused.value)
-        assert f"python cli.py train -n {folder.name}" in str(refused.value)
+        assert f"python cli.py train -n {shlex.quote(folder.name)}" in str(refused.value)
 
 
 def test_a_model_exists_once_a_state_is_there(saved: Path) -> None:
