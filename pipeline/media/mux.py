@@ -169,6 +169,8 @@ MOST_HELD_US = 1_000_000  # of packets that wait for a stream that is silent, as
 COMMENT = "part_comment.txt"  # what a killed run leaves of it goes with its other parts
 NO_STREAM = 9999  # a number that no file has
 DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # a bitstream filter: no noise, no packets from before the start
+SOUND_HZ = 48_000  # MP4 says when streams begin in units of the whole file: exact for frames, and to a sample for sound
+LEAST_S = Fraction(1, 1_000_000)  # too short to move a packet; ffmpeg 5.1 changes an offset that undoes a file's start
 LEADING = 2  # packets of sound from before it that a decoder needs, where the container can say that they are not heard
 
 
@@ -234,7 +236,7 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs
     """
     part = made.part
     streams = choose_streams(like, output)
-    cut = {"itsoffset": _in_us(inputs.later_s)} if part is None else _cut(part, seeks=not inputs.is_early)
+    cut = {"itsoffset": _in_us(inputs.later_s + LEAST_S)} if part is None else _cut(part, seeks=not inputs.is_early)
     video = ffmpeg.input(
         "pipe:0", format=form_for(output, codec).name, itsoffset=_in_us(inputs.later_s - inputs.delay_s)
     )
@@ -265,7 +267,9 @@ def build_join_command(output: Path, like: VideoInfo, codec: str, inputs: Inputs
         if codec == "hevc":
             options["tag:0"] = "hvc1"  # under its other name Apple's players do not play it
         if like.time_base.numerator == 1:
-            options["video_track_timescale"] = like.time_base.denominator
+            units = like.time_base.denominator
+            options["video_track_timescale"] = units
+            options["movie_timescale"] = units * ceil(SOUND_HZ / units)
     taken = [original[str(index)] for index, _ in streams.taken]
     taken += [of[f"{NO_STREAM}?"] for of in (original, comment)]  # an input of which nothing is taken would be dropped
     shown = video["v:0"]
@@ -283,7 +287,7 @@ def _in_few_colours(video: Any) -> Any:
 
 
 def _cut(part: Part, *, seeks: bool) -> dict[str, str | None]:
-    moved: dict[str, str | None] = {"itsoffset": _in_us(-part.start_s)}
+    moved: dict[str, str | None] = {"itsoffset": _in_us(-part.start_s + LEAST_S)}
     sought: dict[str, str | None] = {
         "noaccurate_seek": None,  # it would count the start twice; what comes before it is dropped later
         "seek_timestamp": "1",

@@ -19,6 +19,8 @@ from pipeline.media.reader import VideoReader
 from pipeline.types import Image
 from tests.clips import ffmpeg
 
+FRAME_S = Fraction(1, 25)
+IS_FFMPEG_5 = b"version 5." in ffmpeg("-version")
 SWAP = ["--from", "hopper", "--to", "collins", "--preset", "ultrafast"]
 
 
@@ -42,6 +44,14 @@ def times_of(path: Path) -> list[Fraction]:
         return [frame.pts * reader.info.time_base for frame in reader]
 
 
+def check_times(out: Path, wanted: list[Fraction]) -> None:
+    """The frames of a result are shown at these times; ffmpeg 5 shifts all of an MKV so that no sound is before 0."""
+    times = times_of(out)
+    late = times[0] - wanted[0] if IS_FFMPEG_5 and out.suffix in (".mkv", ".webm") else 0
+    assert 0 <= late < FRAME_S, "by no more than what an encoder of sound begins with"
+    assert times == [moment + late for moment in wanted]
+
+
 def sound_of(path: Path, track: int = 0) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(audio=track) if packet.size]
@@ -57,7 +67,8 @@ def two(real_data: Path, trained_once: Path, tmp_path: Path) -> tuple[Path, Path
     clip = real_data / "multi" / "made_two_in_frame_swap_sides.mp4"
     shutil.copytree(trained_once / "output", tmp_path / "output", copy_function=os.link)
     part = tmp_path / "part.mp4"
-    ffmpeg("-i", clip, "-vf", "select=between(n\\,112\\,127)", "-an", "-crf", "12", part)
+    chosen = "select=between(n\\,112\\,127)"
+    ffmpeg("-i", clip, "-vf", chosen, "-fps_mode", "passthrough", "-an", "-crf", "12", part)
     assert main(["extract", str(part), "--person", "one", "--workspace", str(tmp_path)]) == 0
     (other,) = {folder.name for folder in (tmp_path / "data").iterdir()} - {"one"}
     assert main(["people", "rename", other, "two", "--workspace", str(tmp_path)]) == 0
@@ -186,7 +197,7 @@ def test_the_sound_of_a_part_is_that_of_its_frames(name: str, trained: Path, cli
     codec = ["--codec", "libvpx-vp9"] if name.endswith("webm") else []
     assert run(trained, *SWAP[:4], *codec, "--start", "5f", "--end", "10f", "-o", trained / name) == 0
     moments = times_of(clips["hopper"])
-    assert times_of(trained / name) == [moment - moments[5] for moment in moments[5:10]]
+    check_times(trained / name, [moment - moments[5] for moment in moments[5:10]])
     sound = [time for time, _ in sound_of(trained / name)]
     assert -Fraction(1, 20) < sound[0] < Fraction(1, 40), "a decoder needs what comes right before"
     assert Fraction(15, 100) < sound[-1] < Fraction(21, 100)
@@ -408,7 +419,10 @@ def test_everything_else_is_kept(
     path, out = rich(tmp_path, clips["hopper"], source), tmp_path / f"out{suffix}"
     assert run(trained, path, *SWAP, "-o", out) == 0
     assert [content for _, content in sound_of(out, 1)] == [content for _, content in sound_of(path, 1)]
-    assert max(abs(a - b) for (a, _), (b, _) in zip(sound_of(out), sound_of(path), strict=True)) < Fraction(1, 1000)
+    check_times(out, times_of(path))
+    late = times_of(out)[0] - times_of(path)[0]
+    off = max(abs(a - b - late) for (a, _), (b, _) in zip(sound_of(out), sound_of(path), strict=True))
+    assert off < Fraction(1, 1000)
     with av.open(str(out)) as container:
         told = [(stream.type, stream.language) for stream in container.streams if stream.type != "data"]
         assert told == [("video", "ger"), ("audio", "ita"), ("audio", "jpn"), ("subtitle", "dan")]
@@ -421,7 +435,7 @@ def test_webm(trained: Path, clips: dict[str, Path], tmp_path: Path, capsys: pyt
     swap: list[str | Path] = [*SWAP[:4], "--codec", "libvpx-vp9", "--crf", "40", "-o", out]
     assert run(trained, path, *swap) == 0
     assert "audio stream 1 (aac) re-encoded as libopus: WEBM cannot hold it" in capsys.readouterr().out
-    assert times_of(out) == times_of(path)
+    check_times(out, times_of(path))
     with av.open(str(out)) as container:
         names = [stream.codec_context.name for stream in container.streams if stream.codec_context]
     assert names == ["vp9", "opus", "opus", "webvtt"]
@@ -476,7 +490,7 @@ def test_other_encoders(
     told = capsys.readouterr().out
     assert [note for note in notes if note not in told] == []
     assert ("knows no" in told) == bool(notes)
-    assert times_of(out) == times_of(clips["hopper"])
+    check_times(out, times_of(clips["hopper"]))
     with av.open(str(out)) as container:
         assert container.streams.video[0].codec.canonical_name == made
     if not name.endswith("webm"):

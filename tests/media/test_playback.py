@@ -84,7 +84,7 @@ def test_what_an_edit_list_hides_does_not_count(tmp_path: Path) -> None:
 def test_a_frame_at_another_time_is_said(tmp_path: Path) -> None:
     path = original(tmp_path)
     late = tmp_path / "late.mp4"
-    shift = "setts=pts=if(gte(N\\,40)\\,PTS+1\\,PTS):dts=if(gte(N\\,40)\\,DTS+1\\,DTS)"
+    shift = "setts=pts=if(gte(N\\,40)\\,PTS+DURATION\\,PTS):dts=if(gte(N\\,40)\\,DTS+DURATION\\,DTS)"
     ffmpeg("-i", path, "-map", "0", "-c", "copy", "-bsf:v", shift, late)
     with pytest.raises(MediaError, match=r"0\.040 s too early or too late"):
         check(late, path)
