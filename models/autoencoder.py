@@ -80,7 +80,7 @@ class _ConvAfterShuffle(nn.Conv2d):
         shifted = [functional.pad(self.weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)]
         folded = torch.stack(shifted, dim=1).view(out, 4, channels, 3, 2, 3, 2).permute(0, 1, 2, 4, 6, 3, 5)
         weight = folded.reshape(4 * out, 4 * channels, 3, 3)
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        bias = None if self.bias is None else torch.stack([self.bias] * 4, dim=1).flatten()
         return functional.pixel_shuffle(functional.conv2d(unshuffled, weight, bias, padding=1), 2)
 
 

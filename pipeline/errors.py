@@ -76,7 +76,7 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
         return f"error: the package {error.name!r} is missing; run: pip install -r requirements.txt", 1
     if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
         return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
-    if isinstance(error, OSError | UnicodeEncodeError) or str(error).startswith(ODD_PATHS):
+    if isinstance(error, OSError | UnicodeEncodeError) or any(words in str(error) for words in ODD_PATHS):
         return f"error: {_refused(error)}", 1
     what = (str(error).splitlines() or [""])[0][:LONGEST]
     return f"error: {type(error).__name__}: {what}; this is a mistake in Recast: please report it", UNEXPECTED

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def crops_of(workspace: Path) -> dict[str, bytes]:
 
 
 def rows_of(store: Path) -> list[tuple[object, ...]]:
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db:
         return [*db.execute("SELECT * FROM frames ORDER BY 1"), *db.execute("SELECT * FROM faces ORDER BY 1, 2")]
 
 
