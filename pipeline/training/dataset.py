@@ -17,8 +17,9 @@ import re
 import shutil
 import tempfile
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -286,7 +287,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces(data_dir)
     room = _room_for([len(pictures) for pictures in paths.values()], spill)
-    with ThreadPoolExecutor(DECODERS) as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
+    with _decoders() as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
         for (person, pictures), crops in zip(paths.items(), room, strict=True):
             names: list[str] = []
             for place, error in enumerate(pool.map(_read_crop, pictures, crops)):
@@ -302,6 +303,16 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
     if len(faces.people) < (1 if chosen else 2):
         raise NothingToDoError(_too_few(data_dir, list(faces.people), faces.unreadable))
     return faces
+
+
+@contextmanager
+def _decoders() -> Iterator[ThreadPoolExecutor]:
+    """Threads that read pictures; when the block is left early, those not begun are not read first."""
+    with ThreadPoolExecutor(DECODERS) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:

@@ -1,6 +1,10 @@
 """Folders of face pictures, read into memory."""
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -160,3 +164,34 @@ class TestLittleMemory:
         monkeypatch.setattr(dataset, "FACE_BYTES", 1 << 50)
         with pytest.raises(WorkspaceError, match="neither into memory nor into"):
             load_faces(tmp_path, Silence(), tmp_path / "spill")
+
+
+def test_what_is_left_unread_is_not_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal may come while pictures are still handed out: none but those already begun is read then."""
+    write_two_people(tmp_path)
+    for number in range(2, 200):
+        write(tmp_path / "ann" / f"{number}.png", even(20))
+    ended, read, handed_out = threading.Event(), list[Path](), count()
+    read_crop, submit, shutdown = dataset._read_crop, ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown
+
+    def read_slowly(path: Path, crop: np.ndarray) -> str | None:
+        read.append(path)
+        assert len(read) <= 2 or ended.wait(60)
+        return read_crop(path, crop)
+
+    def interrupted_submit(pool: ThreadPoolExecutor, *task: Any) -> Future[Any]:
+        if next(handed_out) == 150:
+            raise KeyboardInterrupt
+        return submit(pool, *task)
+
+    def noted_shutdown(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if wait:  # for those that were begun
+            ended.set()
+        shutdown(pool, wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(dataset, "_read_crop", read_slowly)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted_submit)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", noted_shutdown)
+    with pytest.raises(KeyboardInterrupt):
+        load_faces(tmp_path, Silence(), tmp_path / "spill")
+    assert len(read) < 100
