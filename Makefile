@@ -28,9 +28,11 @@ test-lowest: tools  ## the tests but the slow ones, with the lowest versions tha
 	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt $(TESTERS)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mesh.txt
-	$(if $(LOWEST_FFMPEG),,@echo "LOWEST_FFMPEG names no ffmpeg 5.1: that version is not tried")
-	$(if $(LOWEST_FFMPEG),PATH="$(dir $(LOWEST_FFMPEG)):$$PATH") \
-	    $(LOWEST)/bin/python $(TESTS) -m "not slow" -W default::DeprecationWarning
+	@ffmpeg="$(LOWEST_FFMPEG)"; \
+	[ -n "$$ffmpeg" ] || ffmpeg="$$(tests/lowest_ffmpeg.sh $(LOWEST)/ffmpeg)" || echo "no ffmpeg 5.1 here (LOWEST_FFMPEG): it is not tried"; \
+	[ -z "$$ffmpeg" ] || PATH="$$(dirname "$$ffmpeg"):$$PATH"; \
+	$(LOWEST)/bin/python -c "from pipeline.media.ffmpeg import find_ffmpeg as f; print('ffmpeg:', f())" && \
+	$(LOWEST)/bin/python $(TESTS) -m "not slow" -W default::DeprecationWarning
 
 tools:  ## what tests need and pip cannot install, where apt can; elsewhere these tests are skipped, which is said
 	@missing="$$(for tool in chromium strace; do command -v $$tool > /dev/null || echo $$tool; done)"; \
