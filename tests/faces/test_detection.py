@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet
 
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.faces.detection import Detector, ImagePyramid, without_doubles
+from pipeline.faces.detection import Detector, ImagePyramid, without_nested
 from pipeline.media.pictures import read_picture
 from pipeline.types import Boxes, Face, Image, Points
 
@@ -189,6 +189,7 @@ def test_of_faces_in_each_other_the_surest_stays() -> None:
         face(0.96, 200, 0, 240, 300),
         face(0.98, 60, 0, 160, 110),
     )
-    kept = without_doubles([inside, large, beside, crossing])
-    assert [one.score for one in kept] == [0.96, 0.99, 0.98], "largest first"
-    assert [one.score for one in without_doubles([face(0.95, 0, 0, 100, 120), inside])] == [0.97]
+    kept = without_nested([(0, inside), (0, large), (0, beside), (0, crossing), (1, inside)])
+    assert [(owner, one.score) for owner, one in kept] == [(0, 0.96), (0, 0.99), (0, 0.98), (1, 0.97)], "largest first"
+    kept = without_nested([(0, face(0.95, 0, 0, 100, 120)), (0, inside)])
+    assert [one.score for _, one in kept] == [0.97]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.faces.footage import (
-    PIXELS_IN_FLIGHT,
-    InFlight,
+    MAX_BUFFERED_PIXELS,
+    FootageFrame,
+    FrameBudget,
     PictureFootage,
-    Shown,
     VideoFootage,
     group_size,
     groups_at_once,
@@ -46,28 +46,28 @@ def test_groups_of_huge_frames_are_looked_at_one_by_one(size: tuple[int, int], a
     assert groups_at_once(group_size(pixels), pixels) == at_once
 
 
-def huge(number: int) -> Iterator[Shown]:
+def huge(number: int) -> Iterator[FootageFrame]:
     image = np.broadcast_to(np.zeros(3, np.uint8), (8192, 8192, 3))  # takes no memory
-    return (Shown(index, index, image, cut=False) for index in range(number))
+    return (FootageFrame(index, index, image, is_cut=False) for index in range(number))
 
 
 def test_no_more_frames_are_read_than_memory_holds() -> None:
-    in_flight = InFlight(needed=2)
+    budget = FrameBudget(needed=2)
     frames, most = [], 0
-    with prefetched(in_flight.admit(huge(12)), depth=8) as admitted, closing(in_flight):
-        for shown in admitted:
-            most = max(most, in_flight.pixels)
-            frames.append(shown)
+    with prefetched(budget.admit(huge(12)), depth=8) as admitted, closing(budget):
+        for frame in admitted:
+            most = max(most, budget.pixels)
+            frames.append(frame)
             if len(frames) == 2:
-                in_flight.release(frames)
+                budget.release(frames)
                 frames = []
-    assert 2 * 8192**2 <= most <= PIXELS_IN_FLIGHT
+    assert 2 * 8192**2 <= most <= MAX_BUFFERED_PIXELS
 
 
 def test_what_is_needed_is_let_in_however_large_and_closing_lets_all_go_on() -> None:
-    in_flight = InFlight(needed=6)
-    with prefetched(in_flight.admit(huge(12)), depth=20) as admitted, closing(in_flight):
-        assert [shown.index for shown in islice(admitted, 6)] == list(range(6))
+    budget = FrameBudget(needed=6)
+    with prefetched(budget.admit(huge(12)), depth=20) as admitted, closing(budget):
+        assert [frame.index for frame in islice(admitted, 6)] == list(range(6))
 
 
 def test_a_video_goes_on_at_a_frame_and_knows_its_cuts(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_video_goes_on_at_a_frame_and_knows_its_cuts(tmp_path: Path) -> None:
         with VideoReader(clip) as reader:
             frames = list(VideoFootage(reader).frames(first))
         assert [frame.index for frame in frames] == list(range(first, 6))
-        assert [frame.index for frame in frames if frame.cut] == [i for i in (0, 3) if i >= first]
+        assert [frame.index for frame in frames if frame.is_cut] == [i for i in (0, 3) if i >= first]
 
 
 def test_pictures_are_shots_of_their_own_and_unreadable_ones_are_named(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_pictures_are_shots_of_their_own_and_unreadable_ones_are_named(tmp_path:
     (tmp_path / "b.jpg").write_text("no picture")
     footage = PictureFootage(tmp_path, sorted(tmp_path.iterdir()))
     frames = list(footage.frames(0))
-    assert [(frame.index, frame.pts, frame.cut, frame.image.shape) for frame in frames] == [
+    assert [(frame.index, frame.pts, frame.is_cut, frame.image.shape) for frame in frames] == [
         (0, 0, True, (50, 80, 3)),
         (2, 2, True, (50, 60, 3)),
     ]

@@ -5,7 +5,15 @@ import pytest
 
 from demo.clips import COLLINS, FPS, HOPPER, Portrait, move, read_portrait
 from pipeline.faces.detection import Detector, ImagePyramid
-from pipeline.faces.tracking import Seen, Tracker, drop_doubles, is_cut, key_frames, look, straight_ways, thumbnail
+from pipeline.faces.footage import frame_signature, is_cut
+from pipeline.faces.tracking import (
+    FacesByTrack,
+    Tracker,
+    detect_key_frames,
+    drop_duplicates,
+    interpolate_boxes,
+    key_frames,
+)
 from pipeline.types import Face, Image
 
 SIDE = 400
@@ -23,10 +31,10 @@ def film(portrait: Portrait, frames: int, start: int = 0) -> list[Image]:
 
 
 def scan(
-    detector: Detector, images: list[Image], cuts: tuple[int, ...] = (0,), follower: Tracker | None = None
-) -> list[Seen]:
-    group = look(detector, images, [index in cuts for index in range(len(images))])
-    return (follower or Tracker(detector, {}, 0)).follow(group)
+    detector: Detector, images: list[Image], cuts: tuple[int, ...] = (0,), tracker: Tracker | None = None
+) -> list[FacesByTrack]:
+    group = detect_key_frames(detector, images, [index in cuts for index in range(len(images))])
+    return (tracker or Tracker(detector, {}, 0)).track(group)
 
 
 def face_at(left: float, top: float, side: float = 50) -> Face:
@@ -50,17 +58,17 @@ def test_key_frames_are_every_eighth_the_first_of_a_shot_and_the_last(
     assert key_frames([index in cuts for index in range(length)]) == keys
 
 
-def test_straight_ways_lead_from_one_key_frame_to_the_next() -> None:
+def test_boxes_are_interpolated_from_one_key_frame_to_the_next() -> None:
     before, after = {3: face_at(0, 100), 5: face_at(7, 7)}, {3: face_at(40, 60, 90), 6: face_at(9, 9)}
-    ways = list(straight_ways(range(11, 14), before, after))
-    assert [(way.index, way.track) for way in ways] == [(11, 3), (12, 3), (13, 3)]
-    np.testing.assert_allclose(ways[0].box, [10, 90, 70, 150])
-    np.testing.assert_allclose(ways[2].box, [30, 70, 110, 150])
+    expected = list(interpolate_boxes(range(11, 14), before, after))
+    assert [(face.frame, face.track) for face in expected] == [(11, 3), (12, 3), (13, 3)]
+    np.testing.assert_allclose(expected[0].box, [10, 90, 70, 150])
+    np.testing.assert_allclose(expected[2].box, [30, 70, 110, 150])
 
 
 def test_of_two_tracks_on_one_face_the_older_stays() -> None:
     faces = {7: face_at(10, 10), 2: face_at(14, 10), 9: face_at(200, 10)}
-    drop_doubles(faces)
+    drop_duplicates(faces)
     assert set(faces) == {2, 9}
 
 
@@ -126,9 +134,9 @@ def test_going_on_from_a_store_keeps_the_order_of_tracks(detector: Detector) -> 
     images = [
         np.hstack([np.pad(a, ((100, 100), (0, 0), (0, 0))), b]) for a, b in zip(small, film(COLLINS, 3), strict=True)
     ]
-    follower = Tracker(detector, {}, 0)
-    scan(detector, images, (0,), follower)
-    assert list(follower.last_seen) == sorted(follower.last_seen)
+    tracker = Tracker(detector, {}, 0)
+    scan(detector, images, (0,), tracker)
+    assert list(tracker.last_faces) == sorted(tracker.last_faces)
 
 
 def test_a_face_that_leaps_between_key_frames_stays_one_track(detector: Detector) -> None:
@@ -147,7 +155,7 @@ def test_a_face_that_leaps_between_key_frames_stays_one_track(detector: Detector
 def test_cuts_are_told_from_movement() -> None:
     hopper, later = film(HOPPER, 1)[0], film(HOPPER, 1, start=1)[0]
     collins = film(COLLINS, 1)[0]
-    assert thumbnail(hopper).shape == (32, 32)
-    assert not is_cut(thumbnail(hopper), thumbnail(later))
-    assert is_cut(thumbnail(hopper), thumbnail(collins))
-    assert is_cut(thumbnail(hopper), np.zeros((32, 32), np.uint8))
+    assert frame_signature(hopper).shape == (32, 32)
+    assert not is_cut(frame_signature(hopper), frame_signature(later))
+    assert is_cut(frame_signature(hopper), frame_signature(collins))
+    assert is_cut(frame_signature(hopper), np.zeros((32, 32), np.uint8))
