@@ -47,14 +47,7 @@ def is_whole(crop: Path) -> bool:
 
 
 def restore_crops(store: FaceStore, footage: Footage, files: Mapping[tuple[int, int], Path], bar: Bar) -> int:
-    """Write crops again as extract wrote them; return how many: fewer where a frame can no longer be read.
-
-    Args:
-        store: of the footage.
-        footage: decoded again.
-        files: to write, by frame and track of the face.
-        bar: advanced by a crop at a time.
-    """
+    """Write crop files again as extract wrote them; return how many: fewer where a frame can no longer be read."""
     if not files:
         return 0
     first, last = min(files)[0], max(files)[0]
@@ -87,12 +80,7 @@ def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] 
     """Find the crops of an extracted video that are gone though the user did not set them aside.
 
     The folder is the label: a lost crop belongs to whoever has most of its track's other crops, else to whoever has
-    most crops of the person it was extracted for.
-
-    Args:
-        store: of the video.
-        workspace: whose folders are searched for crops.
-        people: whose crops to look for (default: everyone's).
+    most crops of the person it was extracted for. ``people``: whose crops to look for (default: everyone's).
     """
     if not store.fact("finished"):
         return []

@@ -101,14 +101,7 @@ Detection = tuple[int, Face]
 
 
 class Detector:
-    """Detects faces in pictures, and refines them where they are expected.
-
-    Args:
-        min_face: smallest face looked for, px.
-        min_confidence: smallest score that counts.
-        device: where the networks run, ``cpu`` or ``cuda``.
-        threads: of the CPU, for each call.
-    """
+    """Detects faces of at least ``min_face`` px and ``min_confidence``, and refines them where they are expected."""
 
     def __init__(self, min_face: int, min_confidence: float, device: str = "cpu", threads: int = 1) -> None:
         self.min_face, self.min_confidence, self._device = min_face, min_confidence, device

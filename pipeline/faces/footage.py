@@ -44,15 +44,12 @@ Signature = npt.NDArray[np.uint8]
 
 
 def name_footage(workspace: Workspace, path: Path, pictures: Sequence[Path] | None = None) -> str:
-    """Return the name that a video, a picture or a folder of pictures has in the workspace, or a free one.
+    """Return the name that footage has in the workspace; new footage is named after its path.
 
     Args:
-        workspace: whose.
-        path: new footage is named after it.
+        workspace: searched by content.
+        path: a video, a picture or a folder of pictures.
         pictures: the pictures of the set, where they are not simply what the path names.
-
-    Raises:
-        MediaError: the folder has no pictures.
     """
     pictures = pictures_at(path) if pictures is None else pictures
     if pictures is not None and not pictures:
@@ -123,11 +120,7 @@ def _size_of(picture: Path) -> str:
 
 
 def pictures_at(path: Path) -> list[Path] | None:
-    """Return the pictures that a path names, one or those of a folder; None where it names a video.
-
-    Raises:
-        MediaError: the folder cannot be read.
-    """
+    """Return the pictures that a path names, one or those of a folder; None where it names a video."""
     try:
         if path.is_dir():
             return list_pictures(path)
@@ -137,11 +130,7 @@ def pictures_at(path: Path) -> list[Path] | None:
 
 
 def fingerprint(path: Path) -> str:
-    """Return length and SHA-256 of a file; an unchanged file is read once.
-
-    Raises:
-        MediaError: it is not a file.
-    """
+    """Return length and SHA-256 of a file; an unchanged file is read once."""
     require_file(path)
     return _hash(path, *file_facts(path).values())
 
@@ -169,11 +158,7 @@ def file_facts(path: Path) -> dict[str, Any]:
 
 
 def forget_video(workspace: Workspace, video: str) -> None:
-    """Delete the store of a video, and its crops in all folders of people that are not links.
-
-    Raises:
-        WorkspaceError: something cannot be deleted.
-    """
+    """Delete the store of a video, and its crops in all folders of people that are not links."""
     if not workspace.store(video).is_file():
         return
     with FaceStore(workspace.store(video)) as store:  # other names in a store are not ours to delete
@@ -205,10 +190,9 @@ def is_footage_extracted(workspace: Workspace, path: Path) -> bool:
 
 @dataclass(frozen=True)
 class FootageFrame:
-    """One frame.
+    """One frame, by its index in display order.
 
     Attributes:
-        index: in display order.
         pts: timestamp in units of the video's time base; of a still picture its index.
         image: (H, W, 3) BGR.
         is_cut: whether it begins a new shot.
@@ -264,15 +248,7 @@ class VideoFootage:
 
 
 class PictureFootage:
-    """Still pictures, each a shot of its own.
-
-    Args:
-        path: the folder they are in.
-        pictures: the files, in order.
-
-    Raises:
-        MediaError: there are none.
-    """
+    """Still pictures of a folder, each a shot of its own."""
 
     group_size = 1  # each has its own size
     groups_at_once = GROUPS_AT_ONCE
@@ -364,9 +340,6 @@ class FrameBudget:
 
     Args:
         needed: frames that the pipeline needs to make progress; so many are admitted however large they are.
-
-    Attributes:
-        pixels: of the frames in memory now.
     """
 
     def __init__(self, needed: int) -> None:

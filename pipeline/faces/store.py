@@ -84,25 +84,22 @@ class StoredFrame(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Whose face a crop shows, without geometry: there may be millions."""
+    """Whose face it is, without geometry: there may be millions.
+
+    Attributes:
+        person: the name it was extracted under; the folder its crop lies in now may say otherwise.
+        crop: file name; None where no crop was written.
+    """
 
     frame: int
     track: int
     person: str
-    """The name it was extracted under; the folder its crop lies in now may say otherwise."""
     crop: str | None
-    """File name; None where no crop was written."""
 
 
 @dataclass(frozen=True)
 class StoredFace:
-    """A face of a video.
-
-    Attributes:
-        frame, track, person, crop: as in Label.
-        face: box, score and landmarks in frame px.
-        crop_from_frame: (2, 3), maps frame px to px of a 256 crop.
-    """
+    """A label with its geometry in frame px; ``crop_from_frame`` maps to px of a 256 crop."""
 
     frame: int
     track: int
@@ -113,12 +110,7 @@ class StoredFace:
 
 
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Open a store. What a killed process was writing is rolled back first, and nothing else changes by reading.
-
-    Raises:
-        WorkspaceError: it is not a store of this version, or holds what no store holds.
-        sqlite3.Error: it is damaged, or cannot be read or written.
-    """
+    """Open a store. What a killed process was writing is rolled back first; else reading changes nothing."""
     journal = path.with_name(f"{path.name}-journal")
     start = _read_start(journal)
     if start.startswith(JOURNAL_MAGIC) and not any(start[PAGES_BEFORE_BYTES]) and path.is_file():
@@ -245,12 +237,7 @@ def _count_of(row: tuple[Any, ...]) -> int:
 
 
 class FaceStore:
-    """The store of one video.
-
-    Args:
-        path: the file.
-        write: open it for changes too.
-        create: open it for changes, and make the file with its folder where it is missing.
+    """The store of one video, to read, to ``write``, or to ``create`` where it is missing and write.
 
     Raises:
         WorkspaceError: the file is missing, damaged, or not a store of this version.

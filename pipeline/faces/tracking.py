@@ -70,9 +70,6 @@ class Tracker:
 
     The result depends on the groups and on the faces of the frame before each group only: a run that goes on after a
     group finds what one without interruption finds.
-
-    Attributes:
-        last_faces: faces of the last frame so far.
     """
 
     def __init__(self, detector: Detector, last_faces: FacesByTrack, next_track: int) -> None:
@@ -145,9 +142,6 @@ def link(boxes: Sequence[Boxes], previous: Mapping[int, Boxes], next_track: int)
         boxes: (4,) each, of one frame.
         previous: boxes of the earlier frame, by track.
         next_track: number of the first new track.
-
-    Returns:
-        The track of each box; every track at most once.
     """
     tracks = [-1] * len(boxes)
     if boxes and previous:
@@ -167,13 +161,7 @@ def link(boxes: Sequence[Boxes], previous: Mapping[int, Boxes], next_track: int)
 
 
 def interpolate_boxes(between: range, before: FacesByTrack, after: FacesByTrack) -> Iterator[ExpectedFace]:
-    """Interpolate the boxes of tracks that two key frames show.
-
-    Args:
-        between: indices of the frames between them; the later key frame is at its stop.
-        before: faces of the earlier key frame.
-        after: faces of the later one.
-    """
+    """Interpolate the boxes of tracks that two key frames show, for the frames ``between`` them."""
     for track in sorted(before.keys() & after.keys()):
         start, end = before[track].box, after[track].box
         for index in between:
