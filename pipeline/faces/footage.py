@@ -91,8 +91,8 @@ def is_same_file(store: FaceStore, path: Path) -> bool:
 def _is_same_set(store: FaceStore, pictures: Sequence[Path]) -> bool:
     """Say whether a store is that of these pictures: half of them, or of its own, are enough, as some come and go."""
     recorded = len(store.pictures())
-    known = sum(frame is not None for frame in recorded_frames(store, pictures))
-    return recorded > 0 and 2 * known >= min(recorded, len(pictures))
+    matching = sum(frame is not None for frame in recorded_frames(store, pictures))
+    return recorded > 0 and 2 * matching >= min(recorded, len(pictures))
 
 
 def recorded_frames(store: FaceStore, pictures: Sequence[Path]) -> list[int | None]:
@@ -105,10 +105,10 @@ def recorded_frames(store: FaceStore, pictures: Sequence[Path]) -> list[int | No
     found: list[int | None] = []
     for picture in pictures:
         same = frames_by_mark[picture_mark(picture)] if _size_of(picture) in sizes else []
-        known = next((frame for frame in same if recorded[frame][0] == picture.name), same[0] if same else None)
-        if known is not None and len(same) > 1:
-            same.remove(known)  # the same picture twice is two frames
-        found.append(known)
+        match = next((frame for frame in same if recorded[frame][0] == picture.name), same[0] if same else None)
+        if match is not None and len(same) > 1:
+            same.remove(match)  # the same picture twice is two frames
+        found.append(match)
     return found
 
 

@@ -108,15 +108,15 @@ def _nearest_crop(frame: int, with_crop: Sequence[Labelled]) -> str | None:
 
 def known_people(workspace: Workspace) -> dict[str, Embedding]:
     """Return the mean embedding of each person, going by the folders that crops lie in now."""
-    folders = {stem: path.parent.name for stem, path in crop_files(workspace).items()}
+    people = [person for person in list_people(workspace.data) if not is_unsure(person)]
+    folders = {stem: person for person in people for stem in crops_in(workspace.data / person)}
     tracks: dict[str, list[tuple[Embedding, int]]] = defaultdict(list)
     for path in workspace.stores():
         with FaceStore(path) as store:
             embeddings, counts = store.embeddings(), defaultdict[int, Counter[str]](Counter)
             for label in store.each_label():
-                folder = folders.get(Path(label.crop).stem) if label.crop else None
-                if folder is not None and not is_unsure(folder):
-                    counts[label.track][folder] += 1
+                if label.crop and (stem := Path(label.crop).stem) in folders:
+                    counts[label.track][folders[stem]] += 1
         for track, embedding in embeddings.items():
             if embedding is not None:
                 for person, crops in counts[track].most_common(1):

@@ -24,9 +24,9 @@ def frames(*facts: tuple[int, int], shot: int = 0) -> list[StoredFrame]:
 
 
 def stored_face(frame: int, track: int = 0, *, person: str = "hopper", crop: str | None = None) -> StoredFace:
-    chance = np.random.default_rng([frame, track])
-    face = Face(chance.uniform(-20, 3000, 4), float(chance.uniform(0.9, 1)), chance.uniform(0, 3000, (5, 2)))
-    return StoredFace(frame, track, person, crop, face, chance.normal(0, 40, (2, 3)))
+    rng = np.random.default_rng([frame, track])
+    face = Face(rng.uniform(-20, 3000, 4), float(rng.uniform(0.9, 1)), rng.uniform(0, 3000, (5, 2)))
+    return StoredFace(frame, track, person, crop, face, rng.normal(0, 40, (2, 3)))
 
 
 def assert_equal_faces(found: list[StoredFace], expected: list[StoredFace]) -> None:
@@ -394,6 +394,19 @@ def test_another_programs_file_is_refused_and_stays_as_it_is(tmp_path: Path, jou
         FaceStore(path, write=write, create=write)
     assert path.read_bytes() == content
     assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"]
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_what_another_program_was_writing_is_not_rolled_back(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE faces (person); CREATE TABLE facts (key, value); INSERT INTO faces VALUES ('x')")
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True)
+    contents = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(contents) == 2
+    with pytest.raises(WorkspaceError, match="belongs to another program"):
+        FaceStore(path, write=write, create=write)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == contents
 
 
 def test_reading_allows_no_change(tmp_path: Path) -> None:
