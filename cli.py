@@ -242,9 +242,9 @@ def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path
         first = ExtractOptions(
             videos=(path,), person=planned.name, workspace=options.workspace, no_cuda=options.no_cuda
         )
-        extracted = extract(first, console)
-        ready += [path for _ in extracted.done]
-        failed += extracted.failed
+        report = extract(first, console)
+        ready += [path for _ in report.lines]
+        failed += map(RecastError, report.problems)
     return planned.model, ready, failed
 
 

@@ -11,7 +11,7 @@ MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rgl
 # Each layer may import its own and those before it. A stage may import neither another stage nor a command.
 LAYERS = [
     ["pipeline.errors", "pipeline.types"],
-    ["pipeline.workspace", "pipeline.runtime", "pipeline.console", "pipeline.options"],
+    ["pipeline.names", "pipeline.workspace", "pipeline.runtime", "pipeline.console", "pipeline.options"],
     ["models"],
     ["pipeline.media", "pipeline.provenance"],
     ["pipeline.faces"],
