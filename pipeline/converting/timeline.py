@@ -17,7 +17,7 @@ from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.mux import Part
 from pipeline.media.probe import VideoInfo
-from pipeline.options import Moment, place_of
+from pipeline.options import Timecode, place_of
 from pipeline.workspace import Workspace
 
 MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
@@ -83,7 +83,7 @@ class Timeline:
         within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
         return missing_in_words(within, self._video, self._info.path)
 
-    def cut(self, start: Moment | None, end: Moment | None) -> None:
+    def cut(self, start: Timecode | None, end: Timecode | None) -> None:
         """Leave only the frames from a moment up to, and without, another.
 
         Raises:
