@@ -58,7 +58,7 @@ def parse_timecode(text: str, option: str) -> Timecode:
     raise UsageError(f"{option} {text}: type a time (12.5 or 1:30 or 1:02:03.4) or a frame (250f)")
 
 
-def place_of(moment: Timecode, pts: Sequence[int], time_base: Fraction) -> int:
+def frame_at(moment: Timecode, pts: Sequence[int], time_base: Fraction) -> int:
     """Return the number of the first frame at or after a moment; that of none behind the last.
 
     Args:

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.options import Timecode, parse_timecode, place_of
+from pipeline.options import Timecode, frame_at, parse_timecode
 
 UNIT = Fraction(1, 1000)
 PTS = [500, 540, 580, 700]  # the first frame is not at 0
@@ -38,4 +38,4 @@ def test_other_texts_are_refused(text: str) -> None:
      (Fraction(2, 10), 3), (Fraction(201, 1000), 4)],
 )  # fmt: skip
 def test_a_time_is_counted_from_the_first_frame(moment: Timecode, place: int) -> None:
-    assert place_of(moment, PTS, UNIT) == place
+    assert frame_at(moment, PTS, UNIT) == place
