@@ -103,7 +103,7 @@ PLAIN = Look()
 
 
 @dataclass(frozen=True)
-class Shown:
+class ResultView:
     """What a result shows.
 
     Attributes:
@@ -115,7 +115,7 @@ class Shown:
     label: str = ""
 
 
-RESULT = Shown()
+RESULT = ResultView()
 
 
 Short = tyro.conf.arg
