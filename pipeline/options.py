@@ -115,7 +115,7 @@ class ResultView:
     label: str = ""
 
 
-RESULT = ResultView()
+PLAIN_VIEW = ResultView()
 
 
 Short = tyro.conf.arg

@@ -42,7 +42,7 @@ from pipeline.media.mux import Made, Part, Segment, choose_streams, join
 from pipeline.media.playback import play
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
-from pipeline.options import RESULT, Look, ResultView
+from pipeline.options import PLAIN_VIEW, Look, ResultView
 from pipeline.runtime import mapped, prefetched, result_of
 from pipeline.workspace import flush, locked
 
@@ -108,7 +108,7 @@ class Work:
     encoding: Encoding
     folder: Path
     look: Look
-    shown: ResultView = RESULT
+    shown: ResultView = PLAIN_VIEW
 
     @property
     def made(self) -> PixelFormat:
