@@ -98,7 +98,7 @@ class Look:
     scale: float = 1.0
 
 
-PLAIN = Look()
+DEFAULT_LOOK = Look()
 """What nobody has chosen otherwise."""
 
 
