@@ -202,7 +202,7 @@ def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
 
 
 @contextmanager
-def mapped(
+def map_in_threads(
     work: Callable[[T], R], items: Iterator[T], workers: int, waiting: int, begin: Callable[[], None]
 ) -> Iterator[Iterator[R]]:
     """Do work on items in several threads, as many items at once as there are threads, and some ahead.

@@ -43,7 +43,7 @@ from pipeline.media.playback import play
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
 from pipeline.options import PLAIN_VIEW, Look, ResultView
-from pipeline.runtime import mapped, prefetched, result_of
+from pipeline.runtime import map_in_threads, prefetched, result_of
 from pipeline.workspace import flush, locked
 
 SEGMENT_S = 3.0  # of work: with what is still being drawn and encoded, a stop costs at most some five
@@ -187,8 +187,8 @@ def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> lis
     with (
         _cores_shared(cores),
         prefetched(_batches(work, first, end, pace), 1) as batches,
-        mapped(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
-        mapped(put_together, smooth_stats(drawn), cores, 0, begin) as finished,
+        map_in_threads(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
+        map_in_threads(put_together, smooth_stats(drawn), cores, 0, begin) as finished,
         _Segments(work) as segments,
     ):
         for batch, frames in finished:
