@@ -232,12 +232,12 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T
     for item in items:
         running.append(pool.submit(work, item))
         if len(running) == most:
-            yield result_of(running.popleft())
+            yield wait_for(running.popleft())
     while running:
-        yield result_of(running.popleft())
+        yield wait_for(running.popleft())
 
 
-def result_of(future: "Future[R]") -> R:
+def wait_for(future: "Future[R]") -> R:
     """Wait for work that was begun in another thread, and return or raise what it did."""
     while not future.done():
         with suppress(TimeoutError):
@@ -257,7 +257,7 @@ def run_aside(work: Callable[[threading.Event], R]) -> R:
     is_unwanted = threading.Event()
     pool = ThreadPoolExecutor(1)
     try:
-        return result_of(pool.submit(work, is_unwanted))
+        return wait_for(pool.submit(work, is_unwanted))
     finally:
         is_unwanted.set()
         pool.shutdown()

@@ -43,7 +43,7 @@ from pipeline.media.playback import play
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
 from pipeline.options import PLAIN_VIEW, Look, ResultView
-from pipeline.runtime import map_in_threads, prefetched, result_of
+from pipeline.runtime import map_in_threads, prefetched, wait_for
 from pipeline.workspace import flush, locked
 
 SEGMENT_S = 3.0  # of work: with what is still being drawn and encoded, a stop costs at most some five
@@ -285,7 +285,7 @@ class _Segments:
                 self._writer.abandon()
                 self._part.unlink(missing_ok=True)
             if self._closing is not None and error is None:
-                result_of(self._closing)
+                wait_for(self._closing)
         finally:
             self._closer.shutdown()
 
@@ -304,7 +304,7 @@ class _Segments:
     def end(self) -> None:
         """End the segment, while the next may begin; two are never being ended at once."""
         if self._closing is not None:
-            result_of(self._closing)
+            wait_for(self._closing)
         assert self._writer is not None
         writer, self._writer = self._writer, None
         self._closing = self._closer.submit(_close, writer, self._part, self._final)
