@@ -245,7 +245,7 @@ def wait_for(future: "Future[R]") -> R:
     return future.result()
 
 
-def run_aside(work: Callable[[threading.Event], R]) -> R:
+def run_interruptible(work: Callable[[threading.Event], R]) -> R:
     """Do work in a thread and wait for it, so that Ctrl-C reaches this thread and not a library that would swallow it.
 
     Python runs signal handlers in the main thread only, in whatever Python code a library calls there. When this
