@@ -55,7 +55,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.made = False
+        self.requested = False
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -72,9 +72,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.made and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.made = True
+        self.requested = True
         leave_closed_terminal()
 
 

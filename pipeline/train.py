@@ -206,7 +206,7 @@ class _Run:
         """Say what ends the run now, the same in all processes; empty where nothing does."""
         options, seconds = self.options, time.monotonic() - self.began
         claims = (
-            self.stop.made,
+            self.stop.requested,
             batch.here.epoch >= options.epochs,
             options.max_steps is not None and self.report.steps >= options.max_steps,
             options.max_minutes is not None and seconds >= options.max_minutes * 60,
