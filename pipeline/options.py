@@ -95,10 +95,10 @@ class Range:
         return self.low <= value <= self.high and not (self.excludes_low and value == self.low)
 
     def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.excludes_low else f"{self.low:g}"
         if self.high == MAX_COUNT:
-            return f"above {self.low:g}" if self.excludes_low else f"{self.low:g} or more"
-        words = f"above {self.low:g}, at most {self.high:g}" if self.excludes_low else f"{self.low:g} to {self.high:g}"
-        return f"{words} {self.unit}".rstrip()
+            return low if self.excludes_low else f"{low} or more"
+        return f"{low}{', at most' if self.excludes_low else ' to'} {self.high:g} {self.unit}".rstrip()
 
 
 def check_usage(is_valid: bool, message: str) -> None:
@@ -165,8 +165,10 @@ class CommandOptions:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
             for limits in getattr(hint, "__metadata__", ()):
-                if isinstance(limits, Range) and value is not None:
-                    check_usage(value in limits, f"--{name.replace('_', '-')} {value:g}: must be {limits}")
+                if isinstance(limits, Range) and value is not None and value not in limits:
+                    typed = f"{value:g}" if isinstance(value, float) else str(value)
+                    expected = f"at most {MAX_COUNT}" if value > limits.high == MAX_COUNT else str(limits)
+                    raise UsageError(f"--{name.replace('_', '-')} {typed}: must be {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
