@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,16 +54,9 @@ def check(options: CheckOptions, console: Console) -> Report:
 
 def _check_links(workspace: Workspace, findings: Findings) -> None:
     root = workspace.root.resolve()
-    for path in _walk(workspace.root):
+    for path in sorted(workspace.root.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             findings.wrong.append(f"{path} is a link that leads out of the workspace: put the file itself there")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
 
 
 def _check_stores(workspace: Workspace, repair: bool, findings: Findings, console: Console) -> None:
@@ -143,7 +135,7 @@ def _check_results(workspace: Workspace, findings: Findings) -> None:
 
 
 def _check_leftovers(workspace: Workspace, repair: bool, findings: Findings) -> None:
-    for path in _walk(workspace.root):
+    for path in sorted(workspace.root.rglob("*")):
         if path.name.endswith(".segments") and path.is_dir():
             findings.notes.append(f"{path} holds what an unfinished conversion can go on from")
         if path.name[0] != "." or ".part" not in path.name or not path.exists():
