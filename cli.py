@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 def show_help(command: str) -> int:
     """Print the help of a command, or of the program if it is none; return the exit code."""
     out = Stream(sys.stdout)
-    width = min(100, shutil.get_terminal_size().columns)
+    width = max(60, min(100, shutil.get_terminal_size().columns))
     out.write(f"{format_help(command if command in COMMANDS else None, width)}\n")
     out.flush()
     if out.failure:

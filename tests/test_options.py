@@ -58,6 +58,7 @@ def test_the_help_of_extract_fits_one_screen(
     text = capsys.readouterr().out
     assert text == f"{format_help('extract', 80)}\n"
     assert len(text.splitlines()) <= 40
+    monkeypatch.setenv("COLUMNS", "10")
     assert main(["-h"]) == 0
     words = capsys.readouterr().out
     assert all(f"  {command} " in words for command in COMMANDS)
