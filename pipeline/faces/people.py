@@ -30,7 +30,7 @@ from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
 from pipeline.names import why_refused
 from pipeline.types import Embedding, Image
-from pipeline.workspace import Workspace, flush, lengthened_name, list_people, list_pictures, numbered_name
+from pipeline.workspace import Workspace, extend_name, flush, list_people, list_pictures, numbered_name
 
 UNSURE = "-unsure"
 SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little further off than the mean of several
@@ -47,7 +47,7 @@ def crop_name(video: str, frame: int, track: int) -> str:
 
 def unsure_name(video: str) -> str:
     """Name of the folder for faces of a video that are too small or too poor to identify."""
-    return lengthened_name(video, UNSURE)
+    return extend_name(video, UNSURE)
 
 
 def is_unsure(person: str) -> bool:
@@ -145,7 +145,7 @@ class NamingHint:
 
 def name_from_video(video: str) -> str:
     """Return a person's name made from a video's; where no person can have that name, with a prefix."""
-    return video if why_refused(video) is None else lengthened_name(f"video_{video}", "")
+    return video if why_refused(video) is None else extend_name(f"video_{video}", "")
 
 
 def name_groups(

@@ -13,7 +13,7 @@ from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import SEEN, SEEN_PX, invert, transform, warp
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.probe import Colour
-from pipeline.options import PLAIN, Look
+from pipeline.options import DEFAULT_LOOK, Look
 from pipeline.types import Affine, Image, Rect
 from tests.clips import scene
 
@@ -57,7 +57,7 @@ def canvas(smooth: float = 4) -> Canvas:
     return Canvas(PIXELS.convert(picture), PIXELS)
 
 
-def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = PLAIN) -> None:
+def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = DEFAULT_LOOK) -> None:
     """Each frame by itself."""
     for target, faces in zip(canvases, new_faces(canvases, swaps, swapper, look), strict=True):
         put_in(target, faces, look)
@@ -155,7 +155,7 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
 @pytest.mark.parametrize("shape", ["outline", "box"])
 def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: str) -> None:
     """And not at the square that the model sees: that would be a straight seam across the chin."""
-    crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)
+    crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)  # type: ignore[arg-type]
     (faces,) = new_faces([canvas()], [[Swap(crop_from_frame, "same")]], swapper, look)
     black = Canvas(PIXELS.black(), PIXELS)
     put_masks_in(black, faces, look)
