@@ -40,7 +40,7 @@ tools:  ## what tests need and pip cannot install, where apt can; elsewhere thes
 	fi
 
 fuzz: $(READY)  ## throw damaged files at what reads them; FUZZ_SECONDS=60 make fuzz is shorter
-	$(RUN) -m fuzzing --seconds $(FUZZ_SECONDS)
+	$(RUN) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(READY)  ## speed and quality beside the plain way; needs the clips of RECAST_TEST_DATA
 	$(RUN) -m benchmarks
