@@ -21,7 +21,7 @@ from benchmarks.quality import extract_pair, run_shown
 from benchmarks.swap_measures import identity, sheet
 from models import checkpoint
 from models.checkpoint import HeldOut, Model
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
 from pipeline.training.dataset import load_faces, split_faces
@@ -61,7 +61,7 @@ def main() -> int:
     if not options.models:
         require_clips()
         train_all(workspace, options.samples)
-    faces = load_faces(workspace.data, Silence(), options.workspace / "spill")
+    faces = load_faces(workspace.data, NullConsole(), options.workspace / "spill")
     held = {person: faces.people[person][part.held] for person, part in split_faces(faces.files, HeldOut())[0].items()}
     shown = {person: crops[:: max(1, len(crops) // SHOWN)][:SHOWN] for person, crops in held.items()}
     swapped = dict(zip(shown, reversed(shown), strict=True))

@@ -29,7 +29,7 @@ from benchmarks.measuring import DATA, ROOT, Row, by_turns, measure, peak_mb, pr
 from models import PICTURE_PX, checkpoint
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import CROP_PX, cut_crop
 from pipeline.faces.crops import encode_crop
@@ -179,7 +179,7 @@ def extract(video: Video) -> Row:
         detector = Detector(options.min_face, options.min_confidence)
         begin = time.perf_counter()
         with VideoReader(video) as reader:
-            frames = extract_footage(VideoFootage(reader), Run(options, detector, (), Silence())).frames
+            frames = extract_footage(VideoFootage(reader), Run(options, detector, (), NullConsole())).frames
         row = {"fps": frames / (time.perf_counter() - begin), "peak_mb": peak_mb()}
         with FaceStore(next(Path(folder).glob("videos/*/*.sqlite"))) as store:
             by_frame = _by_frame(store.faces())
@@ -248,7 +248,7 @@ def train(batch: Count, steps: Count) -> Row:
     return {"samples_per_s": clock.rate(), "peak_mb": peak_mb()}
 
 
-class _Clock(Silence):
+class _Clock(NullConsole):
     """Notes when each step was done; the median is robust against what else the machine does."""
 
     def __init__(self) -> None:
@@ -285,7 +285,7 @@ def load(crops: Count) -> Row:
         seconds = []
         for _ in range(2):
             begin = time.perf_counter()
-            faces = load_faces(Path(folder) / "data", Silence(), Path(folder) / "spill")
+            faces = load_faces(Path(folder) / "data", NullConsole(), Path(folder) / "spill")
             seconds.append(time.perf_counter() - begin)
             assert sum(map(len, faces.people.values())) == crops // 2 * 2
             del faces

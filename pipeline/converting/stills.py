@@ -12,7 +12,7 @@ from pipeline.converting.timeline import whose_faces
 from pipeline.faces.crops import find_missing, missing_in_words
 from pipeline.faces.footage import name_footage, pictures_at, recorded_places, result_name
 from pipeline.faces.store import FaceStore
-from pipeline.options import Look, Shown
+from pipeline.options import Look, ResultView
 from pipeline.types import Image, Patch, Rect
 from pipeline.workspace import Workspace
 
@@ -86,7 +86,7 @@ class PictureCanvas:
         np.copyto(part, patch.image, where=patch.changed[..., None])
 
 
-def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: Shown) -> Image:
+def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: ResultView) -> Image:
     """Draw the new faces of one picture.
 
     Args:
