@@ -57,7 +57,7 @@ def read_portrait(portrait: Portrait) -> Image:
     """
     spec = find_spec(portrait.package)
     if spec is None or spec.origin is None:
-        raise MediaError(f"no package {portrait.package!r}; run: pip install -r requirements-dev.txt")
+        raise MediaError(f"no package {portrait.package!r}; run: pip install -r requirements-demo.txt")
     return read_picture(Path(spec.origin).parent / portrait.file)
 
 
