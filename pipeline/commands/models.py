@@ -109,7 +109,7 @@ class ModelsReport:
         return [str(error) for error in self.failed]
 
 
-def list_models(options: ModelsOptions) -> ModelsReport:
+def models_command(options: ModelsOptions) -> ModelsReport:
     """List the models of a workspace, or export one.
 
     Raises:

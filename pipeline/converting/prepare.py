@@ -16,7 +16,7 @@ from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
 from pipeline.media.probe import is_file, require_file
-from pipeline.options import Look, LookOptions, SwapOptions
+from pipeline.options import Look, SwapOptions
 from pipeline.runtime import choose_device
 from pipeline.workspace import Workspace, list_people
 
@@ -84,7 +84,7 @@ def make_swapper(options: SwapOptions, model: Model, console: Console) -> Swappe
     return Swapper(model, options.people().values(), device)
 
 
-def look_of(options: LookOptions) -> Look:
+def look_of(options: SwapOptions) -> Look:
     """Put together how faces are to look: an option each."""
     return Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
 

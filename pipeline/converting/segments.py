@@ -187,8 +187,8 @@ def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> lis
     with (
         _cores_shared(cores),
         prefetched(_batches(work, first, end, pace), 1) as batches,
-        map_in_threads(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
-        map_in_threads(put_together, smooth_stats(drawn), cores, 0, begin) as finished,
+        map_in_threads(draw, batches, cores + 1, begin) as drawn,  # one waits for its turn with Python
+        map_in_threads(put_together, smooth_stats(drawn), cores, begin) as finished,
         _Segments(work) as segments,
     ):
         for batch, frames in finished:

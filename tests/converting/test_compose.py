@@ -155,7 +155,7 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
 @pytest.mark.parametrize("shape", ["outline", "box"])
 def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: str) -> None:
     """And not at the square that the model sees: that would be a straight seam across the chin."""
-    crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)
+    crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)  # type: ignore[arg-type]
     (faces,) = new_faces([canvas()], [[Swap(crop_from_frame, "same")]], swapper, look)
     black = Canvas(PIXELS.black(), PIXELS)
     put_masks_in(black, faces, look)

@@ -83,7 +83,7 @@ def test_smoothstep_by_hand() -> None:
 @pytest.mark.parametrize("shape", ["outline", "ellipse", "box"])
 @pytest.mark.parametrize(("erode", "feather"), [(0.0, 0.0), (0.0, 50.0), (10.0, 14.0), (40.0, 14.0)])
 def test_no_look_shows_the_border_of_what_the_model_sees(shape: str, erode: float, feather: float) -> None:
-    mask = face_mask(Look(mask=shape, erode=erode, feather=feather)).copy()
+    mask = face_mask(Look(mask=shape, erode=erode, feather=feather)).copy()  # type: ignore[arg-type]
     assert mask[140, 128] > 0.2
     mask[MARGIN_PX + 1 : -MARGIN_PX - 1, MARGIN_PX + 1 : -MARGIN_PX - 1] = 0
     assert not mask.any()
