@@ -8,7 +8,7 @@ from pipeline.options import COMMANDS, describe_options
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
 HEAD = """# Options
 
-Every option of every command, as `python cli.py COMMAND --help` shows them. [The guide](guide.md) says which to use when.
+Every option of every command, as `cli.py COMMAND --help` shows them. [The guide](guide.md) says when to use which.
 
 *`make docs` writes this page from `pipeline/options.py`: change the texts there.*
 """
