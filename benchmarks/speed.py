@@ -13,9 +13,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -34,7 +33,7 @@ from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import CROP_PX, cut_crop
 from pipeline.faces.crops import encode_crop
 from pipeline.faces.detection import Detector, ImagePyramid
-from pipeline.faces.footage import VideoFootage, name_footage
+from pipeline.faces.footage import VideoFootage
 from pipeline.faces.store import FaceStore, StoredFace
 from pipeline.faces.tracking import overlaps
 from pipeline.media.pictures import write_picture
@@ -44,13 +43,14 @@ from pipeline.runtime import keep_freed_memory
 from pipeline.training.augment import Augmentation, draw_pairs
 from pipeline.training.dataset import load_faces
 from pipeline.training.sampler import generator
-from pipeline.types import Boxes, Points
+from pipeline.types import Points
 from pipeline.workspace import Workspace, write_bytes
 
 CROWD = "multi/street_crowd_1080p.mp4"
 EXTRACTED = ("pairs/manA_lp_d9.mp4", "pairs/manB_lp_d13.mp4", CROWD)
 COMPARED = ("multi/hamilton_stage_cuts.mp4", CROWD)  # and all of pairs/
 CONVERTED = ("pairs/manA_lp_d9.mp4", CROWD)
+STORE = "videos/*/faces.sqlite"  # of the one video in a workspace
 CORES = 2
 MIN_HEIGHT_PX, MIN_SCORE = 40, 0.95  # faces of the plain loop that must be found
 SAME_FACE_IOU = 0.5
@@ -87,15 +87,14 @@ def _extract_row(clip: Path, rounds: int) -> Row:
 
 def face_rows(rounds: int) -> list[Row]:
     """What is found in nine clips of what the plain loop finds; measured once, whatever ``rounds`` says."""
-    return [_face_row(clip) for clip in (*sorted((DATA / "pairs").glob("*.mp4")), *(DATA / clip for clip in COMPARED))]
-
-
-def _face_row(clip: Path) -> Row:
-    with tempfile.TemporaryDirectory() as folder:
-        run_cli("extract", clip, "--everyone", "everyone", "--workspace", folder)
-        workspace = Workspace(Path(folder))
-        with FaceStore(workspace.store(name_footage(workspace, clip))) as store:
-            return {"faces of the plain loop": clip.name, **compare(detect_every_frame(clip), store.faces())}
+    rows = []
+    for clip in (*sorted((DATA / "pairs").glob("*.mp4")), *(DATA / clip for clip in COMPARED)):
+        with tempfile.TemporaryDirectory() as folder:
+            run_cli("extract", clip, "--everyone", "everyone", "--workspace", folder)
+            with FaceStore(next(Path(folder).glob(STORE))) as store:
+                found = compare(detect_every_frame(clip), store.faces())
+        rows.append({"faces of the plain loop": clip.name, **found})
+    return rows
 
 
 def detect_every_frame(clip: Path) -> list[Row]:
@@ -107,15 +106,6 @@ def detect_every_frame(clip: Path) -> list[Row]:
         return found
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Landmarks of one face, (5, 2) px, by the plain loop and by us, and the distance of its eyes."""
-
-    theirs: Points
-    ours: Points
-    eyes_px: float
-
-
 def compare(plain: Sequence[Row], faces: Sequence[StoredFace]) -> Row:
     """Say how many of the plain loop's faces are found, how near, and how steady both are.
 
@@ -123,23 +113,31 @@ def compare(plain: Sequence[Row], faces: Sequence[StoredFace]) -> Row:
     """
     wanted = [face for face in plain if face["score"] >= MIN_SCORE and face["box"][3] - face["box"][1] >= MIN_HEIGHT_PX]
     by_frame = _by_frame(faces)
-    tracks: dict[int, dict[int, Pair]] = defaultdict(dict)
+    tracks: dict[int, dict[int, Points]] = defaultdict(dict)  # track and frame to landmarks, (2, 5, 2) px: plain, ours
     for face in wanted:
-        match = _match(np.array(face["box"]), by_frame[face["frame"]])
-        if match is not None:
-            points = np.array(face["points"])
-            eyes_px = float(np.linalg.norm(points[1] - points[0]))
-            tracks[match.track][face["frame"]] = Pair(points, match.face.landmarks, eyes_px)
+        candidates = by_frame[face["frame"]]
+        boxes = np.array([candidate.face.box for candidate in candidates]).reshape(-1, 4)
+        iou = overlaps(np.array([face["box"]]), boxes)[0]
+        if iou.max(initial=0) >= SAME_FACE_IOU:
+            match = candidates[int(iou.argmax())]
+            tracks[match.track][face["frame"]] = np.stack([face["points"], match.face.landmarks])
     pairs = [pair for track in tracks.values() for pair in track.values()]
     if not pairs:
         return {"wanted": len(wanted), "found %": 0.0}
-    apart = [float(np.linalg.norm(pair.theirs - pair.ours, axis=1).mean()) / pair.eyes_px for pair in pairs]
+    changes = [
+        _distance(track[i - 1] - 2 * pair + track[i + 1]) / _eyes_px(pair)
+        for track in tracks.values()
+        for i, pair in track.items()
+        if i - 1 in track and i + 1 in track
+    ]
+    plain_jitter, jitter = np.mean(changes, axis=0) if changes else (np.nan, np.nan)
     return {
         "wanted": len(wanted),
         "found %": 100 * len(pairs) / len(wanted),
-        "landmarks apart, % of eye distance": 100 * float(np.median(apart)),
-        "jitter %": 100 * _jitter(tracks.values(), lambda pair: pair.ours),
-        "plain loop's jitter %": 100 * _jitter(tracks.values(), lambda pair: pair.theirs),
+        "landmarks apart, % of eye distance": 100
+        * float(np.median([_distance(pair[0] - pair[1]) / _eyes_px(pair) for pair in pairs])),
+        "jitter %": 100 * float(jitter),
+        "plain loop's jitter %": 100 * float(plain_jitter),
     }
 
 
@@ -150,22 +148,13 @@ def _by_frame(faces: Iterable[StoredFace]) -> dict[int, list[StoredFace]]:
     return by_frame
 
 
-def _match(box: Boxes, faces: Sequence[StoredFace]) -> StoredFace | None:
-    if not faces:
-        return None
-    iou = overlaps(box[None], np.stack([face.face.box for face in faces]))[0]
-    return faces[int(iou.argmax())] if iou.max() >= SAME_FACE_IOU else None
+def _distance(offsets: Points) -> Points:
+    """Mean length over the landmarks."""
+    return np.asarray(np.linalg.norm(offsets, axis=-1).mean(axis=-1))
 
 
-def _jitter(tracks: Iterable[dict[int, Pair]], landmarks: Callable[[Pair], Points]) -> float:
-    changes = [
-        np.linalg.norm(landmarks(track[i - 1]) - 2 * landmarks(pair) + landmarks(track[i + 1]), axis=1).mean()
-        / pair.eyes_px
-        for track in tracks
-        for i, pair in track.items()
-        if i - 1 in track and i + 1 in track
-    ]
-    return float(np.mean(changes))
+def _eyes_px(pair: Points) -> float:
+    return float(np.linalg.norm(pair[0, 1] - pair[0, 0]))
 
 
 def extract(video: Video) -> Row:
@@ -181,7 +170,7 @@ def extract(video: Video) -> Row:
         with VideoReader(video) as reader:
             frames = extract_footage(VideoFootage(reader), Run(options, detector, (), NullConsole())).frames
         row = {"fps": frames / (time.perf_counter() - begin), "peak_mb": peak_mb()}
-        with FaceStore(next(Path(folder).glob("videos/*/*.sqlite"))) as store:
+        with FaceStore(next(Path(folder).glob(STORE))) as store:
             by_frame = _by_frame(store.faces())
         begin = time.process_time()
         with VideoReader(video) as reader:
@@ -196,11 +185,17 @@ def extract(video: Video) -> Row:
 
 def train_rows(rounds: int) -> list[Row]:
     """Steps, augmentation and start-up on random faces."""
-    return [
-        *(_steps_row(batch, steps, rounds) for batch, steps in STEPS.items()),
-        _pairs_row(rounds),
-        _load_row(rounds),
-    ]
+    pairs, warps = by_turns(
+        rounds, ("speed", "pairs", "64"), ("baselines", "train", "--batch-size", "64", "--steps", "2")
+    )
+    augmentation = {
+        "augmentation": "batch 64",
+        "pairs/s": pairs["pairs_per_s"],
+        "per-picture warps": warps["pairs_per_s"],
+        "times": pairs["pairs_per_s"] / warps["pairs_per_s"],
+    }
+    loading = {"crops": LOADED, **by_turns(rounds, ("speed", "load", str(LOADED)))[0]}
+    return [*(_steps_row(batch, steps, rounds) for batch, steps in STEPS.items()), augmentation, loading]
 
 
 def _steps_row(batch: int, steps: int, rounds: int) -> Row:
@@ -223,17 +218,6 @@ def _steps_row(batch: int, steps: int, rounds: int) -> Row:
         "of sgemm": rate * SAMPLE_GFLOP / products["gflops"],
         "peak MB": ours["peak_mb"],
     }
-
-
-def _pairs_row(rounds: int) -> Row:
-    plain = ("baselines", "train", "--batch-size", "64", "--steps", "2")
-    ours, loop = by_turns(rounds, ("speed", "pairs", "64"), plain)
-    rate, plain_rate = ours["pairs_per_s"], loop["pairs_per_s"]
-    return {"augmentation": "batch 64", "pairs/s": rate, "per-picture warps": plain_rate, "times": rate / plain_rate}
-
-
-def _load_row(rounds: int) -> Row:
-    return {"crops": LOADED, **by_turns(rounds, ("speed", "load", str(LOADED)))[0]}
 
 
 def train(batch: Count, steps: Count) -> Row:
