@@ -95,10 +95,21 @@ class Range:
         return self.low <= value <= self.high and not (self.excludes_low and value == self.low)
 
     def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.excludes_low else f"{self.low:g}"
         if self.high == MAX_COUNT:
-            return f"above {self.low:g}" if self.excludes_low else f"{self.low:g} or more"
-        words = f"above {self.low:g}, at most {self.high:g}" if self.excludes_low else f"{self.low:g} to {self.high:g}"
-        return f"{words} {self.unit}".rstrip()
+            return low if self.excludes_low else f"{low} or more"
+        return f"{low}{', at most' if self.excludes_low else ' to'} {self.high:g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Marks texts that must be valid names of a person or model."""
+
+    what: str
+
+
+ModelName = Annotated[str, WHAT, NameOf("model"), arg(aliases=["-n"])]
+PersonName = Annotated[str | None, WHAT, NameOf("person")]
 
 
 def check_usage(is_valid: bool, message: str) -> None:
@@ -164,9 +175,14 @@ class CommandOptions:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
-            for limits in getattr(hint, "__metadata__", ()):
-                if isinstance(limits, Range) and value is not None:
-                    check_usage(value in limits, f"--{name.replace('_', '-')} {value:g}: must be {limits}")
+            for mark in getattr(hint, "__metadata__", ()) if value is not None else ():
+                if isinstance(mark, NameOf):
+                    for text in value if isinstance(value, tuple) else (value,):
+                        checked_name(text, mark.what)
+                elif isinstance(mark, Range) and value not in mark:
+                    typed = f"{value:g}" if isinstance(value, float) else str(value)
+                    expected = f"at most {MAX_COUNT}" if value > mark.high == MAX_COUNT else str(mark)
+                    raise UsageError(f"--{name.replace('_', '-')} {typed}: must be {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +201,11 @@ class ExtractOptions(WorkspaceOptions):
 
     videos: Annotated[tuple[Path, ...], WHAT, arg(metavar="VIDEO"), Positional]
     """Videos, pictures and folders of pictures."""
-    person: Annotated[str | None, WHAT] = None
+    person: PersonName = None
     """Name for the person seen longest (default: the name from earlier videos, else the file's name)."""
     reference: Annotated[tuple[Path, ...], WHAT] = ()
     """Pictures of --person, who is then found by them."""
-    everyone: Annotated[str | None, WHAT] = None
+    everyone: PersonName = None
     """Put all faces into this one folder, of whoever they are."""
     min_face: Annotated[int, WHAT, Range(12)] = 40  # the detector finds nothing smaller
     """Smallest face to find in key frames, in px of the frame."""
@@ -209,8 +225,6 @@ class ExtractOptions(WorkspaceOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_usage(len(self.videos) > 0, "extract needs a video: python cli.py extract VIDEO")
-        for name in filter(None, (self.person, self.everyone)):
-            checked_name(name, "person")
         is_alone = self.everyone is None or (self.person is None and not self.reference)
         check_usage(is_alone, "--everyone does not tell people apart: leave out --person and --reference")
         check_usage(not (self.again and self.restore), "--again and --restore: choose one")
@@ -224,7 +238,7 @@ class TrainOptions(WorkspaceOptions):
 
     data_dir: Annotated[Path | None, WHAT, arg(aliases=["-d"])] = None
     """Folder that has a folder of face pictures per person (default: WORKSPACE/data)."""
-    model_name: Annotated[str, WHAT, arg(aliases=["-n"])] = "model"
+    model_name: ModelName = "model"
     """Name of the model, a folder in WORKSPACE/output."""
     people: Annotated[str | None, WHAT, arg(metavar="A,B")] = None
     """Train only these people, as in trump,cage; others keep their decoders (default: all in the data folder)."""
@@ -265,13 +279,8 @@ class TrainOptions(WorkspaceOptions):
     compile: Annotated[bool, MACHINE] = False
     """Compile the networks first. It takes minutes and may speed up a GPU; CPUs got slower."""
 
-    def chosen(self) -> list[str]:
-        """People named by --people."""
-        return sorted({person.strip() for person in (self.people or "").split(",") if person.strip()})
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_name(self.model_name, "model")
         check_usage(self.people is None or len(self.chosen()) > 0, "--people: name at least one, as in trump,cage")
         for person in self.chosen():
             checked_name(person, "person")
@@ -279,6 +288,10 @@ class TrainOptions(WorkspaceOptions):
         check_usage(
             self.lr_schedule == "constant" or has_end, "--lr-schedule cosine needs --max-minutes or --max-steps"
         )
+
+    def chosen(self) -> list[str]:
+        """People named by --people."""
+        return sorted({person.strip() for person in (self.people or "").split(",") if person.strip()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,12 +302,8 @@ class ImportOptions(WorkspaceOptions):
 
     folder: Annotated[Path, WHAT, arg(metavar="DIR"), Positional]
     """Folder that has encoder.pth and a decoder<person>.pth per person."""
-    model_name: Annotated[str, WHAT, arg(aliases=["-n"])] = "model"
+    model_name: ModelName = "model"
     """Name for the model, a folder in WORKSPACE/output."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checked_name(self.model_name, "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,14 +318,13 @@ class SwapOptions(Look, WorkspaceOptions):
     """Person whose face is drawn in."""
     swap: Annotated[tuple[str, ...], WHAT, arg(metavar="FROM:TO"), UseAppendAction] = ()
     """Instead of --from and --to, once for each person: swap several people in one pass."""
-    model_name: Annotated[str, WHAT, arg(aliases=["-n"])] = "model"
+    model_name: ModelName = "model"
     """Name of the model, a folder in WORKSPACE/output."""
     no_cuda: Annotated[bool, MACHINE] = False
     """Run the model on the CPU even if there is a CUDA device."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_name(self.model_name, "model")
         count = (self.from_person is not None) + (self.to_person is not None)
         is_complete = count == (0 if self.swap else 2)
         check_usage(is_complete, "name who becomes whom: --from A --to B, or --swap A:B")
@@ -430,7 +438,7 @@ class PeopleOptions(WorkspaceOptions):
         Literal["list", "rename", "merge", "remove", "discard"], WHAT, arg(metavar="ACTION"), Positional
     ] = "list"
     """list, rename OLD NEW, merge NAME INTO, remove NAME, or discard NAME with --list or --missing."""
-    names: Annotated[tuple[str, ...], WHAT, arg(metavar="NAME"), Positional] = ()
+    names: Annotated[tuple[str, ...], WHAT, NameOf("person"), arg(metavar="NAME"), Positional] = ()
     """People to do this with."""
     list_file: Annotated[Path | None, WHAT, arg(name="list", metavar="FILE")] = None
     """With discard: file with the names of the crops, one per line, as the page of review saves it."""
@@ -443,8 +451,6 @@ class PeopleOptions(WorkspaceOptions):
         has_names = len(self.names) == len(usage.partition(" --")[0].split())
         has_crops = (self.list_file is not None) + self.missing == (self.action == "discard")
         check_usage(has_names and has_crops, f"type: python cli.py people {self.action} {usage}".rstrip())
-        for name in self.names:
-            checked_name(name, "person")
         check_usage(len(set(self.names)) == len(self.names), f"{' and '.join(self.names)}: nothing to {self.action}")
 
 
@@ -454,12 +460,8 @@ class ReviewOptions(WorkspaceOptions):
 
     examples = ("review cage", "review cage --workspace films")
 
-    person: Annotated[str, WHAT, arg(metavar="NAME"), Positional]
+    person: Annotated[str, WHAT, NameOf("person"), arg(metavar="NAME"), Positional]
     """Person whose crops to show."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checked_name(self.person, "person")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,15 +472,13 @@ class ModelsOptions(WorkspaceOptions):
 
     action: Annotated[Literal["list", "export"], WHAT, arg(metavar="ACTION"), Positional] = "list"
     """list, or export NAME."""
-    name: Annotated[str | None, WHAT, arg(metavar="NAME"), Positional] = None
+    name: Annotated[str | None, WHAT, NameOf("model"), arg(metavar="NAME"), Positional] = None
     """Model to export."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         usage = "export NAME" if self.action == "export" else "list"
         check_usage((self.name is not None) == (self.action == "export"), f"type: python cli.py models {usage}")
-        if self.name is not None:
-            checked_name(self.name, "model")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ import pytest
 from cli import main, parse
 from demo.clips import HOPPER, make_clip
 from pipeline import __version__
-from pipeline.commands.verify import Verified, VerifyReport
 from pipeline.console import LOGS_KEPT, Console, to_json
 from pipeline.errors import MediaError
 from pipeline.extract import ExtractReport, extract
@@ -289,7 +288,12 @@ def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFi
 
 
 def test_reports_of_all_kinds_become_json() -> None:
-    found = to_json(VerifyReport([Verified(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
+    found = to_json(
+        {
+            "found": [{"path": Path("a.mp4"), "credentials": Credentials("none")}],
+            "failed": [MediaError("cannot read b.mp4")],
+        }
+    )
     assert found["found"][0]["path"] == "a.mp4"
     assert found["found"][0]["credentials"]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]
