@@ -9,14 +9,14 @@ from pathlib import Path
 from models import checkpoint
 from pipeline.console import Console, Report, plural
 from pipeline.errors import MediaError, RecastError
-from pipeline.faces.crops import restore_crops, find_missing, is_whole, missing_files
+from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
 from pipeline.faces.footage import (
     Footage,
     PictureFootage,
     VideoFootage,
     is_footage_extracted,
-    name_footage,
     lock_video,
+    name_footage,
     pictures_at,
 )
 from pipeline.faces.store import FaceStore
