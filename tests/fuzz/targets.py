@@ -1,8 +1,8 @@
 """What is fuzzed: whole files to begin from, and what reads them. Only a RecastError may come out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -24,8 +24,7 @@ Seeds = dict[str, bytes]
 """Contents by file name."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """``seeds`` makes whole files in a folder; ``read`` reads one."""
 
     seeds: Callable[[Path], Seeds]
