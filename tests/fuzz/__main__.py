@@ -6,6 +6,7 @@ A process of its own reads them. It must answer each file with a result or an ex
 files or processes behind: a file that makes it fail is kept. Exit code 0 when nothing has failed.
 """
 
+import math
 import random
 import sys
 import tempfile
@@ -57,12 +58,14 @@ def main() -> int:
             folder = Path(temporary) / name
             (folder / "seeds").mkdir(parents=True)
             seeds = TARGETS[name].seeds(folder / "seeds")
-            worker, end = Worker(TARGETS[name].read), time.monotonic() + options.seconds / len(options.targets)
+            worker, end = Worker(TARGETS[name].read), math.inf
             try:
                 while time.monotonic() < end:
                     if failure := try_file(worker, folder, seeds, rng, options.keep):
                         failures.append(f"{name}: {failure}")
                     counts[name] += 1
+                    if counts[name] == 1:  # libraries are loaded
+                        end = time.monotonic() + options.seconds / len(options.targets)
             finally:
                 worker.end()
             left = sorted(path.name for path in folder.iterdir() if path.name != "seeds")
