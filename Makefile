@@ -1,8 +1,11 @@
-# Every target does its own set-up. PYTHON is the interpreter the virtual environment is made from (3.11 or newer).
+# Every target does its own set-up: .venv gets what Recast and its demo need, and what tests and checks need only when
+# a target asks for it. PYTHON is the interpreter the virtual environment is made from (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+INSTALL := -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
+READY_TO_TEST := $(VENV)/.ready-to-test
 LOWEST := .venv-lowest
 TESTERS := pytest pytest-xdist hypothesis playwright scikit-image
 DEMO_MINUTES ?= 8
@@ -11,23 +14,23 @@ FUZZ_SECONDS ?= 600
 # One process per core, each with tests of its own; more than four would want too much memory.
 TESTS := -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all test-lowest tools fuzz bench quality check format clean
+.PHONY: demo test test-all test-lowest tools fuzz bench quality docs check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES)
 
-test: $(READY) tools  ## all tests but the slow ones
+test: $(READY_TO_TEST) tools  ## all tests but the slow ones
 	$(RUN) $(TESTS) -m "not slow"
 
-test-all: $(READY) tools  ## all tests
+test-all: $(READY_TO_TEST) tools  ## all tests
 	$(RUN) $(TESTS)
 
 # Old packages use what newer ones deprecate: that is no error here.
 test-lowest: tools  ## the tests but the slow ones, with the lowest versions that requirements.txt allows
 	test -d $(LOWEST) || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/requirements.txt
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/requirements.txt $(TESTERS)
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mesh.txt
+	$(LOWEST)/bin/python $(INSTALL) -r $(LOWEST)/requirements.txt $(TESTERS)
+	$(LOWEST)/bin/python $(INSTALL) --no-deps -r requirements-mesh.txt
 	@ffmpeg="$(LOWEST_FFMPEG)"; \
 	[ -n "$$ffmpeg" ] || ffmpeg="$$(tests/lowest_ffmpeg.sh $(LOWEST)/ffmpeg)" || echo "no ffmpeg 5.1 here (LOWEST_FFMPEG): it is not tried"; \
 	[ -z "$$ffmpeg" ] || PATH="$$(dirname "$$ffmpeg"):$$PATH"; \
@@ -42,7 +45,7 @@ tools:  ## what tests need and pip cannot install, where apt can; elsewhere thes
 	fi
 
 fuzz: $(READY)  ## throw damaged files at what reads them; FUZZ_SECONDS=60 make fuzz is shorter
-	$(RUN) -m fuzzing --seconds $(FUZZ_SECONDS)
+	$(RUN) -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(READY)  ## speed and quality beside the plain way; needs the clips of RECAST_TEST_DATA
 	$(RUN) -m benchmarks
@@ -50,21 +53,28 @@ bench: $(READY)  ## speed and quality beside the plain way; needs the clips of R
 quality: $(READY)  ## train on a pair of clips for an hour, swap both ways, measure; needs the clips of RECAST_TEST_DATA
 	$(RUN) -m benchmarks.quality
 
-check: $(READY)  ## lint, format and types
+docs: $(READY)  ## write docs/options.md anew from the options of the commands
+	$(RUN) -m tests.options_page
+
+check: $(READY_TO_TEST)  ## lint, format and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-format: $(READY)
+format: $(READY_TO_TEST)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-$(READY): requirements.txt requirements-dev.txt requirements-mesh.txt
+$(READY): requirements.txt requirements-demo.txt requirements-mesh.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Recast needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mesh.txt
-	touch $(READY)
+	$(RUN) $(INSTALL) -r requirements.txt -r requirements-demo.txt
+	$(RUN) $(INSTALL) --no-deps -r requirements-mesh.txt
+	touch $@
+
+$(READY_TO_TEST): $(READY) requirements-dev.txt
+	$(RUN) $(INSTALL) -r requirements-dev.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(LOWEST) demo-workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,12 +3,10 @@
     python -m benchmarks [extract] [faces] [train] [convert] [--rounds 3]
 
 Every measurement runs in a process of its own, ours and the plain one by turns, so that a busy machine slows both. The
-table holds medians. Clips and the plain way are found through ``RECAST_TEST_DATA`` and ``RECAST_PLAIN`` (defaults
-``../shared/data``, ``../shared/bench/peers.py``).
+table holds medians. ``RECAST_TEST_DATA`` names the folder of clips (default ``../shared/data``).
 """
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,15 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import convert, extract, train
-from benchmarks.table import Row, as_markdown
+from benchmarks import speed
+from benchmarks.measuring import Row, as_markdown, require_clips
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("RECAST_TEST_DATA", ROOT.parent / "shared" / "data"))
-PLAIN = Path(os.environ.get("RECAST_PLAIN", ROOT.parent / "shared" / "bench" / "peers.py"))
-BENCHMARKS = {"extract": extract.speed, "faces": extract.faces, "train": train.speed, "convert": convert.speed}
+BENCHMARKS = {
+    "extract": speed.extract_rows,
+    "faces": speed.face_rows,
+    "train": speed.train_rows,
+    "convert": speed.convert_rows,
+}
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,15 @@ class Options:
     """Folder for the table, as Markdown and as JSON."""
 
 
-def require_data() -> None:
-    """End the program where the clips or the plain way are missing."""
-    for missing in (path for path in (DATA, PLAIN) if not path.exists()):
-        sys.exit(f"error: nothing at {missing}; set RECAST_TEST_DATA and RECAST_PLAIN")
-
-
 def main() -> int:
     """Run the benchmarks named; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks", description=__doc__)
-    require_data()
+    require_clips()
     rows: list[Row] = []
     for stage in options.stages:
         if stage not in BENCHMARKS:
-            sys.exit(f"error: no benchmark {stage!r}; there are {', '.join(BENCHMARKS)}")
-        rows += BENCHMARKS[stage](DATA, PLAIN, options.rounds)
+            sys.exit(f"error: no benchmark {stage!r}; choose from {', '.join(BENCHMARKS)}")
+        rows += BENCHMARKS[stage](options.rounds)
     options.output.mkdir(parents=True, exist_ok=True)
     table = as_markdown(rows)
     (options.output / "table.md").write_text(table, encoding="utf-8")

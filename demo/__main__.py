@@ -58,8 +58,8 @@ def main() -> int:
         make_clip(portrait, clips[portrait.name], FRAMES)
         print(f"made {clips[portrait.name]} from the portrait in {portrait.package}")
     run(children, "extract", *map(str, clips.values()), "--workspace", str(root))
-    left = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
-    minutes = f"{max(left, SHORTEST_TRAINING_MINUTES):.2f}"
+    remaining = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
+    minutes = f"{max(remaining, SHORTEST_TRAINING_MINUTES):.2f}"
     run(children, "train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
     result, both = root / "converted" / "hopper_to_collins.mp4", root / "side_by_side.mp4"
     swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "lab-hist"]
@@ -94,13 +94,13 @@ def contact_sheet(videos: Iterable[Path]) -> Image:
     Returns:
         (rows * 240, 6 * 240, 3) BGR.
     """
-    return cast(Image, cv2.vconcat([cv2.hconcat(_moments(video)) for video in videos]))
+    return cast(Image, cv2.vconcat([cv2.hconcat(_sampled_frames(video)) for video in videos]))
 
 
-def _moments(video: Path) -> list[Image]:
-    wanted = set(np.linspace(0, FRAMES - 1, SHOWN).round().astype(int).tolist())
+def _sampled_frames(video: Path) -> list[Image]:
+    indices = set(np.linspace(0, FRAMES - 1, SHOWN).round().astype(int).tolist())
     with VideoReader(video) as reader:
-        frames = [frame.image for frame in reader if frame.index in wanted]
+        frames = [frame.image for frame in reader if frame.index in indices]
     return [cast(Image, cv2.resize(frame, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)) for frame in frames]
 
 

@@ -57,46 +57,31 @@ def read_portrait(portrait: Portrait) -> Image:
     """
     spec = find_spec(portrait.package)
     if spec is None or spec.origin is None:
-        raise MediaError(f"no package {portrait.package!r}; run: pip install -r requirements-dev.txt")
+        raise MediaError(f"no package {portrait.package!r}; run: pip install -r requirements-demo.txt")
     return read_picture(Path(spec.origin).parent / portrait.file)
 
 
-def move(picture: Image, portrait: Portrait, moment: float) -> Image:
-    """Show the portrait at a moment: panned, zoomed, tilted, lit and slightly warped, never twice the same.
-
-    Args:
-        picture: the portrait.
-        portrait: where the head is in it.
-        moment: seconds.
-
-    Returns:
-        (400, 400, 3) BGR.
-    """
+def move(picture: Image, portrait: Portrait, time_s: float) -> Image:
+    """Show the portrait at a time: panned, zoomed, tilted, lit and slightly warped; (400, 400, 3) BGR."""
     y, x = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32) - (SIDE_PX - 1) / 2
-    angle = np.deg2rad(7 * np.sin(1.1 * moment))
-    scale = portrait.side_px / SIDE_PX * (1 + 0.07 * np.sin(0.7 * moment + 1))
-    pan_x, pan_y = 0.07 * SIDE_PX * np.sin(0.9 * moment), 0.05 * SIDE_PX * np.sin(1.3 * moment + 2)
+    angle = np.deg2rad(7 * np.sin(1.1 * time_s))
+    scale = portrait.side_px / SIDE_PX * (1 + 0.07 * np.sin(0.7 * time_s + 1))
+    pan_x, pan_y = 0.07 * SIDE_PX * np.sin(0.9 * time_s), 0.05 * SIDE_PX * np.sin(1.3 * time_s + 2)
     # A smooth warp, a few px strong, that wanders: cheeks and mouth move a little.
-    bend_x = 2.5 * np.sin(y / 38 + 2.3 * moment) * np.cos(x / 61 - 1.7 * moment)
-    bend_y = 2.5 * np.cos(x / 43 + 1.9 * moment) * np.sin(y / 57 + 2.9 * moment)
+    bend_x = 2.5 * np.sin(y / 38 + 2.3 * time_s) * np.cos(x / 61 - 1.7 * time_s)
+    bend_y = 2.5 * np.cos(x / 43 + 1.9 * time_s) * np.sin(y / 57 + 2.9 * time_s)
     u, v = x + pan_x + bend_x, y + pan_y + bend_y
     map_x = scale * (np.cos(angle) * u - np.sin(angle) * v) + portrait.centre_xy[0]
     map_y = scale * (np.sin(angle) * u + np.cos(angle) * v) + portrait.centre_xy[1]
-    places = map_x.astype(np.float32), map_y.astype(np.float32)
-    shown = cv2.remap(picture, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    light = 1 + 0.04 * np.sin(1.7 * moment) + 0.05 * np.sin(0.8 * moment) * x / SIDE_PX
-    tint = np.array([1 + 0.02 * np.sin(moment), 1.0, 1 - 0.02 * np.sin(moment)])
+    maps = map_x.astype(np.float32), map_y.astype(np.float32)
+    shown = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    light = 1 + 0.04 * np.sin(1.7 * time_s) + 0.05 * np.sin(0.8 * time_s) * x / SIDE_PX
+    tint = np.array([1 + 0.02 * np.sin(time_s), 1.0, 1 - 0.02 * np.sin(time_s)])
     return cast(Image, np.clip(shown * light[..., None] * tint, 0, 255).round().astype(np.uint8))
 
 
 def make_clip(portrait: Portrait, path: Path, frames: int) -> None:
-    """Write a clip of a portrait as MP4 with sound.
-
-    Args:
-        portrait: who.
-        path: file to write.
-        frames: length, at 25 frames per second.
-    """
+    """Write a clip of a portrait as MP4 with sound, ``frames`` long at 25 frames per second."""
     picture = read_portrait(portrait)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.extract import compare
-from benchmarks.table import Row, as_markdown
+from benchmarks.measuring import Row, as_markdown
+from benchmarks.speed import compare
 from pipeline.faces.store import StoredFace
 from pipeline.types import Face
 

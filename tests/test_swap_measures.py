@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.judging import (
+from benchmarks.swap_measures import (
     corners_in_crop_px,
     eye_opening,
     head_jitter,
@@ -74,4 +74,4 @@ def test_a_seam_is_a_step_of_colour_round_the_face() -> None:
 
 def test_a_sheet_has_a_row_for_each_name() -> None:
     crop = scene(1, CROP_PX, CROP_PX)
-    assert sheet({"one": [crop, crop], "two": [crop, crop]}).shape == (2 * CROP_PX, 2 * CROP_PX, 3)
+    assert sheet({"first": [crop, crop], "second": [crop, crop]}).shape == (2 * CROP_PX, 2 * CROP_PX, 3)

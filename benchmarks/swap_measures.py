@@ -1,4 +1,4 @@
-"""How good a swap is, from crops of the original and of the result: numbers, and a sheet to look at.
+"""How good a swap is: numbers from crops of the original and of the result, and a sheet to look at.
 
 Convention: crops are (256, 256, 3) BGR, the same part of both; a list of them is one face, frame after frame.
 """
@@ -13,29 +13,20 @@ from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
 from pipeline.faces.identity import embed
 from pipeline.faces.mesh import POINTS, mesh_of
-from pipeline.types import Image, Points
+from pipeline.types import Affine, Image
 
 Numbers = npt.NDArray[np.float64]
 
 STILL = np.array([[1.0, 0, 0], [0, 1, 0]])
 LIPS, FACE = (13, 14), (10, 152)  # inner middles of upper and lower lip; forehead and chin
 EYES = ((159, 145, 33, 133), (386, 374, 362, 263))  # upper and lower lid, outer and inner corner; the other eye
-RIGID = (
-    6,
-    168,
-    197,
-    195,
-    33,
-    133,
-    362,
-    263,
-)  # bridge of the nose and corners of the eyes: they move with the head only
+RIGID = np.array([6, 168, 197, 195, 33, 133, 362, 263])  # nose bridge, corners of the eyes: they move with the head
 SECTORS, RING_PX = 24, 10  # round the mask's edge
 
 
-def identity(crops: Sequence[Image], own: Sequence[Image]) -> float:
+def identity(crops: Sequence[Image], references: Sequence[Image]) -> float:
     """Mean dlib distance of faces to the mean of someone's faces; below 0.6 dlib calls two pictures one person."""
-    mean = np.mean([embed(crop) for crop in own], axis=0)
+    mean = np.mean([embed(crop) for crop in references], axis=0)
     return float(np.mean([np.linalg.norm(embed(crop) - mean) for crop in crops]))
 
 
@@ -54,11 +45,11 @@ def eye_opening(mesh: Numbers) -> Numbers:
     return np.asarray(np.mean([_apart(mesh, *eye[:2]) / _apart(mesh, *eye[2:]) for eye in EYES], axis=0))
 
 
-def likeness(one: Numbers, other: Numbers) -> float:
-    """Pearson's correlation; 0 where one of them never changes."""
-    if min(np.std(one), np.std(other)) < 1e-9:
+def likeness(left: Numbers, right: Numbers) -> float:
+    """Pearson's correlation; 0 where one of the two never changes."""
+    if min(np.std(left), np.std(right)) < 1e-9:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(left, right)[0, 1])
 
 
 def jitter(points: Numbers) -> float:
@@ -80,20 +71,20 @@ def seam(crop: Image) -> float:
 
 def sheet(rows: Mapping[str, Sequence[Image]]) -> Image:
     """Show crops in rows, each with its name."""
-    made = []
+    lines = []
     for name, crops in rows.items():
         line = np.hstack(crops).copy()
         cv2.putText(line, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-        made.append(line)
-    return np.vstack(made)
+        lines.append(line)
+    return np.vstack(lines)
 
 
-def _apart(mesh: Numbers, one: int, other: int) -> Numbers:
-    return np.asarray(np.linalg.norm(mesh[:, one] - mesh[:, other], axis=1))
+def _apart(mesh: Numbers, first: int, second: int) -> Numbers:
+    return np.asarray(np.linalg.norm(mesh[:, first] - mesh[:, second], axis=1))
 
 
 def _rings() -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """Pixels just inside, and just outside, of the soft edge, by direction from the middle."""
+    """Pixels just inside the soft edge, and just outside it, by direction from the middle."""
     mask = face_mask()
     full, none = (mask >= 1).astype(np.uint8), (mask <= 0).astype(np.uint8)
     within = (cv2.distanceTransform(full, cv2.DIST_L2, 5) <= RING_PX) & (full > 0)
@@ -103,8 +94,8 @@ def _rings() -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
     return [(within & (sector == number), beyond & (sector == number)) for number in range(SECTORS)]
 
 
-def corners_in_crop_px(places: Sequence[Points]) -> Numbers:
-    """Corners of crops in the frame, (N, 4, 2), in px of the first crop; places are ``crop_from_frame``."""
-    scale = np.sqrt(np.linalg.det(places[0][:, :2]))
+def corners_in_crop_px(crops_from_frame: Sequence[Affine]) -> Numbers:
+    """Corners of crops in the frame, (N, 4, 2), in px of the first crop."""
+    scale = np.sqrt(np.linalg.det(crops_from_frame[0][:, :2]))
     ends = np.array([[x, y] for x in (0, CROP_PX - 1) for y in (0, CROP_PX - 1)], float)
-    return np.stack([scale * ((ends - place[:, 2]) @ np.linalg.inv(place[:, :2]).T) for place in places])
+    return np.stack([scale * ((ends - crop[:, 2]) @ np.linalg.inv(crop[:, :2]).T) for crop in crops_from_frame])

@@ -1,1 +1,0 @@
-"""Damaged and hostile files thrown at whatever reads them."""
