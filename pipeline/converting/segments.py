@@ -38,8 +38,8 @@ from pipeline.converting.timeline import PlannedSegment, Timeline
 from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.faces.footage import fingerprint
 from pipeline.media.canvas import Canvas, PixelFormat
-from pipeline.media.mux import Made, Part, Segment, choose_streams, join
-from pipeline.media.playback import play
+from pipeline.media.mux import Part, Segment, choose_streams, join
+from pipeline.media.playback import decode_playback
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
 from pipeline.options import RESULT, Look, Shown
@@ -456,8 +456,8 @@ def rehearse(work: Work, final: Path) -> list[str]:
     try:
         _encode(work, segment)
         begin, last = (segment.pts[place] * info.time_base for place in (0, -1))
-        join([segment], short, info, Made(Part(begin, last + SOUND_S)))
-        if len(play(short).shown_s) != len(segment.pts):
+        join([segment], short, info, Part(begin, last + SOUND_S))
+        if len(decode_playback(short).frame_times_s) != len(segment.pts):
             raise MediaError(f"{final.suffix} files do not show {info.path} whole: name another kind of file with -o")
     finally:
         for path in (segment.path, short):

@@ -16,7 +16,7 @@ from demo.clips import HOPPER, make_clip
 from pipeline.errors import MediaError
 from pipeline.media.ffmpeg import VideoPacket
 from pipeline.media.mux import Segment
-from pipeline.media.playback import play
+from pipeline.media.playback import decode_playback
 from pipeline.media.writer import read_segment
 from pipeline.provenance.credentials import read_credentials, sign
 from tests.clips import ffmpeg
@@ -51,7 +51,7 @@ def test_a_signal_while_the_result_is_signed_ends_the_run(heavy: tuple[Path, Pat
     final = workspace / "made.mov"
     line = [sys.executable, "cli.py", "convert", str(clip), *SWAP, "-o", str(final), "--workspace", str(workspace)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    signing = workspace / ".made.part.mov.signed"
+    signing = workspace / "..made.part.part.mov"
     while not (signing.exists() and signing.stat().st_size > 0):
         assert process.poll() is None, "it ended before it signed"
         time.sleep(0.002)
@@ -150,7 +150,7 @@ def test_signals_at_random_moments(trained: Path, tmp_path: Path) -> None:
         assert "ignored" not in said
         if final.exists():
             assert read_credentials(final, []).state == "valid"
-            assert len(play(final).shown_s) == 200
+            assert len(decode_playback(final).frame_times_s) == 200
         else:
             assert process.returncode != 0
             assert set(before) <= set(segments_of(final)), "what was finished is kept"

@@ -82,7 +82,7 @@ def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(2_000_000_000)
     require_file(tmp_path / "long.png")
-    with pytest.raises(MediaError, match="2000 MB; 1000 MB are the most"):
+    with pytest.raises(MediaError, match="2000 MB, and at most 1000 MB are read"):
         read_picture(tmp_path / "long.png")
-    with pytest.raises(UsageError, match=r"--trust .*2000 MB; 1 MB are the most"):
+    with pytest.raises(UsageError, match=r"--trust .*2000 MB, and at most 1 MB are read"):
         given_root(tmp_path / "long.png")

@@ -12,12 +12,12 @@ from PIL import ImageCms, ImageOps
 
 from pipeline.errors import MediaError
 from pipeline.media.pictures import read_picture, write_picture, write_picture_like
-from pipeline.provenance.credentials import Claim
+from pipeline.provenance.credentials import Disclosure
 from pipeline.types import Image
 from tests.clips import scene
 
 ORIENTATION, MAKER, DESCRIPTION = 0x0112, 0x010F, 0x010E  # Exif tags
-CLAIM = Claim("portraits", {})
+CLAIM = Disclosure("portraits", {})
 BROKEN = {
     "empty.png": b"",
     "text.png": b"a picture, honestly\n" * 20,

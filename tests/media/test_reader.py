@@ -265,13 +265,13 @@ def test_seeking_does_not_decode_what_lies_before(tmp_path: Path, monkeypatch: p
     with VideoReader(path) as reader:
         pts = [frame.pts for frame in reader]
         decoded: list[int | None] = []
-        as_first = reader._as_first
+        same_size = reader._same_size
 
         def noted(frame: VideoFrame) -> VideoFrame:
             decoded.append(frame.pts)
-            return as_first(frame)
+            return same_size(frame)
 
-        monkeypatch.setattr(reader, "_as_first", noted)
+        monkeypatch.setattr(reader, "_same_size", noted)
         assert next(reader.frames(35, pts[35])).pts == pts[35]
     assert min(filter(None, decoded)) >= pts[20]
 

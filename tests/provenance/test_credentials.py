@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import c2pa
@@ -20,9 +21,9 @@ from av.video.stream import VideoStream
 from pipeline.errors import MediaError
 from pipeline.provenance import credentials
 from pipeline.provenance.certificate import own_identity, own_root
-from pipeline.provenance.credentials import SIDECAR, SOURCE_TYPE, Claim, Credentials, read_credentials, sign
+from pipeline.provenance.credentials import SIDECAR, SOURCE_TYPE, Credentials, Disclosure, read_credentials, sign
 
-CLAIM = Claim("portraits", {})
+CLAIM = Disclosure("portraits", {})
 SUFFIXES = [".mp4", ".mov", ".mkv", ".webm", ".gif", ".png", ".jpg", ".webp", ".tif", ".bmp"]
 BESIDE = {".mkv", ".webm", ".bmp"}
 
@@ -45,7 +46,7 @@ def made(path: Path) -> Path:
     return path
 
 
-def signed(path: Path, original: Path, claim: Claim = CLAIM) -> Path:
+def signed(path: Path, original: Path, claim: Disclosure = CLAIM) -> Path:
     """The file, with its credentials in it or beside it."""
     credentials = sign(path, claim, own_identity(), original)
     if credentials is not None:
@@ -125,7 +126,7 @@ def test_what_is_claimed(tmp_path: Path) -> None:
 
 def test_people_are_named_only_where_they_are_to_be(tmp_path: Path) -> None:
     people = {"hopper": "collins"}
-    for claim in (CLAIM, Claim("portraits", people)):
+    for claim in (CLAIM, Disclosure("portraits", people)):
         result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"), claim)
         assert ("hopper to collins" in read(result).actions[1]) == bool(claim.people)
         assert (b"collins" in result.read_bytes()) == bool(claim.people)
@@ -194,7 +195,7 @@ def interrupt_when(begun: Callable[[], bool]) -> threading.Thread:
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself Ctrl-C")
 def test_an_interrupt_while_signing_is_heard(tmp_path: Path) -> None:
     result = long(tmp_path / "made.mp4")
-    size, part = result.stat().st_size, tmp_path / "made.mp4.signed"
+    size, part = result.stat().st_size, tmp_path / ".made.part.mp4"
     thread = interrupt_when(lambda: part.exists() and part.stat().st_size > 0)
     with pytest.raises(KeyboardInterrupt):
         sign(result, CLAIM, own_identity(), result)
@@ -212,13 +213,13 @@ def test_an_interrupt_while_credentials_are_read_is_heard(
     """By ``verify``, and of an original that carries some."""
     signed(long(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
     begun = threading.Event()
-    read = credentials._Stream.seek
+    access = credentials._StoppableFile.__getattr__
 
-    def seek(stream: credentials._Stream, offset: int, whence: int = 0) -> int:
+    def noted(file: credentials._StoppableFile, name: str) -> Any:
         begun.set()
-        return read(stream, offset, whence)
+        return access(file, name)
 
-    monkeypatch.setattr(credentials._Stream, "seek", seek)
+    monkeypatch.setattr(credentials._StoppableFile, "__getattr__", noted)
     thread = interrupt_when(begun.is_set)
     with pytest.raises(KeyboardInterrupt):
         if what == "made":

@@ -6,14 +6,14 @@ import av
 import numpy as np
 import PIL.Image
 
-from pipeline.provenance.credentials import BEGINNING, Claim, comment_gif
+from pipeline.provenance.credentials import NOTICE, Disclosure, comment_gif
 
-CLAIM = Claim("portraits", {})
+CLAIM = Disclosure("portraits", {})
 
 
 def test_the_originals_words_are_kept_behind_it() -> None:
     words = CLAIM.comment("a day at the lake")
-    assert words.startswith(BEGINNING)
+    assert words.startswith(NOTICE)
     assert "portraits" in words
     assert words.endswith(" | a day at the lake")
     assert not CLAIM.comment().endswith(" | ")
@@ -21,13 +21,13 @@ def test_the_originals_words_are_kept_behind_it() -> None:
 
 def test_an_earlier_notice_is_replaced() -> None:
     once = CLAIM.comment("a day at the lake")
-    assert Claim("other", {}).comment(once).count(BEGINNING) == 1
+    assert Disclosure("other", {}).comment(once).count(NOTICE) == 1
     assert CLAIM.comment(once) == once
     assert CLAIM.comment(CLAIM.comment()) == CLAIM.comment()
 
 
 def test_people_are_named_only_where_they_are_to_be() -> None:
-    assert "hopper to collins" in Claim("portraits", {"hopper": "collins"}).comment()
+    assert "hopper to collins" in Disclosure("portraits", {"hopper": "collins"}).comment()
     assert "hopper" not in CLAIM.comment()
 
 
