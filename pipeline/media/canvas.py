@@ -198,6 +198,36 @@ class Canvas:
             np.copyto(part, new[inside], where=where[inside])
 
 
+class PictureCanvas:
+    """A still picture to draw into.
+
+    Attributes:
+        image: (H, W, 3) BGR, a copy of what was given.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image.copy()
+
+    def copy(self) -> "PictureCanvas":
+        """Make an independent copy."""
+        return PictureCanvas(self.image)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def part(self, rect: Rect) -> Image:
+        """Copy a part of the picture as it is now, (height, width, 3) BGR."""
+        return self.image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width].copy()
+
+    def draw(self, patch: Patch) -> None:
+        """Replace the pixels that a patch changes."""
+        height, width = patch.changed.shape
+        part = self.image[patch.top : patch.top + height, patch.left : patch.left + width]
+        np.copyto(part, patch.image, where=patch.changed[..., None])
+
+
 def _planes(frame: VideoFrame, target: PixelFormat) -> list[Samples]:
     """Views of a frame's sample planes, (H, W) each, without the padding of their lines."""
     kind = target.sample_type
