@@ -33,7 +33,7 @@ from pipeline.media.writer import Encoding, pixel_formats
 from pipeline.options import ConvertOptions, parse_timecode
 from pipeline.provenance.marking import Marking, credentials_beside, marking_of, shown_of
 from pipeline.runtime import keep_freed_memory
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, lengthened_name, write_bytes
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, extend_name, write_bytes
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _is_file(output: Path) -> bool:
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Timeline) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    name = lengthened_name(video, options.swap_name + film.part_name + _ending(options))
+    name = extend_name(video, options.swap_name + film.part_name + _ending(options))
     return (options.output or workspace.converted) / f"{name}.mp4"
 
 
@@ -267,7 +267,7 @@ def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, 
         return options.output
     if options.output is not None and path.is_dir():
         return options.output
-    lengthened = lengthened_name(name, options.swap_name + _ending(options))
+    lengthened = extend_name(name, options.swap_name + _ending(options))
     return (options.output or workspace.converted) / f"{lengthened}{suffix}"
 
 

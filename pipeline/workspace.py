@@ -83,10 +83,10 @@ def name_from_file(path: Path) -> str:
 
 def numbered_name(name: str, number: int) -> str:
     """Put a number behind a name, which is cut where it would become too long."""
-    return lengthened_name(name, f"-{number}")
+    return extend_name(name, f"-{number}")
 
 
-def lengthened_name(name: str, ending: str) -> str:
+def extend_name(name: str, ending: str) -> str:
     """Put an ending behind a name, which is cut where it would become too long; the ending never is."""
     while name and not is_name(f"{name}{ending}"):
         name = name[:-1]

@@ -26,7 +26,7 @@ from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import Look, PreviewOptions
 from pipeline.types import Image, Rect
-from pipeline.workspace import Workspace, lengthened_name
+from pipeline.workspace import Workspace, extend_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
     "mask": ("outline", "mesh", "ellipse", "box"),
@@ -86,7 +86,7 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
-    final = workspace.previews / f"{lengthened_name(result_name(workspace, path), options.swap_name + compared)}.png"
+    final = workspace.previews / f"{extend_name(result_name(workspace, path), options.swap_name + compared)}.png"
     write_picture(final, sheet)
     return final
 

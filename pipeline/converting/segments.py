@@ -42,8 +42,8 @@ from pipeline.media.mux import Made, Part, Segment, choose_streams, join
 from pipeline.media.playback import play
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
-from pipeline.options import RESULT, Look, Shown
-from pipeline.runtime import mapped, prefetched, result_of
+from pipeline.options import PLAIN_VIEW, Look, ResultView
+from pipeline.runtime import map_in_threads, prefetched, wait_for
 from pipeline.workspace import flush, locked
 
 SEGMENT_S = 3.0  # of work: with what is still being drawn and encoded, a stop costs at most some five
@@ -108,7 +108,7 @@ class Work:
     encoding: Encoding
     folder: Path
     look: Look
-    shown: Shown = RESULT
+    shown: ResultView = PLAIN_VIEW
 
     @property
     def made(self) -> PixelFormat:
@@ -187,8 +187,8 @@ def make_segments(work: Work, first: int, end: int, pace: Pace, bar: Bar) -> lis
     with (
         _cores_shared(cores),
         prefetched(_batches(work, first, end, pace), 1) as batches,
-        mapped(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
-        mapped(put_together, smooth_stats(drawn), cores, 0, begin) as finished,
+        map_in_threads(draw, batches, cores + 1, 0, begin) as drawn,  # one waits for its turn with Python
+        map_in_threads(put_together, smooth_stats(drawn), cores, 0, begin) as finished,
         _Segments(work) as segments,
     ):
         for batch, frames in finished:
@@ -285,7 +285,7 @@ class _Segments:
                 self._writer.abandon()
                 self._part.unlink(missing_ok=True)
             if self._closing is not None and error is None:
-                result_of(self._closing)
+                wait_for(self._closing)
         finally:
             self._closer.shutdown()
 
@@ -304,7 +304,7 @@ class _Segments:
     def end(self) -> None:
         """End the segment, while the next may begin; two are never being ended at once."""
         if self._closing is not None:
-            result_of(self._closing)
+            wait_for(self._closing)
         assert self._writer is not None
         writer, self._writer = self._writer, None
         self._closing = self._closer.submit(_close, writer, self._part, self._final)

@@ -13,7 +13,7 @@ from pipeline.faces.crops import find_missing, missing_in_words
 from pipeline.faces.footage import name_footage, pictures_at, recorded_places, result_name
 from pipeline.faces.store import FaceStore
 from pipeline.media.canvas import PictureCanvas
-from pipeline.options import Look, Shown
+from pipeline.options import Look, ResultView
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -54,7 +54,7 @@ class Stills:
                     self.swaps[place] = (*self.swaps.get(place, ()), swap)
 
 
-def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: Shown) -> Image:
+def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: ResultView) -> Image:
     """Draw the new faces of one picture.
 
     Args:

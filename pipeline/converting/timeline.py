@@ -17,7 +17,7 @@ from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.mux import Part
 from pipeline.media.probe import VideoInfo
-from pipeline.options import Moment, place_of
+from pipeline.options import Timecode, frame_at
 from pipeline.workspace import Workspace
 
 MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
@@ -83,16 +83,16 @@ class Timeline:
         within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
         return missing_in_words(within, self._video, self._info.path)
 
-    def cut(self, start: Moment | None, end: Moment | None) -> None:
+    def cut(self, start: Timecode | None, end: Timecode | None) -> None:
         """Leave only the frames from a moment up to, and without, another.
 
         Raises:
             UsageError: there is no frame between them.
         """
         if start is not None:
-            self.first = place_of(start, self._pts, self._info.time_base)
+            self.first = frame_at(start, self._pts, self._info.time_base)
         if end is not None:
-            self.end = place_of(end, self._pts, self._info.time_base)
+            self.end = frame_at(end, self._pts, self._info.time_base)
         if self.end <= self.first:
             length = float((self._pts[-1] - self._pts[0]) * self._info.time_base)
             raise UsageError(

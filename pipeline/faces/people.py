@@ -31,7 +31,7 @@ from pipeline.faces.measures import group_near_duplicates, thumbnail
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
 from pipeline.types import Embedding, Image
-from pipeline.workspace import Workspace, flush, lengthened_name, list_people, list_pictures, numbered_name
+from pipeline.workspace import Workspace, extend_name, flush, list_people, list_pictures, numbered_name
 
 Labelled = TypeVar("Labelled", Label, StoredFace)
 
@@ -201,7 +201,7 @@ def _most_like(looks: Sequence[Embedding], references: Sequence[Embedding]) -> i
 
 def unsure_name(video: str) -> str:
     """Name of the folder for faces of a video that are too small or too poor to say whose they are."""
-    return lengthened_name(video, UNSURE)
+    return extend_name(video, UNSURE)
 
 
 def is_unsure(person: str) -> bool:
