@@ -163,7 +163,7 @@ class Workspace:
         """File of what extract learned of a video."""
         return self._inside("videos", checked_name(video, "video"), "faces.sqlite")
 
-    def unsorted(self, video: str) -> Path:
+    def pending_crops(self, video: str) -> Path:
         """Folder where the crops of a video wait until it is known whose they are."""
         return self._inside("videos", checked_name(video, "video"), "crops")
 

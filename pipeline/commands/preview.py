@@ -17,7 +17,7 @@ from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import Timeline
 from pipeline.errors import NothingToDoError, RecastError, as_recast_error
 from pipeline.faces.alignment import SEEN, cut_crop
-from pipeline.faces.crops import find_missing, missing_in_words
+from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.footage import name_footage, pictures_at, result_name
 from pipeline.faces.mesh import has_mesh
 from pipeline.faces.store import FaceStore
@@ -96,7 +96,7 @@ def _problems(path: Path, options: PreviewOptions) -> list[str]:
     workspace = Workspace(options.workspace)
     video = name_footage(workspace, path)
     with FaceStore(workspace.store(video)) as store:
-        missing = missing_in_words(find_missing(store, workspace, options.people()), video, path)
+        missing = describe_missing(find_missing(store, workspace, options.people()), video, path)
         lost = store.fact("lost") if path.is_dir() else None
     return [*([f"{path}: {lost}"] if lost else []), *([missing] if missing else [])]
 

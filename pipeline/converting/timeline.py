@@ -11,7 +11,7 @@ from pipeline.console import join_words
 from pipeline.converting.compose import Swap
 from pipeline.converting.smoothing import AHEAD, MARGIN, smooth_positions
 from pipeline.errors import NothingToDoError, UsageError
-from pipeline.faces.crops import find_missing, missing_in_words
+from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.measures import yaw_deg
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
@@ -81,7 +81,7 @@ class Timeline:
     def missing(self) -> str | None:
         """What to say of faces that stay as they are because their crops are lost; None where there are none."""
         within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
-        return missing_in_words(within, self._video, self._info.path)
+        return describe_missing(within, self._video, self._info.path)
 
     def cut(self, start: Timecode | None, end: Timecode | None) -> None:
         """Leave only the frames from a moment up to, and without, another.
@@ -202,7 +202,7 @@ def whose_faces(
         chosen |= dict.fromkeys(_bridged(labels, own), to_person)
     if not chosen:
         source = Path(store.fact("source") or "VIDEO")
-        if missing := missing_in_words(find_missing(store, workspace, people), video, source):
+        if missing := describe_missing(find_missing(store, workspace, people), video, source):
             raise NothingToDoError(missing)
         who, seen = " nor ".join(map(repr, people)), join_words(list(store.people())) or "no face"
         raise NothingToDoError(f"{who} is not in {video!r}; it shows {seen}")

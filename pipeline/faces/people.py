@@ -268,7 +268,7 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: N
     names = name_groups(groups, known, wish, set(list_people(workspace.data)))
     named = {track.number: name for members, name in zip(groups, names, strict=True) for track in members}
     if not store.fact("pictures"):
-        hardly_seen = _hardly_seen(store, named, {*known, wish.name}, workspace.unsorted(video))
+        hardly_seen = _hardly_seen(store, named, {*known, wish.name}, workspace.pending_crops(video))
         named = {number: person for number, person in named.items() if person not in hardly_seen}
     return {track.number: named.get(track.number, unsure_name(video)) for track in tracks}
 
@@ -297,9 +297,9 @@ def _count_distinct(crops: Sequence[Path]) -> int:
     return len(set(group_near_duplicates(np.stack(pictures)))) if pictures else 0
 
 
-def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
+def move_crops_to_people(store: FaceStore, workspace: Workspace, video: str) -> None:
     """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
-    waiting, folders = workspace.unsorted(video), set[Path]()
+    waiting, folders = workspace.pending_crops(video), set[Path]()
     for label, person in store.owners():
         if label.crop and (waiting / label.crop).is_file():
             folder = workspace.person(person)
