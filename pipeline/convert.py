@@ -24,7 +24,7 @@ from pipeline.converting.timeline import Timeline
 from pipeline.errors import RecastError, UsageError, as_recast_error
 from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.media.canvas import PixelFormat
-from pipeline.media.mux import Made, Segment, check_container, comment_of, cut_comment, join
+from pipeline.media.mux import Made, Segment, check_container, comment_of, cut_comment, inspect_segment, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.playback import check_result
 from pipeline.media.probe import picture_suffix
@@ -228,7 +228,8 @@ def _make(work: Work, notes: list[str], console: Console) -> list[Segment]:
             if first < end:
                 segments += make_segments(work, first, end, Pace(info.width * info.height), bar)
     segments.sort(key=lambda segment: segment.first)
-    return [Segment(work.path(segment), segment.pts) for segment in segments]
+    finished = [inspect_segment(work.path(segment), segment.pts, info.time_base) for segment in segments]
+    return [segment for segment in finished if segment is not None]
 
 
 def _seen_by(reader: VideoReader) -> list[str]:

@@ -5,8 +5,8 @@ stays exactly as it was decoded: no round trip through BGR, no colour drift.
 """
 
 import threading
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, cast
 
 import av
 import numpy as np
@@ -122,7 +122,16 @@ class PixelFormat:
 
 
 class Surface(Protocol):
-    """What faces are drawn into."""
+    """What faces are drawn into: a frame of a video, or a still picture."""
+
+    def copy(self) -> Self:
+        """Make an independent copy."""
+
+    def black(self) -> Self:
+        """Make a black one of the same size."""
+
+    def beside(self, right: Self) -> Self:
+        """Make one that shows this and, to the right of it, another of the same size."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -156,8 +165,17 @@ class Canvas:
             plane[:] = samples if missing == (0, 0) else np.pad(samples, [(0, n) for n in missing], mode="edge")
 
     def copy(self) -> "Canvas":
-        """Make another with the same in it."""
+        """Make an independent copy."""
         return Canvas(self.frame, self._target)
+
+    def black(self) -> "Canvas":
+        """Make a black one of the same size."""
+        return Canvas(self._target.black(), self._target)
+
+    def beside(self, right: "Canvas") -> "Canvas":
+        """Make one that shows this and, to the right of it, another of the same size."""
+        wide = replace(self._target, width=2 * self._target.width)
+        return Canvas(wide.beside(self.frame, right.frame), wide)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -211,6 +229,14 @@ class PictureCanvas:
     def copy(self) -> "PictureCanvas":
         """Make an independent copy."""
         return PictureCanvas(self.image)
+
+    def black(self) -> "PictureCanvas":
+        """Make a black one of the same size."""
+        return PictureCanvas(np.zeros_like(self.image))
+
+    def beside(self, right: "PictureCanvas") -> "PictureCanvas":
+        """Make one that shows this and, to the right of it, another of the same size."""
+        return PictureCanvas(np.hstack([self.image, right.image]))
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -164,10 +164,26 @@ LEADING = 2  # packets of sound from before it that a decoder needs, where the c
 
 @dataclass(frozen=True)
 class Segment:
-    """A finished segment: its file, and the timestamps of its frames in the original."""
+    """A finished segment.
+
+    Attributes:
+        path: its file.
+        pts: timestamps of its frames in the original.
+        reordered: by how many frames, at most, a frame is shown later than it is decoded.
+    """
 
     path: Path
     pts: Sequence[int]
+    reordered: int
+
+
+def inspect_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> Segment | None:
+    """Read a segment; None where the file does not hold exactly the frames with these timestamps."""
+    packets = read_segment(path, pts, time_base)
+    if packets is None:
+        return None
+    shown = {moment: place for place, moment in enumerate(pts)}
+    return Segment(path, pts, max(place - shown[packet.pts or 0] for place, packet in enumerate(packets)))
 
 
 @dataclass(frozen=True)
@@ -295,7 +311,7 @@ def join(segments: Sequence[Segment], output: Path, like: VideoInfo, made: Made 
     Raises:
         MediaError: a segment is damaged, or ffmpeg fails; the message has its last words.
     """
-    ahead = max(_reordered(segment, like.time_base) for segment in segments)
+    ahead = max(segment.reordered for segment in segments)
     first, *more = segments[0].pts
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     late = ahead * step - first  # so that decoding begins at 0, below which containers do not count
@@ -362,9 +378,3 @@ def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:
     if packets is None:
         raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
     return packets
-
-
-def _reordered(segment: Segment, time_base: Fraction) -> int:
-    """Say by how many frames, at most, a frame is shown later than it is decoded; the least that decoding must lead."""
-    shown = {pts: place for place, pts in enumerate(segment.pts)}
-    return max(place - shown[packet.pts or 0] for place, packet in enumerate(_packets(segment, time_base)))

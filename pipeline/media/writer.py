@@ -233,10 +233,6 @@ class SegmentWriter:
         self._pipe.mux(self._stream.encode(None))
         self._pipe.close()
 
-    def is_whole(self, output: Path) -> bool:
-        """Say whether a file holds all the frames announced."""
-        return read_segment(output, self._pts, self._time_base) is not None
-
     def abandon(self) -> None:
         """Stop encoding; what was written is not to be used."""
         self._pipe.abandon()
