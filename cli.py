@@ -29,7 +29,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
 from pipeline.console import Bar, RunLog, Stream, printable, to_json
-from pipeline.errors import RecastError, UsageError, line_and_code
+from pipeline.errors import RecastError, UsageError, describe_error
 from pipeline.options import (
     CheckOptions,
     CommandOptions,
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parse(typed)
     except (RecastError, KeyboardInterrupt) as error:
-        return Terminal(CommandOptions(json="--json" in typed)).fail(*line_and_code(error))
+        return Terminal(CommandOptions(json="--json" in typed)).fail(*describe_error(error))
     command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
     workspace = options.workspace if isinstance(options, WorkspaceOptions) else None
     terminal = Terminal(options)
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - each ends in one line, and a code
-        line, code = line_and_code(error)
+        line, code = describe_error(error)
         is_foreseen = isinstance(error, RecastError | KeyboardInterrupt)
         return terminal.fail(line if is_foreseen else f"{line}; where: {log.break_down()}", code)
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import Row, measured, middle
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.extract import Run, extract_footage
 from pipeline.faces.alignment import cut_crop
 from pipeline.faces.crops import encode_crop
@@ -137,7 +137,7 @@ def extract_once(video: Path, workspace: Path) -> Row:
     The clock starts when the detector is loaded, as in the plain loop.
     """
     options = ExtractOptions(videos=(video,), workspace=workspace, everyone="everyone")
-    run = Run(options, Detector(options.min_face, options.min_confidence), (), Silence())
+    run = Run(options, Detector(options.min_face, options.min_confidence), (), NullConsole())
     begin = time.perf_counter()
     with VideoReader(video) as reader:
         extracted = extract_footage(VideoFootage(reader), run)

@@ -23,7 +23,7 @@ from benchmarks.quality import PAIR
 from benchmarks.table import Row, as_markdown
 from models import checkpoint
 from models.checkpoint import HeldOut, Model
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
 from pipeline.training.dataset import load_faces, split_faces
@@ -63,7 +63,7 @@ def main() -> int:
     if not options.models:
         require_data()
         _train(options)
-    faces = load_faces(Workspace(options.workspace).data, Silence(), options.workspace / "spill")
+    faces = load_faces(Workspace(options.workspace).data, NullConsole(), options.workspace / "spill")
     held = {person: faces.people[person][part.held] for person, part in split_faces(faces.files, HeldOut())[0].items()}
     shown = {person: crops[:: max(1, len(crops) // SHOWN)][:SHOWN] for person, crops in held.items()}
     rows, pictures = list[Row](), {"held out": [face for crops in shown.values() for face in _seen(crops)]}

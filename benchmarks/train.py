@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.table import Row, measured, middle
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.media.pictures import write_picture
 from pipeline.options import TrainOptions
 from pipeline.runtime import keep_freed_memory
@@ -87,7 +87,7 @@ def step(batch: int, steps: int) -> Row:
     return {"samples_per_s": clock.rate(), "peak_mb": peak_mb}
 
 
-class _Clock(Silence):
+class _Clock(NullConsole):
     """Notes when each step was done; the median is robust against what else the machine does."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ def load(count: int) -> Row:
         seconds = []
         for _ in range(2):
             begin = time.perf_counter()
-            faces = load_faces(Path(folder) / "data", Silence(), Path(folder) / "spill")
+            faces = load_faces(Path(folder) / "data", NullConsole(), Path(folder) / "spill")
             seconds.append(time.perf_counter() - begin)
             assert sum(map(len, faces.people.values())) == count // 2 * 2
             del faces

@@ -55,10 +55,10 @@ class Console(Protocol):
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar while the block runs; ``total`` None where the end is not known."""
-        yield Silence()
+        yield NullConsole()
 
 
-class Silence:
+class NullConsole:
     """A console that says nothing, for library use."""
 
     def note(self, line: str) -> None:

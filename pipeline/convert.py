@@ -24,7 +24,7 @@ from pipeline.converting.timeline import Timeline
 from pipeline.errors import RecastError, UsageError, as_recast_error
 from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.media.canvas import PixelFormat
-from pipeline.media.mux import Segment, check_container, comment_of, cut_comment, join
+from pipeline.media.mux import Segment, check_container, comment_of, cut_comment, inspect_segment, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.playback import check_result
 from pipeline.media.probe import picture_suffix
@@ -33,7 +33,7 @@ from pipeline.media.writer import Encoding, pixel_formats
 from pipeline.options import ConvertOptions, parse_timecode
 from pipeline.provenance.marking import Marking, credentials_beside, marking_of, shown_of
 from pipeline.runtime import keep_freed_memory
-from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, lengthened_name, write_bytes
+from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, extend_name, write_bytes
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,8 @@ def _make(work: Work, notes: list[str], console: Console) -> list[Segment]:
             if first < end:
                 segments += make_segments(work, first, end, Pace(info.width * info.height), bar)
     segments.sort(key=lambda segment: segment.first)
-    return [Segment(work.path(segment), segment.pts) for segment in segments]
+    finished = [inspect_segment(work.path(segment), segment.pts, info.time_base) for segment in segments]
+    return [segment for segment in finished if segment is not None]
 
 
 def _seen_by(reader: VideoReader) -> list[str]:
@@ -253,7 +254,7 @@ def _is_file(output: Path) -> bool:
 def _output(workspace: Workspace, options: ConvertOptions, video: str, film: Timeline) -> Path:
     if options.output is not None and _is_file(options.output):
         return options.output
-    name = lengthened_name(video, options.swap_name + film.part_name + _ending(options))
+    name = extend_name(video, options.swap_name + film.part_name + _ending(options))
     return (options.output or workspace.converted) / f"{name}.mp4"
 
 
@@ -267,7 +268,7 @@ def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, 
         return options.output
     if options.output is not None and path.is_dir():
         return options.output
-    lengthened = lengthened_name(name, options.swap_name + _ending(options))
+    lengthened = extend_name(name, options.swap_name + _ending(options))
     return (options.output or workspace.converted) / f"{lengthened}{suffix}"
 
 

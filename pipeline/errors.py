@@ -55,7 +55,7 @@ def _refused(error: BaseException) -> str:
     return f"{error.strerror or error}{place}; check the disk, and who may read and write there"
 
 
-def line_and_code(error: BaseException) -> tuple[str, int]:
+def describe_error(error: BaseException) -> tuple[str, int]:
     """Say what ended a command in one line, and the exit code for it."""
     if isinstance(error, RecastError):
         return f"error: {error}", error.exit_code

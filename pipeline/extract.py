@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.console import Console, plural
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, as_recast_error
 from pipeline.faces.alignment import align, cut_crop
-from pipeline.faces.crops import cut_again, cut_face, is_whole, missing_files
+from pipeline.faces.crops import cut_face, is_whole, missing_files, restore_crops
 from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.footage import (
     Footage,
@@ -21,12 +21,19 @@ from pipeline.faces.footage import (
     Shown,
     VideoFootage,
     forget_video,
+    lock_video,
     name_footage,
-    only_run,
     pictures_at,
 )
 from pipeline.faces.identity import embed
-from pipeline.faces.people import NamingHint, crop_name, drop_false_faces, hand_over, identify, name_by_likeness
+from pipeline.faces.people import (
+    NamingHint,
+    crop_name,
+    drop_false_faces,
+    identify,
+    move_crops_to_people,
+    name_by_likeness,
+)
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.faces.tracking import Group, Tracker, look
 from pipeline.media.pictures import read_picture
@@ -152,7 +159,7 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
     """
     workspace = Workspace(run.options.workspace)
     video = name_footage(workspace, footage.path, footage.pictures)
-    with only_run(workspace, video):
+    with lock_video(workspace, video):
         return _extract(footage, workspace, video, run)
 
 
@@ -164,12 +171,12 @@ def _extract(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
     with FaceStore(workspace.store(video), create=True) as store:
         if not _begin(store, footage, run.options):
             return _outcome(store, video, footage.path, before=_in_words(store.fact("options")))
-        _mend(store, footage, workspace.unsorted(video), run)
+        _mend(store, footage, workspace.pending_crops(video), run)
         if not store.fact("read"):
-            _fill(store, footage, _Writer(workspace.unsorted(video), video, run.options), run)
+            _fill(store, footage, _Writer(workspace.pending_crops(video), video, run.options), run)
         if not store.fact("named"):
             store.name_tracks(_names(store, workspace, video, run))
-        hand_over(store, workspace, video)
+        move_crops_to_people(store, workspace, video)
         store.record_facts(finished=True)
         return _outcome(store, video, footage.path, before=None)
 
@@ -183,13 +190,13 @@ def _mend(store: FaceStore, footage: Footage, waiting: Path, run: Run) -> None:
     paths = {face: placed.get(crop.stem, waiting / crop.name) for face, crop in crops.items()}
     damaged = {face: path for face, path in paths.items() if path.name == crops[face].name and not is_whole(path)}
     with run.console.bar(f"crops of {footage.path.name} again", len(damaged), "crop") as bar:
-        cut_again(store, footage, damaged, bar)
+        restore_crops(store, footage, damaged, bar)
 
 
 def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Extracted:
     """Write the crops of an extracted video again that went missing, or are damaged, and touch nothing else."""
     with FaceStore(workspace.store(video)) as store:
-        footage.go_on(store)
+        footage.resume(store)
         if not store.fact("finished"):
             raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
         wanted = missing_files(store, workspace)
@@ -199,7 +206,7 @@ def _restore(footage: Footage, workspace: Workspace, video: str, run: Run) -> Ex
             if path and path.name == label.crop and not is_whole(path):
                 wanted[label.frame, label.track] = path
         with run.console.bar(f"crops of {footage.path.name} again", len(wanted), "crop") as bar:
-            count = cut_again(store, footage, wanted, bar)
+            count = restore_crops(store, footage, wanted, bar)
         if count < len(wanted):
             raise MediaError(
                 f"{plural(len(wanted) - count, 'crop')} of {footage.path} cannot be made again: "
@@ -223,7 +230,7 @@ def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
         store.clear()
         store.record_facts(options=wanted, finished=False, **footage.facts())
         return True
-    is_longer = footage.go_on(store)
+    is_longer = footage.resume(store)
     if known != wanted and (is_longer or not store.fact("finished")):
         raise WorkspaceError(
             f"{footage.path} was begun with {_in_words(known)}: go on with the same, or add --again to start over"
@@ -301,10 +308,10 @@ def _grouped(shown: Iterator[Shown], detector: Detector, footage: Footage) -> It
 def _names(store: FaceStore, workspace: Workspace, video: str, run: Run) -> dict[int, str]:
     """Leave out what was seen too briefly or is no face, and say whose face each track is."""
     store.forget(store.brief_faces(SHORTEST_TRACK))
-    drop_false_faces(store, workspace.unsorted(video))
+    drop_false_faces(store, workspace.pending_crops(video))
     if run.options.everyone:
         return dict.fromkeys((stored.track for stored in store.faces() if not stored.person), run.options.everyone)
-    identify(store, workspace.unsorted(video), run.console)
+    identify(store, workspace.pending_crops(video), run.console)
     wish = NamingHint(run.options.person or video, run.options.person is not None, run.references)
     return name_by_likeness(store, workspace, video, wish)
 

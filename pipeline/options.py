@@ -36,11 +36,11 @@ import tyro
 from pipeline.errors import UsageError
 from pipeline.workspace import PICTURE_SUFFIXES, checked_name
 
-Moment = int | Fraction
+Timecode = int | Fraction
 """A frame's number, from 0, or seconds since the first frame."""
 
 
-def parse_timecode(text: str, option: str) -> Moment:
+def parse_timecode(text: str, option: str) -> Timecode:
     """Read ``250f`` (a frame) or ``12.5``, ``1:30``, ``1:02:03.4`` (a time).
 
     Args:
@@ -58,7 +58,7 @@ def parse_timecode(text: str, option: str) -> Moment:
     raise UsageError(f"{option} {text}: type a time (12.5 or 1:30 or 1:02:03.4) or a frame (250f)")
 
 
-def place_of(moment: Moment, pts: Sequence[int], time_base: Fraction) -> int:
+def frame_at(moment: Timecode, pts: Sequence[int], time_base: Fraction) -> int:
     """Return the number of the first frame at or after a moment; that of none behind the last.
 
     Args:
@@ -98,12 +98,12 @@ class Look:
     scale: float = 1.0
 
 
-PLAIN = Look()
+DEFAULT_LOOK = Look()
 """What nobody has chosen otherwise."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class ResultView:
     """What a result shows.
 
     Attributes:
@@ -115,7 +115,7 @@ class Shown:
     label: str = ""
 
 
-RESULT = Shown()
+PLAIN_VIEW = ResultView()
 
 
 Short = tyro.conf.arg

@@ -55,7 +55,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.made = False
+        self.requested = False
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -72,9 +72,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.made and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.made = True
+        self.requested = True
         leave_closed_terminal()
 
 
@@ -202,7 +202,7 @@ def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
 
 
 @contextmanager
-def mapped(
+def map_in_threads(
     work: Callable[[T], R], items: Iterator[T], workers: int, waiting: int, begin: Callable[[], None]
 ) -> Iterator[Iterator[R]]:
     """Do work on items in several threads, as many items at once as there are threads, and some ahead.
@@ -232,12 +232,12 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T
     for item in items:
         running.append(pool.submit(work, item))
         if len(running) == most:
-            yield result_of(running.popleft())
+            yield wait_for(running.popleft())
     while running:
-        yield result_of(running.popleft())
+        yield wait_for(running.popleft())
 
 
-def result_of(future: "Future[R]") -> R:
+def wait_for(future: "Future[R]") -> R:
     """Wait for work that was begun in another thread, and return or raise what it did."""
     while not future.done():
         with suppress(TimeoutError):
@@ -245,7 +245,7 @@ def result_of(future: "Future[R]") -> R:
     return future.result()
 
 
-def run_aside(work: Callable[[threading.Event], R]) -> R:
+def run_interruptible(work: Callable[[threading.Event], R]) -> R:
     """Do work in a thread and wait for it, so that Ctrl-C reaches this thread and not a library that would swallow it.
 
     Python runs signal handlers in the main thread only, in whatever Python code a library calls there. When this
@@ -257,7 +257,7 @@ def run_aside(work: Callable[[threading.Event], R]) -> R:
     is_unwanted = threading.Event()
     pool = ThreadPoolExecutor(1)
     try:
-        return result_of(pool.submit(work, is_unwanted))
+        return wait_for(pool.submit(work, is_unwanted))
     finally:
         is_unwanted.set()
         pool.shutdown()

@@ -10,7 +10,7 @@ import torch
 from models import checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.console import Bar, Console, Silence, plural
+from pipeline.console import Bar, Console, NullConsole, plural
 from pipeline.errors import NothingToDoError, UsageError, WorkspaceError
 from pipeline.media.pictures import write_picture
 from pipeline.options import TrainOptions
@@ -55,7 +55,7 @@ def train(options: TrainOptions, console: Console) -> TrainReport:
         if options.compile:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
-        console = console if processes.is_first else Silence()
+        console = console if processes.is_first else NullConsole()
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
         lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
         with StopRequest() as stop, lock:  # from here on: before, there is nothing to save
@@ -206,7 +206,7 @@ class _Run:
         """Say what ends the run now, the same in all processes; empty where nothing does."""
         options, seconds = self.options, time.monotonic() - self.began
         claims = (
-            self.stop.made,
+            self.stop.requested,
             batch.here.epoch >= options.epochs,
             options.max_steps is not None and self.report.steps >= options.max_steps,
             options.max_minutes is not None and seconds >= options.max_minutes * 60,

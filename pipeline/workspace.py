@@ -83,10 +83,10 @@ def name_from_file(path: Path) -> str:
 
 def numbered_name(name: str, number: int) -> str:
     """Put a number behind a name, which is cut where it would become too long."""
-    return lengthened_name(name, f"-{number}")
+    return extend_name(name, f"-{number}")
 
 
-def lengthened_name(name: str, ending: str) -> str:
+def extend_name(name: str, ending: str) -> str:
     """Put an ending behind a name, which is cut where it would become too long; the ending never is."""
     while name and not is_name(f"{name}{ending}"):
         name = name[:-1]
@@ -163,7 +163,7 @@ class Workspace:
         """File of what extract learned of a video."""
         return self._inside("videos", checked_name(video, "video"), "faces.sqlite")
 
-    def unsorted(self, video: str) -> Path:
+    def pending_crops(self, video: str) -> Path:
         """Folder where the crops of a video wait until it is known whose they are."""
         return self._inside("videos", checked_name(video, "video"), "crops")
 

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.ffmpeg import find_ffmpeg
-from pipeline.media.mux import Segment, join
+from pipeline.media.mux import inspect_segment, join
 from pipeline.media.probe import Colour, VideoInfo
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter
@@ -234,9 +234,12 @@ def rewrite(path: Path, output: Path, encoding: Encoding, length: int = 3) -> Vi
         frames, segments = list(reader), []
         for start in range(0, len(frames), length):
             own = frames[start : start + length]
-            segments.append(Segment(output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]))
-            with SegmentWriter(segments[-1].path, reader.info, pixels, encoding, segments[-1].pts) as writer:
+            segment, pts = output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]
+            with SegmentWriter(segment, reader.info, pixels, encoding, pts) as writer:
                 for frame in own:
                     writer.write(Canvas(frame.native, pixels).frame)
+            finished = inspect_segment(segment, pts, reader.info.time_base)
+            assert finished is not None
+            segments.append(finished)
         join(segments, output, reader.info)
         return reader.info

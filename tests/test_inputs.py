@@ -11,7 +11,7 @@ import pytest
 
 from cli import main
 from demo.clips import HOPPER, make_clip, move, read_portrait
-from pipeline.faces.footage import only_run
+from pipeline.faces.footage import lock_video
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import write_picture
 from pipeline.workspace import Workspace
@@ -82,7 +82,7 @@ def test_a_busy_video_does_not_silence_the_others(
     extracted: Path, clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_clip(HOPPER, tmp_path / "another.mp4", 3)
-    with only_run(Workspace(extracted), "collins"):
+    with lock_video(Workspace(extracted), "collins"):
         assert run("extract", extracted, clips["hopper"], clips["collins"], tmp_path / "another.mp4") == 1
     said = capsys.readouterr()
     assert "hopper: 12 faces" in said.out

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.options import Moment, parse_timecode, place_of
+from pipeline.options import Timecode, frame_at, parse_timecode
 
 UNIT = Fraction(1, 1000)
 PTS = [500, 540, 580, 700]  # the first frame is not at 0
@@ -21,7 +21,7 @@ PTS = [500, 540, 580, 700]  # the first frame is not at 0
         ("90", Fraction(90)),
     ],
 )
-def test_times_and_frames_are_read(text: str, moment: Moment) -> None:
+def test_times_and_frames_are_read(text: str, moment: Timecode) -> None:
     assert parse_timecode(text, "--start") == moment
     assert isinstance(parse_timecode(text, "--start"), type(moment))
 
@@ -37,5 +37,5 @@ def test_other_texts_are_refused(text: str) -> None:
     [(0, 0), (3, 3), (9, 4), (Fraction(0), 0), (Fraction(1, 1000), 1), (Fraction(4, 100), 1), (Fraction(41, 1000), 2),
      (Fraction(2, 10), 3), (Fraction(201, 1000), 4)],
 )  # fmt: skip
-def test_a_time_is_counted_from_the_first_frame(moment: Moment, place: int) -> None:
-    assert place_of(moment, PTS, UNIT) == place
+def test_a_time_is_counted_from_the_first_frame(moment: Timecode, place: int) -> None:
+    assert frame_at(moment, PTS, UNIT) == place

@@ -273,7 +273,7 @@ def test_what_a_killed_run_still_writes_does_not_get_into_the_file(tmp_path: Pat
         ("data/cage", lambda workspace: workspace.person("cage")),
         ("output/model", lambda workspace: workspace.model("model")),
         ("videos/clip", lambda workspace: workspace.store("clip")),
-        ("videos/clip", lambda workspace: workspace.unsorted("clip")),
+        ("videos/clip", lambda workspace: workspace.pending_crops("clip")),
         ("removed", lambda workspace: workspace.removed("cage")),
         ("converted", lambda workspace: workspace.converted),
         ("logs", lambda workspace: workspace.logs),
@@ -304,6 +304,6 @@ def test_the_workspace_itself_may_be_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden"])
 def test_no_video_is_named_out_of_the_workspace(tmp_path: Path, name: str) -> None:
-    for ask in (Workspace(tmp_path).store, Workspace(tmp_path).unsorted):
+    for ask in (Workspace(tmp_path).store, Workspace(tmp_path).pending_crops):
         with pytest.raises(UsageError):
             ask(name)

@@ -10,14 +10,14 @@ from pathlib import Path
 from models import checkpoint
 from pipeline.console import Console, plural
 from pipeline.errors import MediaError, RecastError
-from pipeline.faces.crops import cut_again, find_missing, is_whole, missing_files
+from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
 from pipeline.faces.footage import (
     Footage,
     PictureFootage,
     VideoFootage,
     is_footage_extracted,
+    lock_video,
     name_footage,
-    only_run,
     pictures_at,
 )
 from pipeline.faces.store import FaceStore
@@ -98,7 +98,7 @@ def _restore(workspace: Workspace, video: str, source: Path, report: CheckReport
     """Make the lost crops of a video again; say whether all are there now."""
     if not source.exists() or name_footage(workspace, source) != video or not is_footage_extracted(workspace, source):
         return False
-    with only_run(workspace, video), ExitStack() as stack:
+    with lock_video(workspace, video), ExitStack() as stack:
         store = stack.enter_context(FaceStore(workspace.store(video)))
         pictures = pictures_at(source)
         footage: Footage = (
@@ -106,10 +106,10 @@ def _restore(workspace: Workspace, video: str, source: Path, report: CheckReport
             if pictures is None
             else PictureFootage(source, pictures)
         )
-        footage.go_on(store)
+        footage.resume(store)
         wanted = missing_files(store, workspace)
         bar = stack.enter_context(console.bar(f"crops of {video} again", len(wanted), "crop"))
-        count = cut_again(store, footage, wanted, bar)
+        count = restore_crops(store, footage, wanted, bar)
     report.repaired.append(f"{plural(count, 'crop')} of {video!r}")
     return count == len(wanted)
 

@@ -27,7 +27,7 @@ from pipeline.faces.identity import embed
 from pipeline.faces.mesh import mesh_weights
 from pipeline.media.canvas import PixelFormat
 from pipeline.media.ffmpeg import choose_ffmpeg
-from pipeline.media.mux import Segment, join
+from pipeline.media.mux import inspect_segment, join
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import probe
 from pipeline.media.writer import Encoding, SegmentWriter, pixel_formats
@@ -216,7 +216,10 @@ def _make_a_video() -> str:
             for shade in (0, 200):
                 samples = np.full((48 * 3 // 2, 64), shade, np.uint8)
                 writer.write(VideoFrame.from_ndarray(samples, format="yuv420p"))
-        join([Segment(segment, (0, 1))], made, info)
+        whole = inspect_segment(segment, (0, 1), info.time_base)
+        if whole is None:
+            raise MediaError("ffmpeg did not encode both frames of a test video")
+        join([whole], made, info)
         sign(made, Disclosure("none", {}), own_identity(), source)
         state = read_credentials(made, []).state
         if state != "valid":

@@ -17,7 +17,7 @@ from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import Timeline
 from pipeline.errors import NothingToDoError, RecastError, as_recast_error
 from pipeline.faces.alignment import SEEN, cut_crop
-from pipeline.faces.crops import find_missing, missing_in_words
+from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.footage import name_footage, pictures_at, result_name
 from pipeline.faces.mesh import has_mesh
 from pipeline.faces.store import FaceStore
@@ -26,7 +26,7 @@ from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import Look, PreviewOptions
 from pipeline.types import Image, Rect
-from pipeline.workspace import Workspace, lengthened_name
+from pipeline.workspace import Workspace, extend_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
     "mask": ("outline", "mesh", "ellipse", "box"),
@@ -86,7 +86,7 @@ def _preview_video(path: Path, options: PreviewOptions, swapper: Swapper, consol
     words = ["original", *(["drawn", "mask"] if options.compare is None else []), *looks]
     sheet = np.vstack([np.hstack([_words(text) for text in words]), *(np.hstack(row) for row in rows)])
     compared = "" if options.compare is None else f"_{options.compare}"
-    final = workspace.previews / f"{lengthened_name(result_name(workspace, path), options.swap_name + compared)}.png"
+    final = workspace.previews / f"{extend_name(result_name(workspace, path), options.swap_name + compared)}.png"
     write_picture(final, sheet)
     return final
 
@@ -96,7 +96,7 @@ def _problems(path: Path, options: PreviewOptions) -> list[str]:
     workspace = Workspace(options.workspace)
     video = name_footage(workspace, path)
     with FaceStore(workspace.store(video)) as store:
-        missing = missing_in_words(find_missing(store, workspace, options.people()), video, path)
+        missing = describe_missing(find_missing(store, workspace, options.people()), video, path)
         lost = store.fact("lost") if path.is_dir() else None
     return [*([f"{path}: {lost}"] if lost else []), *([missing] if missing else [])]
 

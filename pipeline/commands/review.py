@@ -249,7 +249,7 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, color: 
     draw.text(place, text, fill=color, font=ImageFont.load_default(size))
 
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("review.html")
 
 
 def build_page(person: str, items: Sequence[Item], advice: Sequence[str], summary: bytes, workspace: Path) -> str:

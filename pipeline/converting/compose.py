@@ -20,7 +20,7 @@ from pipeline.converting.texture import grained, sharpened, softened, softness_o
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform, warp
 from pipeline.faces.mesh import OUTLINE, mesh_of
 from pipeline.media.canvas import Surface
-from pipeline.options import PLAIN, Look
+from pipeline.options import DEFAULT_LOOK, Look
 from pipeline.types import Affine, Image, Mask, Patch, Points, Rect
 
 SEEN_BOX = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
@@ -78,7 +78,7 @@ class NewFace:
 
 
 def new_faces(
-    canvases: Sequence[Surface], swaps: Sequence[Sequence[Swap]], swapper: Swapper, look: Look = PLAIN
+    canvases: Sequence[Surface], swaps: Sequence[Sequence[Swap]], swapper: Swapper, look: Look = DEFAULT_LOOK
 ) -> list[list[NewFace]]:
     """Draw faces anew, all in one batch, and put them nowhere yet.
 
@@ -111,7 +111,7 @@ def new_faces(
     return faces
 
 
-def put_in(canvas: Surface, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
+def put_in(canvas: Surface, faces: Sequence[NewFace], look: Look = DEFAULT_LOOK) -> None:
     """Put new faces into their frame, each over those before it."""
     for face in faces:
         traits = face.traits
@@ -119,7 +119,7 @@ def put_in(canvas: Surface, faces: Sequence[NewFace], look: Look = PLAIN) -> Non
         _paste(canvas, face, sharpened(picture, look.sharpen), look)
 
 
-def put_masks_in(canvas: Surface, faces: Sequence[NewFace], look: Look = PLAIN) -> None:
+def put_masks_in(canvas: Surface, faces: Sequence[NewFace], look: Look = DEFAULT_LOOK) -> None:
     """Show in white where new faces would be, and how strongly."""
     fading = replace(look, match_grain=False, blend="feather")
     for face in faces:
@@ -193,7 +193,9 @@ AROUND_PX = 4  # that Poisson blending needs beyond it
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 
 
-def paste_face(frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine, look: Look = PLAIN) -> Patch | None:
+def paste_face(
+    frame: Image, crop: Image, mask: Mask, frame_from_crop: Affine, look: Look = DEFAULT_LOOK
+) -> Patch | None:
     """Blend an aligned face over the part of the frame it covers.
 
     Convention: BGR uint8; points (x, y) in px, pixel centres at integers.

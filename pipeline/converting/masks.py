@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX
-from pipeline.options import PLAIN, Look
+from pipeline.options import DEFAULT_LOOK, Look
 from pipeline.types import Mask, Points
 
 MIDDLE_X = (CROP_PX - 1) / 2
@@ -24,7 +24,7 @@ PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 
 
 @cache
-def face_mask(look: Look = PLAIN) -> Mask:
+def face_mask(look: Look = DEFAULT_LOOK) -> Mask:
     """Draw the shape that shows of a new face, soft inside its edge. The array is not to be changed.
 
     The ``outline`` is a canonical face's, egg-shaped: with t from -1 at the top to 1 at the chin, its half width is

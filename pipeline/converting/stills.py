@@ -9,11 +9,11 @@ from pipeline.converting.compose import Swap, new_faces, put_in, put_masks_in
 from pipeline.converting.label import draw_label
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import whose_faces
-from pipeline.faces.crops import find_missing, missing_in_words
-from pipeline.faces.footage import name_footage, pictures_at, recorded_places, result_name
+from pipeline.faces.crops import describe_missing, find_missing
+from pipeline.faces.footage import name_footage, pictures_at, recorded_frames, result_name
 from pipeline.faces.store import FaceStore
 from pipeline.media.canvas import PictureCanvas
-from pipeline.options import Look, Shown
+from pipeline.options import Look, ResultView
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -43,9 +43,9 @@ class Stills:
         self.swaps: dict[int, tuple[Swap, ...]] = {}
         with FaceStore(workspace.store(video)) as store:
             self.lost: str | None = store.fact("lost") if path.is_dir() else None  # one picture of a folder was read
-            shown = {number: place for place, number in enumerate(recorded_places(store, self.pictures))}
+            shown = {number: place for place, number in enumerate(recorded_frames(store, self.pictures))}
             missing = [crop for crop in find_missing(store, workspace, people) if crop.frame in shown]
-            self.missing = missing_in_words(missing, video, path)
+            self.missing = describe_missing(missing, video, path)
             chosen = whose_faces(store, workspace, video, people)
             for stored in store.each_face():
                 if stored.frame in shown and (stored.frame, stored.track) in chosen:
@@ -54,7 +54,7 @@ class Stills:
                     self.swaps[place] = (*self.swaps.get(place, ()), swap)
 
 
-def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: Shown) -> Image:
+def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: ResultView) -> Image:
     """Draw the new faces of one picture.
 
     Args:

@@ -11,13 +11,13 @@ from pipeline.console import join_words
 from pipeline.converting.compose import Swap
 from pipeline.converting.smoothing import AHEAD, MARGIN, smooth_positions
 from pipeline.errors import NothingToDoError, UsageError
-from pipeline.faces.crops import find_missing, missing_in_words
+from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.measures import yaw_deg
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.mux import Part
 from pipeline.media.probe import VideoInfo
-from pipeline.options import Moment, place_of
+from pipeline.options import Timecode, frame_at
 from pipeline.workspace import Workspace
 
 MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
@@ -81,18 +81,18 @@ class Timeline:
     def missing(self) -> str | None:
         """What to say of faces that stay as they are because their crops are lost; None where there are none."""
         within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
-        return missing_in_words(within, self._video, self._info.path)
+        return describe_missing(within, self._video, self._info.path)
 
-    def cut(self, start: Moment | None, end: Moment | None) -> None:
+    def cut(self, start: Timecode | None, end: Timecode | None) -> None:
         """Leave only the frames from a moment up to, and without, another.
 
         Raises:
             UsageError: there is no frame between them.
         """
         if start is not None:
-            self.first = place_of(start, self._pts, self._info.time_base)
+            self.first = frame_at(start, self._pts, self._info.time_base)
         if end is not None:
-            self.end = place_of(end, self._pts, self._info.time_base)
+            self.end = frame_at(end, self._pts, self._info.time_base)
         if self.end <= self.first:
             length = float((self._pts[-1] - self._pts[0]) * self._info.time_base)
             raise UsageError(
@@ -202,7 +202,7 @@ def whose_faces(
         chosen |= dict.fromkeys(_bridged(labels, own), to_person)
     if not chosen:
         source = Path(store.fact("source") or "VIDEO")
-        if missing := missing_in_words(find_missing(store, workspace, people), video, source):
+        if missing := describe_missing(find_missing(store, workspace, people), video, source):
             raise NothingToDoError(missing)
         who, seen = " nor ".join(map(repr, people)), join_words(list(store.people())) or "no face"
         raise NothingToDoError(f"{who} is not in {video!r}; it shows {seen}")

@@ -47,7 +47,7 @@ def is_whole(crop: Path) -> bool:
         return False
 
 
-def cut_again(store: FaceStore, footage: Footage, wanted: Mapping[tuple[int, int], Path], bar: Bar) -> int:
+def restore_crops(store: FaceStore, footage: Footage, wanted: Mapping[tuple[int, int], Path], bar: Bar) -> int:
     """Write crops again, as extract wrote them.
 
     Args:
@@ -155,7 +155,7 @@ def set_crops_aside(workspace: Workspace, crops: Container[str]) -> None:
                 store.set_crops_aside(mine)
 
 
-def missing_in_words(missing: Sequence[MissingCrop], video: str, path: Path) -> str | None:
+def describe_missing(missing: Sequence[MissingCrop], video: str, path: Path) -> str | None:
     """Say that faces stay as they are because their crops are lost, and what to type; None where none are."""
     if not missing:
         return None

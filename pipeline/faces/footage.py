@@ -83,11 +83,11 @@ def is_same_file(store: FaceStore, path: Path) -> bool:
 def _is_same_set(store: FaceStore, pictures: Sequence[Path]) -> bool:
     """Say whether a store is that of these pictures: half of them, or of its own, are enough: some come and go."""
     recorded = store.pictures()
-    known = sum(place is not None for place in recorded_places(store, pictures))
+    known = sum(place is not None for place in recorded_frames(store, pictures))
     return bool(recorded) and 2 * known >= min(len(recorded), len(pictures))
 
 
-def recorded_places(store: FaceStore, pictures: Sequence[Path]) -> list[int | None]:
+def recorded_frames(store: FaceStore, pictures: Sequence[Path]) -> list[int | None]:
     """Say which frame of the store each picture is, by what is in it; None where it is new."""
     names, marks = store.pictures(), store.picture_marks()
     if not names:
@@ -222,7 +222,7 @@ def delete_crops(workspace: Workspace, crops: Iterable[str]) -> None:
                 raise WorkspaceError(f"cannot delete {folder / crop}: {error.strerror}; close what uses it") from error
 
 
-def only_run(workspace: Workspace, video: str) -> AbstractContextManager[None]:
+def lock_video(workspace: Workspace, video: str) -> AbstractContextManager[None]:
     """Keep other runs off a video while the block runs."""
     return locked(workspace.videos / f"{video}.lock", f"another run is extracting {video!r}: wait until it has ended")
 
@@ -233,7 +233,7 @@ def is_footage_extracted(workspace: Workspace, path: Path) -> bool:
     if not is_extracted(workspace, video) or pictures is None:
         return is_extracted(workspace, video)
     with FaceStore(workspace.store(video)) as store:
-        return None not in recorded_places(store, pictures)
+        return None not in recorded_frames(store, pictures)
 
 
 def is_extracted(workspace: Workspace, video: str) -> bool:
@@ -295,7 +295,7 @@ class Footage(Protocol):
     def facts(self) -> dict[str, Any]:
         """Say what is to be recorded of it, as plain JSON values; ``fingerprint`` and ``source`` are among them."""
 
-    def go_on(self, store: FaceStore) -> bool:
+    def resume(self, store: FaceStore) -> bool:
         """Number the frames as the store does; say whether there are some that it does not know of."""
 
     def frames(self, first: int) -> Iterator[Shown]:
@@ -320,7 +320,7 @@ class VideoFootage:
         path, info = self.path, self._reader.info.facts()
         return {"info": info, "fingerprint": fingerprint(path), "file": file_facts(path), "source": str(path.resolve())}
 
-    def go_on(self, store: FaceStore) -> bool:
+    def resume(self, store: FaceStore) -> bool:
         """A video has all its frames from the start."""
         return False
 
@@ -421,9 +421,9 @@ class PictureFootage:
         source = str(self._source.resolve())
         return {"fingerprint": "pictures", "pictures": self._names, "picture_marks": self._marks, "source": source}
 
-    def go_on(self, store: FaceStore) -> bool:
+    def resume(self, store: FaceStore) -> bool:
         """Let known pictures keep their frames; new ones come behind all of them."""
-        names, marks, places = store.pictures(), store.picture_marks(), recorded_places(store, self.pictures)
+        names, marks, places = store.pictures(), store.picture_marks(), recorded_frames(store, self.pictures)
         known = {place: picture for picture, place in zip(self.pictures, places, strict=True) if place is not None}
         new = [number for number, place in enumerate(places) if place is None]
         if len(self.pictures) < len(names):

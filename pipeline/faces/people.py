@@ -31,7 +31,7 @@ from pipeline.faces.measures import group_near_duplicates, thumbnail
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
 from pipeline.types import Embedding, Image
-from pipeline.workspace import Workspace, flush, lengthened_name, list_people, list_pictures, numbered_name
+from pipeline.workspace import Workspace, extend_name, flush, list_people, list_pictures, numbered_name
 
 Labelled = TypeVar("Labelled", Label, StoredFace)
 
@@ -201,7 +201,7 @@ def _most_like(looks: Sequence[Embedding], references: Sequence[Embedding]) -> i
 
 def unsure_name(video: str) -> str:
     """Name of the folder for faces of a video that are too small or too poor to say whose they are."""
-    return lengthened_name(video, UNSURE)
+    return extend_name(video, UNSURE)
 
 
 def is_unsure(person: str) -> bool:
@@ -268,7 +268,7 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, wish: N
     names = name_groups(groups, known, wish, set(list_people(workspace.data)))
     named = {track.number: name for members, name in zip(groups, names, strict=True) for track in members}
     if not store.fact("pictures"):
-        hardly_seen = _hardly_seen(store, named, {*known, wish.name}, workspace.unsorted(video))
+        hardly_seen = _hardly_seen(store, named, {*known, wish.name}, workspace.pending_crops(video))
         named = {number: person for number, person in named.items() if person not in hardly_seen}
     return {track.number: named.get(track.number, unsure_name(video)) for track in tracks}
 
@@ -297,9 +297,9 @@ def _count_distinct(crops: Sequence[Path]) -> int:
     return len(set(group_near_duplicates(np.stack(pictures)))) if pictures else 0
 
 
-def hand_over(store: FaceStore, workspace: Workspace, video: str) -> None:
+def move_crops_to_people(store: FaceStore, workspace: Workspace, video: str) -> None:
     """Move the crops of a video whose tracks are named into the folders of the people; goes on where it was stopped."""
-    waiting, folders = workspace.unsorted(video), set[Path]()
+    waiting, folders = workspace.pending_crops(video), set[Path]()
     for label, person in store.owners():
         if label.crop and (waiting / label.crop).is_file():
             folder = workspace.person(person)

@@ -5,8 +5,8 @@ decoded, without a round trip through BGR.
 """
 
 import threading
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, cast
 
 import av
 import numpy as np
@@ -115,7 +115,16 @@ class PixelFormat:
 
 
 class Surface(Protocol):
-    """Something faces are drawn into."""
+    """What faces are drawn into: a frame of a video, or a still picture."""
+
+    def copy(self) -> Self:
+        """Make an independent copy."""
+
+    def black(self) -> Self:
+        """Make a black one of the same size."""
+
+    def beside(self, right: Self) -> Self:
+        """Make one that shows this and, to the right of it, another of the same size."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -149,6 +158,15 @@ class Canvas:
     def copy(self) -> "Canvas":
         """Make an independent copy."""
         return Canvas(self.frame, self._target)
+
+    def black(self) -> "Canvas":
+        """Make a black one of the same size."""
+        return Canvas(self._target.black(), self._target)
+
+    def beside(self, right: "Canvas") -> "Canvas":
+        """Make one that shows this and, to the right of it, another of the same size."""
+        wide = replace(self._target, width=2 * self._target.width)
+        return Canvas(wide.beside(self.frame, right.frame), wide)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -195,6 +213,14 @@ class PictureCanvas:
     def copy(self) -> "PictureCanvas":
         """Make an independent copy."""
         return PictureCanvas(self.image)
+
+    def black(self) -> "PictureCanvas":
+        """Make a black one of the same size."""
+        return PictureCanvas(np.zeros_like(self.image))
+
+    def beside(self, right: "PictureCanvas") -> "PictureCanvas":
+        """Make one that shows this and, to the right of it, another of the same size."""
+        return PictureCanvas(np.hstack([self.image, right.image]))
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -80,10 +80,26 @@ MP4_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 
 @dataclass(frozen=True)
 class Segment:
-    """A finished segment: its file, and the timestamps of its frames in the original."""
+    """A finished segment.
+
+    Attributes:
+        path: its file.
+        pts: timestamps of its frames in the original.
+        reordered: frames by which decoding must be ahead of showing.
+    """
 
     path: Path
     pts: Sequence[int]
+    reordered: int
+
+
+def inspect_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> Segment | None:
+    """Read a segment; None where the file does not hold exactly the frames with these timestamps."""
+    packets = read_segment(path, pts, time_base)
+    if packets is None:
+        return None
+    shown = {time: index for index, time in enumerate(pts)}
+    return Segment(path, pts, max(index - shown[packet.pts or 0] for index, packet in enumerate(packets)))
 
 
 class Part(NamedTuple):
@@ -177,7 +193,7 @@ def join(
     Raises:
         MediaError: a segment is damaged, or ffmpeg fails; the message has its last words.
     """
-    depth = max(_reorder_depth(segment, like.time_base) for segment in segments)
+    depth = max(segment.reordered for segment in segments)
     first, *more = segments[0].pts
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
     delay = depth * step - first  # decoding must begin at 0 or later
@@ -225,12 +241,6 @@ def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:
     if packets is None:
         raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
     return packets
-
-
-def _reorder_depth(segment: Segment, time_base: Fraction) -> int:
-    """Frames by which decoding must be ahead of showing."""
-    shown = {pts: index for index, pts in enumerate(segment.pts)}
-    return max(index - shown[packet.pts or 0] for index, packet in enumerate(_packets(segment, time_base)))
 
 
 def _write_metadata(path: Path, comment: str) -> None:

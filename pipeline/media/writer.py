@@ -188,10 +188,6 @@ class SegmentWriter(FfmpegPipe):
         self.mux(self._stream.encode(None))
         super().close()
 
-    def is_whole(self, output: Path) -> bool:
-        """Whether a file holds all the frames announced."""
-        return read_segment(output, self._pts, self._time_base) is not None
-
 
 def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[VideoPacket] | None":
     """Read the packets of a segment, in decoding order, with the timestamps that its frames have in the original.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import MediaError
-from pipeline.options import ConvertOptions, Shown
+from pipeline.options import ConvertOptions, ResultView
 from pipeline.provenance.certificate import Identity, given_identity, own_identity
 from pipeline.provenance.credentials import SIDECAR, Disclosure, check_identity, read_credentials, sign
 from pipeline.workspace import write_bytes
@@ -46,7 +46,7 @@ class Marking:
 
     disclosure: Disclosure
     identity: Identity | None
-    shown: Shown
+    shown: ResultView
 
     def sign(self, temporary: Path, final: Path, original: Path) -> Signature:
         """Sign a complete result, and check that the signature holds.
@@ -96,7 +96,7 @@ def marking_of(options: ConvertOptions) -> Marking:
     return Marking(disclosure, identity, shown_of(options))
 
 
-def shown_of(options: ConvertOptions) -> Shown:
+def shown_of(options: ConvertOptions) -> ResultView:
     """Return what results show."""
     kind: Literal["result", "mask", "beside"] = "beside" if options.side_by_side else "result"
-    return Shown("mask" if options.only_mask else kind, options.label_text())
+    return ResultView("mask" if options.only_mask else kind, options.label_text())

@@ -13,7 +13,7 @@ from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import SEEN, SEEN_PX, invert, transform, warp
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.probe import Colour
-from pipeline.options import PLAIN, Look
+from pipeline.options import DEFAULT_LOOK, Look
 from pipeline.types import Affine, Image, Rect
 from tests.clips import scene
 
@@ -57,7 +57,7 @@ def canvas(smooth: float = 4) -> Canvas:
     return Canvas(PIXELS.convert(picture), PIXELS)
 
 
-def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = PLAIN) -> None:
+def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = DEFAULT_LOOK) -> None:
     """Each frame by itself."""
     for target, faces in zip(canvases, new_faces(canvases, swaps, swapper, look), strict=True):
         put_in(target, faces, look)

@@ -19,7 +19,7 @@ import torch
 from cli import main
 from demo.clips import HOPPER, make_clip
 from models import checkpoint
-from pipeline.console import Bar, Silence
+from pipeline.console import Bar, NullConsole
 from pipeline.convert import convert
 from pipeline.converting import segments
 from pipeline.converting.prepare import plan
@@ -64,7 +64,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "LONGEST", 4)
 
 
-class Stopped(Silence):
+class Stopped(NullConsole):
     """A console at which somebody types Ctrl-C after some frames."""
 
     def __init__(self, after: int) -> None:

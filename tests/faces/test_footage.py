@@ -105,11 +105,11 @@ def test_known_pictures_keep_their_frames_and_new_ones_come_behind(tmp_path: Pat
         (folder / "e.png").unlink()
         write_picture(folder / "a.png", scene(9))
         footage = PictureFootage(folder, sorted(folder.iterdir()))
-        assert footage.go_on(store)
+        assert footage.resume(store)
         facts = footage.facts()
         assert facts["pictures"] == ["b.png", "d.png", "e.png", "a.png"]
         assert [frame.index for frame in footage.frames(0)] == [0, 1, 3]
         store.record_facts(**facts)
         again = PictureFootage(folder, sorted(folder.iterdir()))
-        assert not again.go_on(store)
+        assert not again.resume(store)
         assert again.facts() == facts

@@ -10,9 +10,9 @@ from pipeline.faces.alignment import align
 from pipeline.faces.identity import Track
 from pipeline.faces.people import (
     NamingHint,
-    hand_over,
     is_unsure,
     known_people,
+    move_crops_to_people,
     name_by_likeness,
     name_groups,
     unsure_name,
@@ -44,11 +44,11 @@ def fill(workspace: Workspace, video: str, tracks: dict[int, tuple[str, tuple[fl
             store.record([StoredFrame(face.frame, face.frame, 0) for face in faces], faces)
             store.record_embedding(track, unit(*look))
             for face in faces:
-                crop = workspace.unsorted(video) / str(face.crop)
+                crop = workspace.pending_crops(video) / str(face.crop)
                 crop.parent.mkdir(parents=True, exist_ok=True)
                 crop.write_bytes(b"crop")
         store.name_tracks({track: person for track, (person, _) in tracks.items()})
-        hand_over(store, workspace, video)
+        move_crops_to_people(store, workspace, video)
 
 
 def crops(workspace: Workspace, person: str) -> list[str]:
@@ -60,21 +60,21 @@ def test_crops_go_into_the_folders_of_the_people(tmp_path: Path) -> None:
     fill(workspace, "clip", {0: ("trump", (1,)), 3: ("cage", (0,))})
     assert crops(workspace, "trump") == [f"clip_{i:06d}_0.jpg" for i in range(3)]
     assert crops(workspace, "cage") == [f"clip_{i:06d}_3.jpg" for i in range(30, 33)]
-    assert not workspace.unsorted("clip").exists()
+    assert not workspace.pending_crops("clip").exists()
 
 
 def test_handing_over_goes_on_and_leaves_alone_what_a_person_moved(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     fill(workspace, "clip", {0: ("trump", (1,))})
     moved = workspace.person("trump") / "clip_000001_0.jpg"
-    workspace.unsorted("clip").mkdir()
-    moved.rename(workspace.unsorted("clip") / moved.name)  # as if the run had been killed before this one
-    (workspace.unsorted("clip") / "clip_000099_7.jpg").write_bytes(b"of a track that was left out")
+    workspace.pending_crops("clip").mkdir()
+    moved.rename(workspace.pending_crops("clip") / moved.name)  # as if the run had been killed before this one
+    (workspace.pending_crops("clip") / "clip_000099_7.jpg").write_bytes(b"of a track that was left out")
     (workspace.person("trump") / "clip_000002_0.jpg").unlink()
     with FaceStore(workspace.store("clip")) as store:
-        hand_over(store, workspace, "clip")
+        move_crops_to_people(store, workspace, "clip")
     assert crops(workspace, "trump") == ["clip_000000_0.jpg", "clip_000001_0.jpg"]
-    assert not workspace.unsorted("clip").exists()
+    assert not workspace.pending_crops("clip").exists()
 
 
 def test_people_are_known_by_the_folders_their_crops_lie_in_now(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_who_is_hardly_seen_beside_a_main_person_is_unsure(tmp_path: Path) -> No
     workspace = Workspace(tmp_path)
     long, few, static = list(range(25)), [0, 5, 10, 15], [3] * 24
     with FaceStore(workspace.store("clip"), create=True) as store:
-        record_people(store, workspace.unsorted("clip"), [long, few, static, [0, 5, 10, 15, 20]])
+        record_people(store, workspace.pending_crops("clip"), [long, few, static, [0, 5, 10, 15, 20]])
         names = name_by_likeness(store, workspace, "clip", NamingHint("clip"))
         assert {names[0], names[3]} == {"clip", "clip-3"}
         assert {names[1], names[2]} == {unsure_name("clip")}
@@ -157,5 +157,5 @@ def test_who_is_hardly_seen_beside_a_main_person_is_unsure(tmp_path: Path) -> No
 def test_without_a_main_person_nobody_is_unsure(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     with FaceStore(workspace.store("clip"), create=True) as store:
-        record_people(store, workspace.unsorted("clip"), [list(range(12)), [0, 5, 10]])
+        record_people(store, workspace.pending_crops("clip"), [list(range(12)), [0, 5, 10]])
         assert set(name_by_likeness(store, workspace, "clip", NamingHint("clip")).values()) == {"clip", "clip-2"}

@@ -17,7 +17,7 @@ from pipeline.faces.footage import (
     forget_video,
     is_extracted,
     name_footage,
-    recorded_places,
+    recorded_frames,
 )
 from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.types import Face
@@ -163,7 +163,7 @@ def test_an_old_set_of_pictures_is_recognised_with_one_more(workspace: Workspace
     pictures = [write_video(tmp_path / "album" / "c.png", b"new"), *pictures]
     assert name_footage(workspace, tmp_path / "album") == "album"
     with FaceStore(workspace.store("album")) as store:
-        assert recorded_places(store, sorted(pictures)) == [0, None, 1]
+        assert recorded_frames(store, sorted(pictures)) == [0, None, 1]
 
 
 def test_forgetting_a_video_deletes_its_crops_wherever_they_lie(workspace: Workspace) -> None:

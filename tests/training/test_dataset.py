@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.console import Silence
+from pipeline.console import NullConsole
 from pipeline.errors import NothingToDoError, WorkspaceError
 from pipeline.training import dataset
 from pipeline.training.dataset import load_faces
@@ -45,7 +45,7 @@ def write_two_people(folder: Path) -> None:
 def test_pictures_of_any_kind_and_size_come_upright_at_256_px(tmp_path: Path, file: str, size: tuple[int, int]) -> None:
     write_two_people(tmp_path)
     write(tmp_path / "ann" / file, quarters(*size))
-    crops = load_faces(tmp_path, Silence(), tmp_path / "spill").people["ann"]
+    crops = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people["ann"]
     assert (crops.shape, crops.dtype) == ((2, 3, 256, 256), torch.uint8)
     picture = crops[1].numpy().transpose(1, 2, 0).astype(int)
     for (row, column), colour in {(60, 70): RED, (70, 190): GREEN, (190, 60): BLUE, (200, 190): (255,) * 3}.items():
@@ -56,7 +56,7 @@ def test_a_picture_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
     write_two_people(tmp_path)
     image = np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     write(tmp_path / "ann" / "2.png", image)
-    crops = load_faces(tmp_path, Silence(), tmp_path / "spill").people["ann"]
+    crops = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people["ann"]
     np.testing.assert_array_equal(crops[1], image.transpose(2, 0, 1))
 
 
@@ -64,7 +64,7 @@ def test_a_large_picture_is_averaged_down(tmp_path: Path) -> None:
     write_two_people(tmp_path)
     rows, columns = np.mgrid[0:1000, 0:650]
     write(tmp_path / "ann" / "2.png", np.where((rows + columns) % 2, 255, 0).astype(np.uint8))
-    crop = load_faces(tmp_path, Silence(), tmp_path / "spill").people["ann"][1].numpy().astype(int)
+    crop = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people["ann"][1].numpy().astype(int)
     assert np.abs(crop - 127.5).max() < 16
 
 
@@ -73,7 +73,7 @@ def test_grey_transparent_and_16_bit_pictures_are_read(tmp_path: Path) -> None:
     write(tmp_path / "ann" / "2 grey.png", np.full((50, 60), 90, np.uint8))
     write(tmp_path / "ann" / "3 deep.png", np.full((50, 60, 3), 90 * 257, np.uint16))
     write(tmp_path / "ann" / "4 clear.png", np.full((50, 60, 4), (90, 90, 90, 128), np.uint8))
-    crops = load_faces(tmp_path, Silence(), tmp_path / "spill").people["ann"]
+    crops = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people["ann"]
     assert len(crops) == 4
     assert np.unique(crops[1:]).tolist() == [90]
 
@@ -82,7 +82,7 @@ def test_people_and_pictures_come_in_order_of_their_names(tmp_path: Path) -> Non
     for place, name in enumerate(["b.png", "a.png", "B.bmp", "a b.png", "10.png", "9.png"]):
         write(tmp_path / "zoe" / name, even(40 * place))
     write(tmp_path / "ann" / "1.png", even(7))
-    people = load_faces(tmp_path, Silence(), tmp_path / "spill").people
+    people = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people
     assert list(people) == ["ann", "zoe"]
     assert np.unique(people["ann"]).tolist() == [7]
     assert people["zoe"][:, 0, 0, 0].tolist() == [160, 200, 80, 120, 40, 0], "10, 9, B, a b, a, b"
@@ -95,7 +95,7 @@ def test_an_unreadable_picture_is_left_out_and_named(tmp_path: Path) -> None:
     garbage.write_bytes(b"no picture")
     half.write_bytes(whole.read_bytes()[:20])
     empty.touch()
-    faces = load_faces(tmp_path, Silence(), tmp_path / "spill")
+    faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill")
     assert faces.people["ann"][:, 0, 0, 0].tolist() == [55, 20]
     assert len(faces.people["zoe"]) == 1
     assert len(faces.unreadable) == 3
@@ -112,7 +112,7 @@ def test_hidden_and_other_files_are_no_faces(tmp_path: Path) -> None:
     write(tmp_path / "loose.png", even(99))
     (tmp_path / "ann" / "notes.txt").write_text("nice", encoding="utf-8")
     (tmp_path / "empty").mkdir()
-    faces = load_faces(tmp_path, Silence(), tmp_path / "spill")
+    faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill")
     assert {person: len(crops) for person, crops in faces.people.items()} == {"ann": 1, "zoe": 1}
     assert faces.unreadable == []
 
@@ -120,7 +120,7 @@ def test_hidden_and_other_files_are_no_faces(tmp_path: Path) -> None:
 def test_one_person_is_not_enough(tmp_path: Path) -> None:
     write(tmp_path / "ann" / "1.png", even(1))
     with pytest.raises(NothingToDoError, match=r"only of 'ann'.*python cli\.py extract") as refused:
-        load_faces(tmp_path, Silence(), tmp_path / "spill")
+        load_faces(tmp_path, NullConsole(), tmp_path / "spill")
     assert str(tmp_path) in str(refused.value)
 
 
@@ -128,7 +128,7 @@ def test_one_person_is_not_enough(tmp_path: Path) -> None:
 def test_nobody_is_not_enough(tmp_path: Path, there: bool) -> None:
     folder = tmp_path if there else tmp_path / "missing"
     with pytest.raises(NothingToDoError, match="of nobody" if there else "there is no folder"):
-        load_faces(folder, Silence(), tmp_path / "spill")
+        load_faces(folder, NullConsole(), tmp_path / "spill")
 
 
 def test_a_person_of_unreadable_pictures_does_not_count(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_person_of_unreadable_pictures_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "zoe").mkdir()
     (tmp_path / "zoe" / "1.png").write_bytes(b"no picture")
     with pytest.raises(NothingToDoError, match="only of 'ann'") as refused:
-        load_faces(tmp_path, Silence(), tmp_path / "spill")
+        load_faces(tmp_path, NullConsole(), tmp_path / "spill")
     assert str(tmp_path / "zoe" / "1.png") in str(refused.value)
 
 
@@ -146,10 +146,10 @@ class TestLittleMemory:
     ) -> None:
         for place, person in enumerate(("ann", "bea", "ann", "ann", "bea")):
             write(tmp_path / person / f"{place}.png", even(40 * place))
-        in_memory = load_faces(tmp_path, Silence(), tmp_path / "spill").people
+        in_memory = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people
         assert not (tmp_path / "spill").exists()
         monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
-        mapped = load_faces(tmp_path, Silence(), tmp_path / "spill").people
+        mapped = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people
         assert {name: len(crops) for name, crops in mapped.items()} == {"ann": 3, "bea": 2}
         assert all(torch.equal(mapped[name], in_memory[name]) for name in in_memory)
         assert list((tmp_path / "spill").iterdir()) == [], "nothing is left, whatever happens"
@@ -159,4 +159,4 @@ class TestLittleMemory:
         monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
         monkeypatch.setattr(dataset, "FACE_BYTES", 1 << 50)
         with pytest.raises(WorkspaceError, match="neither into memory nor into"):
-            load_faces(tmp_path, Silence(), tmp_path / "spill")
+            load_faces(tmp_path, NullConsole(), tmp_path / "spill")
