@@ -46,11 +46,7 @@ BUFFER_BYTES = 1 << 20  # written into the pipe at once, and the pipe's size whe
 
 
 def find_ffmpeg() -> str:
-    """Return the path of the ffmpeg that is used.
-
-    Raises:
-        MediaError: there is none.
-    """
+    """Return the path of the ffmpeg that is used."""
     return choose_ffmpeg()[0]
 
 
@@ -60,9 +56,6 @@ def choose_ffmpeg() -> tuple[str, tuple[str, ...]]:
 
     Returns:
         Its path, and why each one before it cannot be used, a line each.
-
-    Raises:
-        MediaError: there is none.
     """
     rejected: dict[str, str] = {}  # by real path: PATH may name one program twice
     for path in _candidates():
@@ -138,9 +131,6 @@ class FfmpegPipe:
 
     Attributes:
         container: where streams are added.
-
-    Raises:
-        MediaError: ffmpeg cannot be started.
     """
 
     def __init__(self, command: list[str], task: str, pipe_format: PipeFormat) -> None:
@@ -171,11 +161,7 @@ class FfmpegPipe:
             self.abandon()
 
     def mux(self, packets: list[VideoPacket]) -> None:
-        """Hand packets over.
-
-        Raises:
-            MediaError: ffmpeg has ended, with its last words; or the pipe's format cannot hold such packets.
-        """
+        """Hand packets over; MediaError with ffmpeg's error lines where it has ended."""
         try:
             self.container.mux(packets)
         except av.error.FFmpegError as error:
@@ -184,11 +170,7 @@ class FfmpegPipe:
         self._send()
 
     def close(self) -> None:
-        """End the input and wait for ffmpeg; its output is complete when this returns.
-
-        Raises:
-            MediaError: ffmpeg failed.
-        """
+        """End the input and wait for ffmpeg; its output is complete when this returns."""
         assert self._process.stdin is not None
         try:
             self.container.close()

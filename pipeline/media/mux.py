@@ -16,16 +16,7 @@ import av
 import ffmpeg
 
 from pipeline.errors import MediaError, UsageError
-from pipeline.media.ffmpeg import (
-    MOV_FRAGMENTS,
-    MP4_FRAGMENTS,
-    NUT,
-    FfmpegPipe,
-    PipeFormat,
-    VideoPacket,
-    ffmpeg_command,
-    local_file,
-)
+from pipeline.media.ffmpeg import MOV_FRAGMENTS, MP4_FRAGMENTS, NUT, FfmpegPipe, PipeFormat, ffmpeg_command, local_file
 from pipeline.media.probe import OPENING, OtherStream, VideoInfo, open_container, time_before_zero_s
 from pipeline.media.writer import read_segment
 from pipeline.provenance.credentials import comment_gif
@@ -149,11 +140,7 @@ def _choose_codec(stream: OtherStream, container: _Container) -> str | None:
 
 
 def check_container(output: Path, codec: str) -> None:
-    """Check that a result can be written into a file of this name.
-
-    Raises:
-        UsageError: there is no such container, or it does not hold what the encoder makes.
-    """
+    """Raise UsageError unless there is a container of this name that holds video of this encoder."""
     container = CONTAINERS.get(output.suffix.lower())
     if container is None:
         suffixes = ", ".join(CONTAINERS)
@@ -189,9 +176,6 @@ def join(
         like: the original.
         part: of the original that the segments show; None for all of it.
         comment: for the result's metadata.
-
-    Raises:
-        MediaError: a segment is damaged, or ffmpeg fails; the message has its last words.
     """
     depth = max(segment.reordered for segment in segments)
     first, *more = segments[0].pts
@@ -226,7 +210,10 @@ def join(
                 dts = deque(range(0, depth * step, step))
                 for segment in segments:
                     dts.extend(pts + delay for pts in segment.pts)
-                    for packet in _packets(segment, like.time_base):
+                    packets = read_segment(segment.path, segment.pts, like.time_base)
+                    if packets is None:
+                        raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
+                    for packet in packets:
                         packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + delay, dts.popleft()
                         packet.duration = (dts[0] if dts else packet.dts + step) - packet.dts
                         pipe.mux([packet])
@@ -234,13 +221,6 @@ def join(
         comment_file.unlink(missing_ok=True)
     if _is_gif(output) and comment:  # ffmpeg shows no frames behind an empty comment
         comment_gif(output, comment)
-
-
-def _packets(segment: Segment, time_base: Fraction) -> list[VideoPacket]:
-    packets = read_segment(segment.path, segment.pts, time_base)
-    if packets is None:
-        raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
-    return packets
 
 
 def _write_metadata(path: Path, comment: str) -> None:
@@ -254,12 +234,8 @@ def _timing(part: Part | None, shift_s: Fraction) -> dict[str, str | None]:
     if part is None:
         return {"itsoffset": _us(shift_s)}
     # Accurate seeking would count the start twice; _join_command drops packets from before it.
-    return {
-        "noaccurate_seek": None,
-        "seek_timestamp": "1",
-        "ss": _us(part.start_s),
-        "itsoffset": _us(-part.start_s),
-    }
+    start = {"ss": _us(part.start_s), "itsoffset": _us(-part.start_s)}
+    return {"noaccurate_seek": None, "seek_timestamp": "1", **start}
 
 
 def _join_command(

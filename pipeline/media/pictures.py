@@ -42,11 +42,7 @@ SAVING: dict[str, dict[str, Any]] = {
 
 
 def read_picture(path: Path) -> Image:
-    """Read a picture upright, as (H, W, 3) BGR uint8; grey, CMYK, 16 bit and transparent ones too.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
+    """Read a picture upright, as (H, W, 3) BGR uint8; grey, CMYK, 16 bit and transparent ones too."""
     require_file(path, MAX_BYTES)
     try:
         content = path.read_bytes()  # cv2.imread fails on non-ASCII names on Windows
@@ -81,10 +77,6 @@ def write_picture_like(path: Path, image: Image, original: Path, disclosure: Dis
 
     Returns:
         What of the original could not be kept, a line each.
-
-    Raises:
-        OSError: the disk is full or fails.
-        MediaError: the picture cannot be written in this format.
     """
     picture, notes = PIL.Image.fromarray(image[..., ::-1]), list[str]()
     kept: dict[str, Any] = {}

@@ -62,11 +62,7 @@ class Playback:
 
 
 def decode_playback(path: Path) -> Playback:
-    """Decode a file's main video and all its sound.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
+    """Decode a file's main video and all its sound."""
     with open_container(path) as container:
         video = video_stream(container, path)
         video.thread_type = "AUTO"
@@ -80,17 +76,7 @@ def decode_playback(path: Path) -> Playback:
 def decode_sound(
     path: Path, indices: Sequence[int], part: Part | None = None, *, seeks: bool = True
 ) -> dict[int, Sound]:
-    """Decode streams of sound, as far as they lie in a part (None: all).
-
-    Args:
-        path: of the file.
-        indices: numbers of the streams.
-        part: of the file.
-        seeks: start reading at the part, where the file can be searched.
-
-    Raises:
-        MediaError: the file cannot be read.
-    """
+    """Decode streams of sound, as far as they lie in a part (None: all); seeks to it where the file can be searched."""
     playback = Playback()
     if not indices:
         return playback.sounds
@@ -132,16 +118,13 @@ def _decode(container: InputContainer, streams: Sequence[Stream], playback: Play
 
 
 def check_result(result: Path, like: VideoInfo, pts: Sequence[int], part: Part | None) -> None:
-    """Check that a player gets all of a result: every frame at its time, and all of the original's sound.
+    """Raise MediaError unless a player gets all of a result: every frame at its time, and all of the original's sound.
 
     Args:
         result: the finished file.
         like: the original.
         pts: of the frames it must show, in units of the original's time base.
         part: of the original that it is; None for all of it.
-
-    Raises:
-        MediaError: something is missing, or at the wrong time.
     """
     playback = decode_playback(result)
     problem = _compare_frames(playback, [(time - pts[0]) * like.time_base for time in pts], result)
@@ -171,13 +154,7 @@ def _compare_frames(playback: Playback, expected_s: list[Fraction], result: Path
 
 
 def _compare_sounds(originals: dict[int, Sound], playback: Playback, first_s: Fraction) -> str | None:
-    """Say what of the sound differs from the original; None if nothing does.
-
-    Args:
-        originals: by number of the stream.
-        playback: of the result.
-        first_s: time of the result's first frame in the original.
-    """
+    """Say what of the sound differs from the original's; ``first_s`` is the time there of the result's first frame."""
     sounds = list(playback.sounds.values())
     if len(originals) != len(sounds):  # a track that is silent in this part may be missing
         originals = {index: sound for index, sound in originals.items() if sound.length_s > SOUND_TOLERANCE_S}

@@ -28,9 +28,7 @@ from pipeline.workspace import PICTURE_SUFFIXES
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
 """Suffixes of still pictures, by Pillow's name of their format; an MPO is a JPEG with more pictures behind it."""
-PICTURE_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-PICTURE_TYPES |= {"TIFF": "image/tiff", "BMP": "image/bmp", "GIF": "image/gif"}
-READ_FORMATS = tuple(PICTURE_TYPES.keys() - {"MPO"})  # Pillow opens an MPO as JPEG
+READ_FORMATS = tuple({*SUFFIXES, "GIF"} - {"MPO"})  # Pillow opens an MPO as JPEG
 VIDEO_TYPES = {"mov": "video/mp4", "avi": "video/avi"}  # others are video/x-<ffmpeg's name>
 MOTION_JPEG = "mjpeg"  # ffmpeg takes a damaged JPEG for this
 LARGEST_PX = 16_384  # width or height; no camera films more
@@ -54,11 +52,7 @@ def is_file(path: Path) -> bool:
 
 
 def require_file(path: Path, max_bytes: float = math.inf) -> None:
-    """Check that a path names a regular file of at most this size, without opening it.
-
-    Raises:
-        MediaError: it does not, or the file is larger.
-    """
+    """Raise MediaError unless a path names a regular file of at most this size; does not open it."""
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -96,7 +90,7 @@ def picture_suffix(path: Path) -> str:
 def media_type(path: Path) -> str | None:
     """Return the media type of a regular file; None where its content does not tell."""
     if (picture := _picture_format(path)) is not None:
-        return PICTURE_TYPES[picture]
+        return PIL.Image.MIME[picture.replace("MPO", "JPEG")]
     container = _container_format(path)
     return container and VIDEO_TYPES.get(container, f"video/x-{container}")
 
@@ -195,11 +189,7 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read the facts of a video file.
-
-    Raises:
-        MediaError: the file is missing, is no video, or not one of its frames can be decoded.
-    """
+    """Read the facts of a video file; MediaError where it is missing, is no video, or has no frame that decodes."""
     with open_container(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
@@ -227,11 +217,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a local media file for reading.
-
-    Raises:
-        MediaError: it is missing or no media file.
-    """
+    """Open a local media file for reading; MediaError where it is missing or no media file."""
     require_file(path)
     if path.stat().st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes): copy it again from its source")
@@ -249,11 +235,7 @@ def open_container(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the main video stream: ffmpeg's choice, never a cover picture.
-
-    Raises:
-        MediaError: there is none, or it cannot be decoded.
-    """
+    """Return the main video stream: ffmpeg's choice, never a cover picture."""
     moving = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not moving:
         raise MediaError(f"{path} has no video stream: name a file that shows pictures")
@@ -290,9 +272,6 @@ def time_before_zero_s(path: Path, indices: Collection[int]) -> Fraction:
     """By how much streams begin before time 0, in seconds; 0 where they do not.
 
     For sound the first audible sample counts: a decoder drops some samples that it needs to start.
-
-    Raises:
-        MediaError: the file cannot be read.
     """
     with open_container(path) as container:
         starts_s = {s.index: (s.start_time or 0) * Fraction(s.time_base or 0) for s in container.streams}

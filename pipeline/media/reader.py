@@ -50,9 +50,6 @@ class VideoReader:
     Attributes:
         info: facts of the video.
         damaged: packets that could not be decoded, and frames with visible damage, so far.
-
-    Raises:
-        MediaError: the file cannot be read as video.
     """
 
     def __init__(self, path: Path) -> None:

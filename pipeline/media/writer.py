@@ -95,12 +95,7 @@ def _bits(pixel_format: str) -> int:
 
 
 def pixel_formats(codec: str) -> tuple[str, ...]:
-    """Pixel formats that an encoder takes; empty where ffmpeg does not tell.
-
-    Raises:
-        UsageError: this ffmpeg has no such encoder.
-        MediaError: ffmpeg does not run.
-    """
+    """Pixel formats that an encoder takes; empty where ffmpeg does not tell. UsageError: there is no such encoder."""
     return _describe(codec).pixel_formats
 
 
@@ -158,9 +153,6 @@ class SegmentWriter(FfmpegPipe):
         like: the original.
         pixels: format of the frames that will come.
         pts: their timestamps, in units of the original's time base, rising.
-
-    Raises:
-        MediaError: ffmpeg ends early; the message has its last words.
     """
 
     def __init__(
@@ -190,15 +182,9 @@ class SegmentWriter(FfmpegPipe):
 
 
 def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[VideoPacket] | None":
-    """Read the packets of a segment, in decoding order, with the timestamps that its frames have in the original.
+    """Read the packets of a segment, in decoding order, with the timestamps of its frames in the original.
 
-    Args:
-        path: of the segment.
-        pts: timestamps of its frames in the original.
-        time_base: seconds per unit of them.
-
-    Returns:
-        The packets; None where the file does not hold exactly these frames.
+    Returns None where the file does not hold exactly the frames with these timestamps.
     """
     try:
         with av.open(local_file(path), format="nut") as container:

@@ -30,6 +30,8 @@ LOCK_TIMEOUT_S = 60  # another process makes a key in far less
 LIFE = timedelta(days=30 * 365)  # a signature does not hold once its certificate has expired
 ISSUER = "Recast (self-issued)"
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # and their names in C2PA
+OTHER_USAGES: tuple[str, ...] = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+OTHER_USAGES += ("encipher_only", "decipher_only")
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -55,11 +57,7 @@ def config_folder() -> Path:
 
 
 def own_identity() -> Identity:
-    """Read this user's identity; create it if there is none.
-
-    Raises:
-        WorkspaceError: it is damaged, expired or not valid yet, or the folder cannot be written.
-    """
+    """Read this user's identity; create it if there is none."""
     folder = config_folder()
     path, root_path = folder / "key.pem", folder / "certificate.pem"
     try:
@@ -96,11 +94,7 @@ def own_root() -> bytes | None:
 
 
 def given_root(path: Path) -> bytes:
-    """Read a certificate to trust, PEM.
-
-    Raises:
-        UsageError: it cannot be read, or is none.
-    """
+    """Read a certificate to trust, PEM."""
     try:
         return _certificates_pem(x509.load_pem_x509_certificates(_read_option("--trust", path)))
     except ValueError as error:
@@ -108,11 +102,7 @@ def given_root(path: Path) -> bytes:
 
 
 def given_identity(certificate: Path, key: Path) -> Identity:
-    """Read an identity from two PEM files.
-
-    Raises:
-        UsageError: one cannot be read, has expired or needs a password, or they do not belong together.
-    """
+    """Read an identity from two PEM files; UsageError where they cannot sign."""
     identity = _parse(_read_option("--cert", certificate), _read_option("--key", key), key)
     if problem := _check_validity(identity, certificate):
         raise UsageError(f"{problem}; set the clock right, or give another with --cert")
@@ -186,41 +176,30 @@ def _generate() -> bytes:
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     number = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
     issuer, subject = _name(f"Recast root {number}"), _name(f"Recast user {number}")
-    root = (
-        _builder(issuer, issuer, root_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .sign(root_key, hashes.SHA256())
-    )
-    leaf = (
-        _builder(subject, issuer, key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
-        .sign(root_key, hashes.SHA256())
-    )
+    root, leaf = _issue(issuer, issuer, root_key, root_key), _issue(subject, issuer, key, root_key)
     return _key_pem(key) + _certificates_pem([leaf, root])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    start, end = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + LIFE
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), start, end)
-    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+def _issue(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signing_key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    """Issue the certificate of a key: a root where it signs itself, else one for signing documents."""
+    is_root, public_key, now = key is signing_key, key.public_key(), datetime.now(UTC)
+    usage = {"digital_signature": not is_root, "key_cert_sign": is_root, "crl_sign": is_root}
+    constraints = x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None)
+    builder = (
+        x509.CertificateBuilder(issuer, subject, public_key, x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + LIFE)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(constraints, critical=True)
+        .add_extension(x509.KeyUsage(**dict.fromkeys(OTHER_USAGES, False), **usage), critical=True)
     )
+    if not is_root:
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
+        email = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        builder = builder.add_extension(email, critical=False).add_extension(authority, critical=False)
+    return builder.sign(signing_key, hashes.SHA256())
 
 
 def _name(common_name: str) -> x509.Name:

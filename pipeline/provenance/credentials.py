@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal
 
 import c2pa
@@ -119,10 +120,6 @@ def sign(path: Path, disclosure: Disclosure, identity: Identity, original: Path)
 
     Returns:
         The credentials, where they must be stored beside the file; None where they are in it.
-
-    Raises:
-        MediaError: it cannot be signed.
-        WorkspaceError: the disk is full or fails.
     """
     file_format = _suffix(path)
     can_embed = file_format in c2pa.Builder.get_supported_mime_types()
@@ -158,25 +155,16 @@ class _StoppableFile:
 
 
 def check_identity(identity: Identity) -> None:
-    """Sign a black pixel and read it back, to find out before long work whether an identity can sign.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    pixel = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
-
-    def work(_: threading.Event) -> Credentials:
-        with _builder(Disclosure("none", {}), identity) as builder, io.BytesIO() as signed:
-            builder.add_ingredient(ORIGINAL, "png", io.BytesIO(pixel))
-            builder.sign("png", io.BytesIO(pixel), signed)
-            with _context(SETTINGS) as context, c2pa.Reader("png", signed, context=context) as reader:
-                return _parse(json.loads(reader.json()))
-
-    try:
-        found = run_interruptible(work)
-        problem = "; ".join(found.problems) or "its signatures do not hold" if found.state == "tampered" else None
-    except c2pa.C2paError as error:
-        problem = str(error)
+    """Sign a black pixel and read it back; UsageError, before long work, where an identity cannot sign."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "pixel.png"
+        path.write_bytes(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+        try:
+            sign(path, Disclosure("none", {}), identity, path)
+            found = read_credentials(path, [])
+            problem = "; ".join(found.problems) or "its signature does not hold" if found.state == "tampered" else None
+        except MediaError as error:
+            problem = str(error.__cause__ or error)
     if problem is not None:
         raise UsageError(f"the certificate cannot sign Content Credentials: {problem}; give another with --cert")
 
@@ -188,9 +176,6 @@ def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None 
         path: the file.
         trusted: certificates to trust, PEM.
         beside: the future content of the ``.c2pa`` file, which is not written yet.
-
-    Raises:
-        MediaError: the file cannot be read.
     """
     require_file(path)
     if beside is not None:

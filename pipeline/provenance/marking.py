@@ -49,16 +49,7 @@ class Marking:
     shown: ResultView
 
     def sign(self, temporary: Path, final: Path, original: Path) -> Signature:
-        """Sign a complete result, and check that the signature holds.
-
-        Args:
-            temporary: the file.
-            final: the name it will get.
-            original: the file it was made from.
-
-        Raises:
-            MediaError: it cannot be signed.
-        """
+        """Sign a complete result that has a temporary name, and check that the signature holds."""
         if self.identity is None:
             return Signature("not signed (--no-credentials); its metadata still says that it is synthetic", None)
         beside = sign(temporary, self.disclosure, self.identity, original)
@@ -82,12 +73,7 @@ def credentials_beside(final: Path) -> Path:
 
 
 def marking_of(options: ConvertOptions) -> Marking:
-    """Prepare what marks the results of a run, and check that it can sign.
-
-    Raises:
-        UsageError: the certificate cannot be used.
-        WorkspaceError: the certificate cannot be stored.
-    """
+    """Prepare what marks the results of a run, and check that it can sign."""
     disclosure = Disclosure(options.model_name, options.people() if options.credit_people else {})
     identity: Identity | None = None
     if not options.no_credentials:
