@@ -125,7 +125,7 @@ class Work:
         put_in(canvas, faces, self.look)
         if self.shown.label:
             draw_label(canvas, self.shown.label)
-        return canvas.frame if original is canvas else self.made.beside(original.frame, canvas.frame)
+        return canvas.frame if original is canvas else original.beside(canvas).frame
 
     @cached_property
     def settings(self) -> str:

@@ -60,13 +60,6 @@ class PixelFormat:
         """Make a black frame."""
         return self.convert(VideoFrame.from_ndarray(np.zeros((self.height, self.width, 3), np.uint8), format="bgr24"))
 
-    def beside(self, left: VideoFrame, right: VideoFrame) -> VideoFrame:
-        """Join two frames of this format, but of half its width, side by side."""
-        joined = VideoFrame(self.width, self.height, self.name)
-        for plane, *halves in zip(_planes(joined), _planes(left), _planes(right), strict=True):
-            plane[:] = np.hstack(halves)
-        return joined
-
     def changes(self, info: VideoInfo) -> list[str]:
         """Say what of a video's pixels this format cannot hold, a line each."""
         source, lines = av.VideoFormat(info.pixel_format), []
@@ -166,7 +159,10 @@ class Canvas:
     def beside(self, right: "Canvas") -> "Canvas":
         """Make one that shows this and, to the right of it, another of the same size."""
         wide = replace(self._target, width=2 * self._target.width)
-        return Canvas(wide.beside(self.frame, right.frame), wide)
+        joined = VideoFrame(wide.width, wide.height, wide.name)
+        for plane, *halves in zip(_planes(joined), _planes(self.frame), _planes(right.frame), strict=True):
+            plane[:] = np.hstack(halves)
+        return Canvas(joined, wide)
 
     @property
     def size_hw(self) -> tuple[int, int]:

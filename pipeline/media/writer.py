@@ -39,9 +39,11 @@ class Encoding:
 
     def options(self, pixels: int) -> dict[str, Any]:
         """Ffmpeg's options for frames of so many px: those that this encoder has."""
-        options = {"c:v": self.codec} | self._quality() | self._speed()
+        options = {"c:v": self.codec} | self._quality()
+        if self.preset and self._has("preset"):
+            options["preset"] = self.preset
         lookahead = LOOKAHEAD_PIXELS // pixels  # else the encoder would hold gigabytes of large frames
-        if lookahead < USUAL_LOOKAHEAD and "rc-lookahead" in _describe(self.codec).options:
+        if lookahead < USUAL_LOOKAHEAD and self._has("rc-lookahead"):
             options["rc-lookahead"] = max(lookahead, 1)
         return options
 
@@ -55,19 +57,19 @@ class Encoding:
                 return {"global_quality": self.crf}
             case "amf":
                 return {"rc": "cqp", "qp_i": self.crf, "qp_p": self.crf}
-            case _ if "crf" in _describe(self.codec).options:
+            case _ if self._has("crf"):
                 return {"crf": self.crf} | ({"b:v": 0} if self.codec.startswith("libvpx") else {})
         return {}
 
-    def _speed(self) -> dict[str, Any]:
-        return {"preset": self.preset} if self.preset and "preset" in _describe(self.codec).options else {}
+    def _has(self, option: str) -> bool:
+        return option in _describe(self.codec).options
 
     def notes(self) -> list[str]:
         """Say which of the options asked for the encoder does not have, a line each."""
         notes = []
         if not self._quality():
             notes.append(f"{self.codec} has no --crf: it encoded with its default quality")
-        if self.preset and not self._speed():
+        if self.preset and not self._has("preset"):
             notes.append(f"{self.codec} has no --preset: left out")
         return notes
 

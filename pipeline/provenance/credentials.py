@@ -226,11 +226,10 @@ def _read(path: Path, trusted: Sequence[bytes], manifest: bytes | None) -> Crede
 
 
 def _mentions_any(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(LABEL) >= 0
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(LABEL) >= 0
 
 
 def _parse(report: dict[str, Any]) -> Credentials:
