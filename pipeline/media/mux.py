@@ -24,7 +24,7 @@ from pipeline.provenance.credentials import comment_gif
 MOV_TEXT_BYTES = 65_000  # QuickTime counts a text's bytes in 16 bits
 MP4_CHAPTER_TITLES = "bin_data"  # a stream besides the chapters, which are copied on their own
 MAX_INTERLEAVE_US = 1_000_000  # packets wait so long for a stream that is silent, as subtitles are; limits memory
-COMMENT_FILE = "part_comment.txt"  # deleted with the other parts after a killed run
+COMMENT_FILE = "part_comment.txt"  # deleted with the other parts by the next run, where this one fails
 MISSING_STREAM = 9999  # a number that no file has
 DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # bitstream filter: drop packets from before the start, no noise
 LEADING_PACKETS = 2  # of sound from before the start that a decoder needs, where the container can mark them as silent
@@ -187,46 +187,39 @@ def join(
         shift_s = ceil(early_s / like.time_base) * like.time_base
     video_shift_s = shift_s - (delay if part is None else delay + first) * like.time_base
     comment_file = segments[0].path.with_name(COMMENT_FILE)
-    try:
-        _write_metadata(comment_file, comment)
-        with av.open(local_file(segments[0].path), format="nut") as container:
-            template = container.streams.video[0]
-            codec = template.codec_context.name
-            pipe_format = _pipe_format(output, codec)
-            inputs = (
-                ffmpeg.input("pipe:0", format=pipe_format.name, itsoffset=_us(video_shift_s))["v:0"],
-                ffmpeg.input(local_file(like.path), **OPENING, **_timing(part, shift_s)),
-                ffmpeg.input(local_file(comment_file), format="ffmetadata"),
-            )
-            command = _join_command(inputs, output, like, codec, part)
-            kind = output.suffix.removeprefix(".").upper()
-            task = f"write {like.path} as {kind} into {output.parent}"
-            with FfmpegPipe(command, task, pipe_format) as pipe:
-                try:  # without opaque it would look for a decoder by the encoder's name, and AV1 has none
-                    stream = pipe.container.add_stream_from_template(template, opaque=True)
-                except ValueError as error:
-                    raise MediaError(f"{output.suffix} files cannot hold {codec} video: name a .mov or .mkv") from error
-                stream.time_base = like.time_base
-                dts = deque(range(0, depth * step, step))
-                for segment in segments:
-                    dts.extend(pts + delay for pts in segment.pts)
-                    packets = read_segment(segment.path, segment.pts, like.time_base)
-                    if packets is None:
-                        raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
-                    for packet in packets:
-                        packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + delay, dts.popleft()
-                        packet.duration = (dts[0] if dts else packet.dts + step) - packet.dts
-                        pipe.mux([packet])
-    finally:
-        comment_file.unlink(missing_ok=True)
+    # In ffmpeg's metadata format: a comment may be too long for a command line.
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    metadata = f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n"
+    comment_file.write_text(metadata, encoding="utf-8", newline="\n")
+    with av.open(local_file(segments[0].path), format="nut") as container:
+        template = container.streams.video[0]
+        codec = template.codec_context.name
+        pipe_format = _pipe_format(output, codec)
+        inputs = (
+            ffmpeg.input("pipe:0", format=pipe_format.name, itsoffset=_us(video_shift_s))["v:0"],
+            ffmpeg.input(local_file(like.path), **OPENING, **_timing(part, shift_s)),
+            ffmpeg.input(local_file(comment_file), format="ffmetadata"),
+        )
+        task = f"write {like.path} as {output.suffix.removeprefix('.').upper()} into {output.parent}"
+        with FfmpegPipe(_join_command(inputs, output, like, codec, part), task, pipe_format) as pipe:
+            try:  # without opaque it would look for a decoder by the encoder's name, and AV1 has none
+                stream = pipe.container.add_stream_from_template(template, opaque=True)
+            except ValueError as error:
+                raise MediaError(f"{output.suffix} files cannot hold {codec} video: name a .mov or .mkv") from error
+            stream.time_base = like.time_base
+            dts = deque(range(0, depth * step, step))
+            for segment in segments:
+                packets = read_segment(segment.path, segment.pts, like.time_base)
+                if packets is None:
+                    raise MediaError(f"{segment.path} is damaged: delete it and type the same command again")
+                dts.extend(pts + delay for pts in segment.pts)
+                for packet in packets:
+                    packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) + delay, dts.popleft()
+                    packet.duration = (dts[0] if dts else packet.dts + step) - packet.dts
+                    pipe.mux([packet])
+    comment_file.unlink()
     if _is_gif(output) and comment:  # ffmpeg shows no frames behind an empty comment
         comment_gif(output, comment)
-
-
-def _write_metadata(path: Path, comment: str) -> None:
-    """Write a comment in ffmpeg's metadata format: it may be too long for a command line."""
-    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
-    path.write_text(f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n", encoding="utf-8", newline="\n")
 
 
 def _timing(part: Part | None, shift_s: Fraction) -> dict[str, str | None]:
