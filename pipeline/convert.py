@@ -24,7 +24,7 @@ from pipeline.converting.timeline import Timeline
 from pipeline.errors import RecastError, UsageError, as_recast_error
 from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.media.canvas import PixelFormat
-from pipeline.media.mux import Made, Segment, check_container, comment_of, cut_comment, join
+from pipeline.media.mux import Segment, check_container, comment_of, cut_comment, inspect_segment, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.playback import check_result
 from pipeline.media.probe import picture_suffix
@@ -140,12 +140,12 @@ def convert_video(
             drop_halves(folder)
             notes = rehearse(work, final)
             segments = _make(work, notes, console)
-            whole_comment = marking.claim.comment(comment_of(path))
+            whole_comment = marking.disclosure.comment(comment_of(path))
             comment = cut_comment(whole_comment, final)
             if comment != whole_comment:
                 notes.append(f"the original's comment is cut: {final.suffix} files hold no longer ones")
             with atomic_path(final) as temporary:
-                join(segments, temporary, reader.info, Made(film.part, comment))
+                join(segments, temporary, reader.info, film.part, comment)
                 signature = marking.sign(temporary, final, path)
                 check_result(temporary, reader.info, [pts for segment in segments for pts in segment.pts], film.part)
                 signature.write_beside(final)
@@ -188,7 +188,7 @@ def convert_pictures(
                 if swaps or marking.shown.kind != "result":
                     image = draw_still(read_picture(picture), swaps, swapper, look, marking.shown)
                     with atomic_path(made) as temporary:
-                        notes += write_picture_like(temporary, image, picture, marking.claim)
+                        notes += write_picture_like(temporary, image, picture, marking.disclosure)
                         signature = marking.sign(temporary, made, picture)
                         signature.write_beside(made)
                     signature.drop_old(made)
@@ -228,7 +228,8 @@ def _make(work: Work, notes: list[str], console: Console) -> list[Segment]:
             if first < end:
                 segments += make_segments(work, first, end, Pace(info.width * info.height), bar)
     segments.sort(key=lambda segment: segment.first)
-    return [Segment(work.path(segment), segment.pts) for segment in segments]
+    finished = [inspect_segment(work.path(segment), segment.pts, info.time_base) for segment in segments]
+    return [segment for segment in finished if segment is not None]
 
 
 def _seen_by(reader: VideoReader) -> list[str]:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.ffmpeg import find_ffmpeg
-from pipeline.media.mux import Made, Part, Segment, join
+from pipeline.media.mux import Part, inspect_segment, join
 from pipeline.media.probe import Colour, VideoInfo
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter
@@ -235,9 +235,12 @@ def rewrite(path: Path, output: Path, encoding: Encoding, length: int = 3, part:
         frames = [frame for frame in reader if part is None or part.start_s <= frame.pts * unit < part.end_s]
         for start in range(0, len(frames), length):
             own = frames[start : start + length]
-            segments.append(Segment(output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]))
-            with SegmentWriter(segments[-1].path, reader.info, pixels, encoding, segments[-1].pts) as writer:
+            segment, pts = output.with_name(f"{output.stem}_{start}.nut"), [frame.pts for frame in own]
+            with SegmentWriter(segment, reader.info, pixels, encoding, pts) as writer:
                 for frame in own:
                     writer.write(Canvas(frame.native, pixels).frame)
-        join(segments, output, reader.info, Made(part))
+            finished = inspect_segment(segment, pts, reader.info.time_base)
+            assert finished is not None
+            segments.append(finished)
+        join(segments, output, reader.info, part)
         return reader.info

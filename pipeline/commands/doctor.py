@@ -29,13 +29,13 @@ from pipeline.faces.identity import embed
 from pipeline.faces.mesh import mesh_weights
 from pipeline.media.canvas import PixelFormat
 from pipeline.media.ffmpeg import choose_ffmpeg
-from pipeline.media.mux import Segment, join
+from pipeline.media.mux import inspect_segment, join
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import probe
 from pipeline.media.writer import Encoding, SegmentWriter, pixel_formats
 from pipeline.options import DoctorOptions
 from pipeline.provenance.certificate import config_folder, own_identity, valid_until
-from pipeline.provenance.credentials import Claim, read_credentials, sign
+from pipeline.provenance.credentials import Disclosure, read_credentials, sign
 from pipeline.runtime import choose_device, package_file
 from pipeline.training.trainer import Computing, Portion, Trainer, choose_precision
 
@@ -135,14 +135,14 @@ def _check_ffmpeg() -> Finding:
         with suppress(UsageError):
             pixel_formats(codec)
             available.append(codec)
-    chosen = choose_ffmpeg()
+    path, rejected = choose_ffmpeg()
     words = "; ".join([
-        f"{version} at {chosen.path}, with {', '.join(available)}",
-        *(f"passed over: {line}" for line in chosen.passed_over),
+        f"{version} at {path}, with {', '.join(available)}",
+        *(f"passed over: {line}" for line in rejected),
     ])  # fmt: skip
     if "libx264" not in available:
         return Finding("problem", words, "it lacks libx264: take it off PATH, then the ffmpeg of the package is used")
-    return Finding("note" if chosen.passed_over else "ok", words)
+    return Finding("note" if rejected else "ok", words)
 
 
 def _check_mesh() -> Finding:
@@ -197,9 +197,12 @@ def _make_a_video() -> str:
             for shade in (0, 200):
                 samples = np.full((48 * 3 // 2, 64), shade, np.uint8)
                 writer.write(VideoFrame.from_ndarray(samples, format="yuv420p"))
-        join([Segment(segment, (0, 1))], result, info)
-        sign(result, Claim("none", {}), own_identity(), source)
-        state = read_credentials(result, []).state
+            finished = inspect_segment(segment, (0, 1), info.time_base)
+            if finished is None:
+                raise MediaError("ffmpeg did not encode both frames of a test video")
+            join([finished], result, info)
+            sign(result, Disclosure("none", {}), own_identity(), source)
+            state = read_credentials(result, []).state
         if state != "valid":
             raise MediaError(f"the signature of a new file is read as {state!r}")
     return "two frames encoded, joined, signed"

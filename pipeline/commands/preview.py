@@ -12,7 +12,7 @@ from models.checkpoint import Model
 from pipeline.console import Console
 from pipeline.converting.compose import Swap, mask_of, new_faces, put_in
 from pipeline.converting.prepare import look_of, make_swapper
-from pipeline.converting.stills import PictureCanvas, Stills
+from pipeline.converting.stills import Stills
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import Timeline
 from pipeline.errors import NothingToDoError, RecastError, as_recast_error
@@ -21,7 +21,7 @@ from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.footage import name_footage, pictures_at, result_name
 from pipeline.faces.mesh import has_mesh
 from pipeline.faces.store import FaceStore
-from pipeline.media.canvas import Canvas, PixelFormat
+from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import Look, PreviewOptions

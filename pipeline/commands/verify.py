@@ -6,7 +6,7 @@ from pipeline.console import Report
 from pipeline.errors import MediaError, RecastError, as_recast_error
 from pipeline.options import VerifyOptions
 from pipeline.provenance.certificate import given_root, own_root
-from pipeline.provenance.credentials import BEGINNING, SIDECAR, Credentials, read_credentials
+from pipeline.provenance.credentials import NOTICE, SIDECAR, Credentials, read_credentials
 
 SEARCHED_BYTES = 1 << 20  # at both ends of a file, where its comment is
 SIGNATURES = {
@@ -66,7 +66,7 @@ def _describe(path: Path, credentials: Credentials, has_comment: bool) -> list[s
 
 def _has_comment(path: Path) -> bool:
     """Look for Recast's comment at both ends of a file."""
-    words = BEGINNING.encode()
+    words = NOTICE.encode()
     with path.open("rb") as file:
         head = file.read(SEARCHED_BYTES)
         file.seek(max(0, path.stat().st_size - SEARCHED_BYTES))

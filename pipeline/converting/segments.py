@@ -38,10 +38,10 @@ from pipeline.converting.timeline import PlannedSegment, Timeline
 from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.faces.footage import fingerprint
 from pipeline.media.canvas import Canvas, PixelFormat
-from pipeline.media.mux import Made, Part, Segment, choose_streams, join
-from pipeline.media.playback import play
+from pipeline.media.mux import Part, choose_streams, inspect_segment, join
+from pipeline.media.playback import decode_playback
 from pipeline.media.reader import Frame, VideoReader
-from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, read_segment
+from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command
 from pipeline.options import PLAIN_VIEW, Look, ResultView
 from pipeline.runtime import map_in_threads, prefetched, wait_for
 from pipeline.workspace import flush, locked
@@ -125,7 +125,7 @@ class Work:
         put_in(canvas, faces, self.look)
         if self.shown.label:
             draw_label(canvas, self.shown.label)
-        return canvas.frame if original is canvas else self.made.beside(original.frame, canvas.frame)
+        return canvas.frame if original is canvas else original.beside(canvas).frame
 
     @cached_property
     def settings(self) -> str:
@@ -270,7 +270,7 @@ class _Segments:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._writer: SegmentWriter | None = None
-        self._final = Path()
+        self._final, self._pts = Path(), tuple[int, ...]()
         self._closer = ThreadPoolExecutor(1)
         self._closing: Future[None] | None = None
 
@@ -296,7 +296,7 @@ class _Segments:
     def write(self, segment: PlannedSegment, frame: VideoFrame) -> None:
         """Encode the next frame of a segment."""
         if self._writer is None:
-            self._final = self._work.path(segment)
+            self._final, self._pts = self._work.path(segment), segment.pts
             work = self._work
             self._writer = SegmentWriter(self._part, work.reader.info, work.made, work.encoding, segment.pts)
         self._writer.write(frame)
@@ -307,13 +307,14 @@ class _Segments:
             wait_for(self._closing)
         assert self._writer is not None
         writer, self._writer = self._writer, None
-        self._closing = self._closer.submit(_close, writer, self._part, self._final)
+        work, pts = self._work, self._pts
+        self._closing = self._closer.submit(_close, writer, self._part, self._final, pts, work.reader.info.time_base)
 
 
-def _close(writer: SegmentWriter, part: Path, final: Path) -> None:
+def _close(writer: SegmentWriter, part: Path, final: Path, pts: Sequence[int], time_base: Fraction) -> None:
     try:
         writer.close()
-        if not writer.is_whole(part):
+        if inspect_segment(part, pts, time_base) is None:
             raise MediaError(f"ffmpeg did not encode all frames of {part}: type the same command again")
         keep(part, final)
     except BaseException:
@@ -404,7 +405,7 @@ def find_segments(folder: Path, film: Timeline, settings: str, unit: Fraction) -
     for first, count in sorted(set(lengths), key=lambda length: (length[0], -length[1])):
         if at <= first and first + count <= film.end:
             segment = film.segment(first, count)
-            if read_segment(folder / segment.name(settings), segment.pts, unit) is not None:
+            if inspect_segment(folder / segment.name(settings), segment.pts, unit) is not None:
                 found.append(segment)
                 at = segment.end
     return found
@@ -451,25 +452,28 @@ def rehearse(work: Work, final: Path) -> list[str]:
         notes.append(f"{info.bit_depth} bits per colour stored as 8: {codec} has no more")
     if info.is_hdr:
         notes.append("HDR kept; mastering metadata and Dolby Vision layers are not")
-    segment = Segment(work.folder / "rehearsal.nut", work.film.pts(work.film.first, 2))
+    file, pts = work.folder / "rehearsal.nut", work.film.pts(work.film.first, 2)
     short = work.folder / f"rehearsal{final.suffix}"
     try:
-        _encode(work, segment)
-        begin, last = (segment.pts[place] * info.time_base for place in (0, -1))
-        join([segment], short, info, Made(Part(begin, last + SOUND_S)))
-        if len(play(short).shown_s) != len(segment.pts):
+        _encode(work, file, pts)
+        segment = inspect_segment(file, pts, info.time_base)
+        if segment is None:
+            raise MediaError(f"ffmpeg did not encode all frames of {file}: type the same command again")
+        begin, last = (pts[place] * info.time_base for place in (0, -1))
+        join([segment], short, info, Part(begin, last + SOUND_S))
+        if len(decode_playback(short).frame_times_s) != len(pts):
             raise MediaError(f"{final.suffix} files do not show {info.path} whole: name another kind of file with -o")
     finally:
-        for path in (segment.path, short):
+        for path in (file, short):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
     return [*notes, *choose_streams(info, final).notes]
 
 
-def _encode(work: Work, segment: Segment) -> None:
+def _encode(work: Work, path: Path, pts: Sequence[int]) -> None:
     try:
-        with SegmentWriter(segment.path, work.reader.info, work.made, work.encoding, segment.pts) as writer:
-            for _ in segment.pts:
+        with SegmentWriter(path, work.reader.info, work.made, work.encoding, pts) as writer:
+            for _ in pts:
                 writer.write(work.made.black())
     except MediaError as error:
         if any(words in str(error) for words in DISK_ERRORS):

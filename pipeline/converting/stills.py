@@ -12,8 +12,9 @@ from pipeline.converting.timeline import whose_faces
 from pipeline.faces.crops import describe_missing, find_missing
 from pipeline.faces.footage import name_footage, pictures_at, recorded_frames, result_name
 from pipeline.faces.store import FaceStore
+from pipeline.media.canvas import PictureCanvas
 from pipeline.options import Look, ResultView
-from pipeline.types import Image, Patch, Rect
+from pipeline.types import Image
 from pipeline.workspace import Workspace
 
 
@@ -51,39 +52,6 @@ class Stills:
                     swap = Swap(stored.crop_from_frame, chosen[stored.frame, stored.track], stored.track)
                     place = shown[stored.frame]
                     self.swaps[place] = (*self.swaps.get(place, ()), swap)
-
-
-class PictureCanvas:
-    """A picture to be drawn into.
-
-    Args:
-        image: (H, W, 3) BGR; stays as it is.
-
-    Attributes:
-        image: what is made.
-    """
-
-    def __init__(self, image: Image) -> None:
-        self.image = image.copy()
-
-    def copy(self) -> "PictureCanvas":
-        """Make another with the same in it."""
-        return PictureCanvas(self.image)
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.image.shape[0], self.image.shape[1]
-
-    def part(self, rect: Rect) -> Image:
-        """Show a part of the picture, as it is now, as (height, width, 3) BGR."""
-        return self.image[rect.top : rect.top + rect.height, rect.left : rect.left + rect.width].copy()
-
-    def draw(self, patch: Patch) -> None:
-        """Replace the pixels that a patch changes."""
-        height, width = patch.changed.shape
-        part = self.image[patch.top : patch.top + height, patch.left : patch.left + width]
-        np.copyto(part, patch.image, where=patch.changed[..., None])
 
 
 def draw_still(image: Image, swaps: tuple[Swap, ...], swapper: Swapper, look: Look, shown: ResultView) -> Image:

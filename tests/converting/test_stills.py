@@ -9,10 +9,9 @@ import pytest
 
 from cli import main
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.converting.stills import PictureCanvas
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
-from pipeline.types import Image, Rect
+from pipeline.types import Image
 from tests.clips import ffmpeg, scene
 from tests.conftest import FRAMES
 
@@ -173,13 +172,3 @@ def test_a_video_becomes_a_gif_without_its_sound(
     with av.open(str(tmp_path / "result.gif")) as container:
         assert container.format.name == "gif"
         assert sum(1 for packet in container.demux(video=0) if packet.size) == FRAMES
-
-
-def test_a_canvas_of_a_picture() -> None:
-    image = scene(2, 41, 31)
-    canvas = PictureCanvas(image)
-    part = canvas.part(Rect(4, 6, 37, 25))
-    np.testing.assert_array_equal(part, image[6:31, 4:41])
-    part[:] = 0
-    np.testing.assert_array_equal(canvas.image, image)
-    assert canvas.size_hw == (31, 41)

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pytest
 from av.video.frame import VideoFrame
 
-from pipeline.media.canvas import Canvas, PixelFormat
+from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat
 from pipeline.media.probe import Colour, probe
 from pipeline.media.reader import VideoReader
-from pipeline.types import Image, Patch
+from pipeline.types import Image, Patch, Rect
 from tests.clips import (
     FULL,
     LIMITED,
@@ -240,3 +240,13 @@ def test_a_grey_video_is_not_tagged_as_rgb(tmp_path: Path) -> None:
     info = probe(write_video(tmp_path / "a.mov", [scene()], Video("png", "gray", Fraction(1, 25))))
     assert info.pixel_format == "gray"
     assert PixelFormat.for_video(info).colour.matrix != 0
+
+
+def test_a_canvas_of_a_picture() -> None:
+    image = scene(2, 41, 31)
+    canvas = PictureCanvas(image)
+    part = canvas.part(Rect(4, 6, 37, 25))
+    np.testing.assert_array_equal(part, image[6:31, 4:41])
+    part[:] = 0
+    np.testing.assert_array_equal(canvas.image, image)
+    assert canvas.size_hw == (31, 41)
