@@ -42,7 +42,6 @@ from pipeline.options import (
     PeopleOptions,
     PreviewOptions,
     ReviewOptions,
-    SwapOptions,
     TrainOptions,
     VerifyOptions,
     WorkspaceOptions,
@@ -50,12 +49,9 @@ from pipeline.options import (
 from pipeline.runtime import leave_closed_terminal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tqdm import tqdm
 
-    from models.checkpoint import Model
-    from pipeline.console import OldReport, Report
+    from pipeline.console import Console, OldReport, Report
 
 OPTION = re.compile(r"--\w")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # what tyro colours words with
@@ -164,17 +160,19 @@ def run(options: Options, console: "Terminal") -> "Report | OldReport":
     report: Report | OldReport
     match options:
         case ExtractOptions():
-            from pipeline.extract import extract
-
-            report = extract(options, console)
+            report = _extract(options, console)
         case TrainOptions():
             from pipeline.train import train
 
             report = train(options, console)
         case PreviewOptions():
-            report = _preview(options, console)
+            from pipeline.commands.preview import preview
+
+            report = preview(options, _extract, console)
         case ConvertOptions():
-            report = _convert(options, console)
+            from pipeline.convert import convert
+
+            report = convert(options, _extract, console)
         case PeopleOptions():
             from pipeline.commands.people import people_command
 
@@ -206,46 +204,17 @@ def run(options: Options, console: "Terminal") -> "Report | OldReport":
     return report
 
 
-def _preview(options: PreviewOptions, console: "Terminal") -> "Report | OldReport":
-    from pipeline.commands.preview import preview
+def _extract(options: ExtractOptions, console: "Console") -> "Report":
+    from pipeline.extract import extract
 
-    model, videos, failed = _ready(options, console)
-    report = preview(options, model, videos, console)
-    report.failed = [*failed, *report.failed]
-    return report
+    return as_report(extract(options, console))
 
 
-def _convert(options: ConvertOptions, console: "Terminal") -> "Report | OldReport":
-    from pipeline.convert import ConvertReport, check, convert
+def as_report(outcome: "Report | OldReport") -> "Report":
+    """Give every command's outcome the same form."""
+    from pipeline.console import Report
 
-    check(options)
-    model, videos, failed = _ready(options, console)
-    try:
-        report = convert(options, model, videos, console)
-    except RecastError as error:
-        if not failed or isinstance(error, UsageError):
-            raise
-        report = ConvertReport(failed=[error])
-    report.failed = [*failed, *report.failed]
-    return report
-
-
-def _ready(options: SwapOptions, console: "Terminal") -> "tuple[Model, list[Path], list[RecastError]]":
-    """Check a command against the workspace, extract the videos that are not; return also what failed of those."""
-    from pipeline.converting.prepare import plan
-
-    planned = plan(options)
-    ready, failed = list(planned.known), list(planned.failed)
-    for path in planned.unknown:  # each by itself: pictures named together would become one set
-        from pipeline.extract import extract
-
-        first = ExtractOptions(
-            videos=(path,), person=planned.name, workspace=options.workspace, no_cuda=options.no_cuda
-        )
-        extracted = extract(first, console)
-        ready += [path for _ in extracted.done]
-        failed += extracted.failed
-    return planned.model, ready, failed
+    return outcome if isinstance(outcome, Report) else Report(outcome.lines(), outcome.problems(), to_json(outcome))
 
 
 class Terminal:
@@ -287,12 +256,7 @@ class Terminal:
 
     def show(self, outcome: "Report | OldReport") -> int:
         """Print what a command did; return the exit code."""
-        from pipeline.console import Report
-
-        if isinstance(outcome, Report):
-            report = outcome
-        else:
-            report = Report(outcome.lines(), outcome.problems(), to_json(outcome))
+        report = as_report(outcome)
         lines, problems = report.lines, list(dict.fromkeys(report.problems))  # two stages may say the same
         code = 1 if problems else 0
         for line in lines:

@@ -91,8 +91,8 @@ def main() -> int:
 def judge(options: Options, from_person: str, to_person: str) -> list[Row]:
     """Measure one direction, with every look."""
     clip, workspace = DATA / PAIR[from_person], Workspace(options.workspace)
-    film = Timeline(workspace, name_footage(workspace, clip), probe(clip), {from_person: to_person})
-    places = {frame: swaps[0].crop_from_frame for frame, swaps in film.swaps(0, film.frames).items()}
+    timeline = Timeline(workspace, name_footage(workspace, clip), probe(clip), {from_person: to_person})
+    places = {frame: swaps[0].crop_from_frame for frame, swaps in timeline.swaps(0, timeline.frame_count).items()}
     before = crops_of(clip, places)
     mesh = meshes(before)
     people = {
@@ -142,8 +142,8 @@ def steadiness(clip: Path) -> Row:
         options = Options(workspace=Path(folder) / "workspace")
         _run(options, "extract", clip, "--everyone", "everyone")
         workspace = Workspace(options.workspace)
-        film = Timeline(workspace, name_footage(workspace, clip), probe(clip), {"everyone": "other"})
-        ours = {frame: swaps[0].crop_from_frame for frame, swaps in film.swaps(0, film.frames).items()}
+        timeline = Timeline(workspace, name_footage(workspace, clip), probe(clip), {"everyone": "other"})
+        ours = {frame: swaps[0].crop_from_frame for frame, swaps in timeline.swaps(0, timeline.frame_count).items()}
     theirs = {face["frame"]: align(np.array(face["points"])) for face in reversed(detected)}
     both = sorted(ours.keys() & theirs.keys())
     plain, smooth = (jitter(corners_in_crop_px([places[frame] for frame in both])) for places in (theirs, ours))

@@ -71,6 +71,11 @@ def frame_at(moment: Timecode, pts: Sequence[int], time_base: Fraction) -> int:
     return bisect_left(pts, pts[0] + ceil(moment / time_base))
 
 
+MaskShape = Literal["outline", "mesh", "ellipse", "box"]
+ColorMatch = Literal["none", "mean", "reinhard", "lab-hist"]
+Blend = Literal["feather", "poisson"]
+
+
 @dataclass(frozen=True)
 class Look:
     """Choices of how new faces look.
@@ -87,13 +92,13 @@ class Look:
         scale: how large the new face is, 1 for as large as the old.
     """
 
-    mask: str = "outline"
+    mask: MaskShape = "outline"
     erode: float = 0.0
     feather: float = 14.0
-    color: str = "reinhard"
+    color: ColorMatch = "reinhard"
     sharpen: float = 0.0
     match_grain: bool = False
-    blend: str = "feather"
+    blend: Blend = "feather"
     opacity: float = 1.0
     scale: float = 1.0
 
@@ -300,19 +305,19 @@ def _is_media(word: str) -> bool:
 class LookOptions(WorkspaceOptions):
     """How new faces look."""
 
-    mask: Literal["outline", "mesh", "ellipse", "box"] = "outline"
+    mask: MaskShape = "outline"
     """What shows of the new face: the outline of a face, of this very face (README), an ellipse, a box."""
     erode: float = 0
     """Make the mask smaller all around, by percent of the face's height."""
     feather: float = 14
     """Width of the mask's soft edge, in percent of the face's height."""
-    color: Literal["none", "mean", "reinhard", "lab-hist"] = "reinhard"
+    color: ColorMatch = "reinhard"
     """Colours the new face takes from the old: none, their mean, mean and contrast, all their shades."""
     sharpen: float = 0
     """Sharpen the new face, 0 to 2."""
     match_grain: bool = False
     """Give the new face the softness and the grain of the footage."""
-    blend: Literal["feather", "poisson"] = "feather"
+    blend: Blend = "feather"
     """Fade the new face in; poisson also fits its brightness to the skin around it (slower)."""
     opacity: float = 1
     """How much of the new face shows, 0 to 1."""

@@ -7,13 +7,13 @@ from av.video.frame import VideoFrame
 
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import Model
-from pipeline.converting.compose import Swap, new_faces, put_in, put_masks_in
+from pipeline.converting.compose import FaceSwap, compose, draw_faces
 from pipeline.converting.masks import face_mask
 from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import SEEN, SEEN_PX, invert, transform, warp
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.probe import Colour
-from pipeline.options import DEFAULT_LOOK, Look
+from pipeline.options import DEFAULT_LOOK, Look, MaskShape, ResultView
 from pipeline.types import Affine, Image, Rect
 from tests.clips import scene
 
@@ -57,10 +57,12 @@ def canvas(smooth: float = 4) -> Canvas:
     return Canvas(PIXELS.convert(picture), PIXELS)
 
 
-def draw_faces(canvases: list[Canvas], swaps: list[list[Swap]], swapper: Swapper, look: Look = DEFAULT_LOOK) -> None:
+def swap_faces(
+    canvases: list[Canvas], swaps: list[list[FaceSwap]], swapper: Swapper, look: Look = DEFAULT_LOOK
+) -> None:
     """Each frame by itself."""
-    for target, faces in zip(canvases, new_faces(canvases, swaps, swapper, look), strict=True):
-        put_in(target, faces, look)
+    for target, faces in zip(canvases, draw_faces(canvases, swaps, swapper, look), strict=True):
+        compose(target, faces, look)
 
 
 def at(left: float, top: float, scale: float = 0.8, degrees: float = 12) -> Affine:
@@ -86,7 +88,7 @@ def luma_of(canvas: Canvas) -> Image:
 def test_networks_that_change_nothing_change_nothing(swapper: Swapper, place: Affine) -> None:
     """The face comes back with the detail of 64 px, upright, in its place and in its colours."""
     made, before = canvas(), canvas()
-    draw_faces([made], [[Swap(place, "same")]], swapper)
+    swap_faces([made], [[FaceSwap(place, "same")]], swapper)
     difference = np.abs(shown(made) - shown(before))
     assert difference.mean() < 1.2
     assert np.percentile(difference, 99.9) <= 10
@@ -95,7 +97,7 @@ def test_networks_that_change_nothing_change_nothing(swapper: Swapper, place: Af
 def test_only_the_mask_is_touched(swapper: Swapper) -> None:
     place = at(60, 20)
     made, before = canvas(), canvas()
-    draw_faces([made], [[Swap(place, "negative")]], swapper)
+    swap_faces([made], [[FaceSwap(place, "negative")]], swapper)
     luma, old = luma_of(made), luma_of(before)
     mask = mask_in_frame(place)
     np.testing.assert_array_equal(luma[mask == 0], old[mask == 0])
@@ -105,8 +107,8 @@ def test_only_the_mask_is_touched(swapper: Swapper) -> None:
 def test_each_frame_and_face_gets_its_own_person(swapper: Swapper) -> None:
     canvases = [canvas(), canvas(), canvas()]
     left, right = at(20, 30, 0.6), at(230, 40, 0.6)
-    swaps = [[Swap(left, "same"), Swap(right, "negative")], [], [Swap(left, "negative")]]
-    draw_faces(canvases, swaps, swapper)
+    swaps = [[FaceSwap(left, "same"), FaceSwap(right, "negative")], [], [FaceSwap(left, "negative")]]
+    swap_faces(canvases, swaps, swapper)
     before = shown(canvas())
     changed = [
         [np.abs(shown(made) - before)[mask_in_frame(place) > 0.9].mean() > 3 for place in (left, right)]
@@ -118,9 +120,9 @@ def test_each_frame_and_face_gets_its_own_person(swapper: Swapper) -> None:
 def test_a_later_face_lies_over_an_earlier_one(swapper: Swapper) -> None:
     """Where two overlap, the second is blended over what the first left, and its soft edge shows that."""
     both, first, second = canvas(), canvas(), canvas()
-    under, over = Swap(at(60, 20), "negative"), Swap(at(130, 40), "same")
-    draw_faces([both], [[under, over]], swapper)
-    draw_faces([first, second], [[under], [over]], swapper)
+    under, over = FaceSwap(at(60, 20), "negative"), FaceSwap(at(130, 40), "same")
+    swap_faces([both], [[under, over]], swapper)
+    swap_faces([first, second], [[under], [over]], swapper)
     mask = mask_in_frame(over.crop_from_frame)
     np.testing.assert_allclose(shown(both)[mask > 0.99], shown(second)[mask > 0.99], atol=4)  # colours share samples
     np.testing.assert_array_equal(luma_of(both)[mask == 0], luma_of(first)[mask == 0])
@@ -131,7 +133,7 @@ def test_a_later_face_lies_over_an_earlier_one(swapper: Swapper) -> None:
 
 def test_a_face_outside_the_frame_is_passed_over(swapper: Swapper) -> None:
     made = canvas()
-    draw_faces([made], [[Swap(at(5000, 5000), "negative"), Swap(at(60, 20), "same")]], swapper)
+    swap_faces([made], [[FaceSwap(at(5000, 5000), "negative"), FaceSwap(at(60, 20), "same")]], swapper)
     assert np.abs(shown(made) - shown(canvas())).mean() < 0.6
 
 
@@ -141,7 +143,7 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
     changed = []
     for look in (Look(feather=1), Look(feather=1, scale=scale)):
         made = canvas()
-        draw_faces([made], [[Swap(place, "negative")]], swapper, look)
+        swap_faces([made], [[FaceSwap(place, "negative")]], swapper, look)
         changed.append(np.abs(luma_of(made).astype(int) - luma_of(canvas())) > 2)
     plain, scaled = (np.argwhere(pixels) for pixels in changed)
     assert len(scaled) / len(plain) == pytest.approx(scale**2, rel=0.06)
@@ -153,12 +155,11 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
 
 
 @pytest.mark.parametrize("shape", ["outline", "box"])
-def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: str) -> None:
+def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: MaskShape) -> None:
     """And not at the square that the model sees: that would be a straight seam across the chin."""
     crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)
-    (faces,) = new_faces([canvas()], [[Swap(crop_from_frame, "same")]], swapper, look)
-    black = Canvas(PIXELS.black(), PIXELS)
-    put_masks_in(black, faces, look)
+    (faces,) = draw_faces([canvas()], [[FaceSwap(crop_from_frame, "same")]], swapper, look)
+    black = compose(canvas(), faces, look, ResultView("mask"))
     middle = (SEEN_PX - 1) / 2 + SEEN.start
     larger = np.array([[1.1, 0, -0.1 * middle], [0, 1.1, -0.1 * middle]])
     frame_from_crop = invert(crop_from_frame)
@@ -170,7 +171,7 @@ def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: str) ->
 def test_sharpening_shows(swapper: Swapper) -> None:
     made = [canvas(1.5), canvas(1.5)]
     for target, look in zip(made, (Look(), Look(sharpen=2)), strict=True):
-        draw_faces([target], [[Swap(at(60, 20), "same")]], swapper, look)
+        swap_faces([target], [[FaceSwap(at(60, 20), "same")]], swapper, look)
     inside = mask_in_frame(at(60, 20)) > 0.9
     detail = [np.abs(cv2.Laplacian(luma_of(target).astype(np.float32), cv2.CV_32F))[inside].mean() for target in made]
     assert detail[1] > 1.3 * detail[0]

@@ -10,7 +10,7 @@ from pipeline.converting.segments import segments_folder
 from pipeline.errors import WorkspaceError
 from tests.conftest import ROOT
 
-RESULT = "made.mp4"
+RESULT, FINISHED = "made.mp4", "00000000-4_0123456789abcdef.nut"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def names(folder: Path) -> list[str]:
 def test_it_goes_when_all_is_done(final: Path, folder: Path) -> None:
     with segments_folder(final) as kept:
         assert kept == folder
-        (kept / "00000000_a.nut").touch()
+        (kept / FINISHED).touch()
     assert names(final.parent) == []
 
 
@@ -50,9 +50,12 @@ def test_what_is_finished_outlives_an_interrupt_and_what_is_not_does_not(final: 
         raise KeyboardInterrupt
     assert names(final.parent) == []
     with pytest.raises(KeyboardInterrupt), segments_folder(final) as kept:
-        (kept / "00000000_a.nut").touch()
+        (kept / FINISHED).touch()
+        (kept / "part_1.nut").touch()
         raise KeyboardInterrupt
     assert names(final.parent) == [folder.name]
+    with segments_folder(final) as kept:
+        assert names(kept) == [FINISHED], "what was not finished is gone"
 
 
 def test_a_folder_that_is_a_link_is_refused(final: Path, folder: Path, elsewhere: Path) -> None:

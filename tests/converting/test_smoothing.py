@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli import main
-from pipeline.converting.smoothing import MARGIN, smooth_positions
+from pipeline.converting.smoothing import POSITION_CONTEXT, smooth_positions
 from pipeline.faces.alignment import CROP_PX, invert, transform
 from pipeline.faces.store import FaceStore
 from pipeline.types import Affine, Points
@@ -93,7 +93,7 @@ def test_what_is_far_off_changes_nothing() -> None:
     """So a segment planned by itself is what it is in the whole."""
     places = [place(200 + 5 * np.sin(t), 200 + 9 * np.cos(t / 2)) for t in range(100)]
     whole = smooth_positions(range(100), places, range(100))[40:60]
-    near = range(40 - MARGIN, 60 + MARGIN)
+    near = range(40 - POSITION_CONTEXT, 60 + POSITION_CONTEXT)
     np.testing.assert_allclose(smooth_positions(near, [places[t] for t in near], range(40, 60)), whole, atol=1e-9)
 
 

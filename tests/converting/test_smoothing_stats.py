@@ -1,29 +1,31 @@
 """What is measured of faces smoothed in time: no flicker, no lag, light that changes is followed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.converting.compose import FaceStats, NewFace
+from pipeline.converting.color import ColorPair
+from pipeline.converting.compose import DrawnFace, FaceStats
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.timeline import PlannedSegment
 from pipeline.types import Rect
 
 NOWHERE = np.array([[1.0, 0, 0], [0, 1, 0]])
 SEGMENT = PlannedSegment(0, (), {})
-ImagePyramid = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
 
-def face(light: float, track: int = 0, softness: float = 0.0, shift: float = 0.0) -> NewFace:
+def face(light: float, track: int = 0, softness: float = 0.0, shift: float = 0.0) -> DrawnFace:
     colors = np.array([[light, 10, 20], [9, 4, 5]], float)
     outline = np.array([[60.0, 80], [190, 80], [128, 210]]) + shift
-    traits = FaceStats(np.full((2, 3), 30.0), colors, softness, outline)
-    return NewFace(Rect(0, 0, 2, 2), NOWHERE, np.zeros((2, 2, 3), np.uint8), track, traits)
+    stats = FaceStats(ColorPair(np.full((2, 3), 30.0), colors), softness, outline)
+    return DrawnFace(Rect(0, 0, 2, 2), NOWHERE, np.zeros((2, 2, 3), np.uint8), track, stats)
 
 
-def batches(frames: Sequence[Sequence[NewFace]], size: int, first: int = 0) -> list[DrawnBatch]:
+def batches(frames: Sequence[Sequence[DrawnFace]], size: int, first: int = 0) -> list[DrawnBatch]:
     starts = range(0, len(frames), size)
     return [
         DrawnBatch(SEGMENT, first + start, [], frames[start : start + size], start + size >= len(frames))
@@ -31,20 +33,20 @@ def batches(frames: Sequence[Sequence[NewFace]], size: int, first: int = 0) -> l
     ]
 
 
-def lights(made: Sequence[DrawnBatch], track: int = 0) -> ImagePyramid:
+def lights(made: Sequence[DrawnBatch], track: int = 0) -> Numbers:
     faces = [face for batch in made for some in batch.faces for face in some if face.track == track]
-    return np.array([face.traits.wanted[0, 0] for face in faces])
+    return np.array([face.stats.colors.original[0, 0] for face in faces if face.stats.colors is not None])
 
 
-def evened_lights(levels: Sequence[float], size: int = 10) -> ImagePyramid:
+def evened_lights(levels: Sequence[float], size: int = 10) -> Numbers:
     return lights(list(smooth_stats(batches([[face(level)] for level in levels], size))))
 
 
-def flicker(levels: ImagePyramid) -> float:
+def flicker(levels: Numbers) -> float:
     return float(np.abs(np.diff(levels, 2)).mean())
 
 
-def noise(seed: int, count: int, deviation: float) -> ImagePyramid:
+def noise(seed: int, count: int, deviation: float) -> Numbers:
     return np.random.default_rng(seed).normal(0, deviation, count)
 
 
@@ -118,28 +120,27 @@ def test_batches_come_whole_and_in_order() -> None:
 @pytest.mark.parametrize(
     ("of", "value"),
     [
-        (lambda traits: traits.softness, lambda level: face(50, softness=level)),
-        (lambda traits: float(traits.outline[1, 0]), lambda level: face(50, shift=level)),
+        (lambda stats: stats.softness, lambda level: face(50, softness=level)),
+        (
+            lambda stats: float(edge[1, 0]) if (edge := stats.outline) is not None else 0,
+            lambda level: face(50, shift=level),
+        ),
     ],
     ids=["softness", "outline"],
 )
 def test_softness_and_outline_are_smoothed_too(
-    of: Callable[[FaceStats], float], value: Callable[[float], NewFace]
+    of: Callable[[FaceStats], float], value: Callable[[float], DrawnFace]
 ) -> None:
     levels = np.abs(2 + noise(5, 60, 0.2))
     made = list(smooth_stats(batches([[value(level)] for level in levels], 10)))
-    smooth = np.array([of(face.traits) for batch in made for some in batch.faces for face in some])
+    smooth = np.array([of(face.stats) for batch in made for some in batch.faces for face in some])
     assert flicker(smooth) < 0.2 * flicker(levels)
 
 
 def test_a_face_seen_once_and_looks_without_colours() -> None:
     one = face(50)
     (made,) = smooth_stats(batches([[one]], 5))
-    assert made.faces[0][0].traits == one.traits
-    bare = NewFace(
-        one.rect, NOWHERE, one.picture, 0, FaceStats(np.zeros((0, 3)), np.zeros((0, 3)), 0.0, np.zeros((0, 2)))
-    )
+    assert made.faces[0][0].stats == one.stats
+    bare = replace(one, stats=FaceStats(None, 0.0, None))
     (made,) = smooth_stats(batches([[bare], [bare], [bare]], 5))
-    for (plain,) in made.faces:
-        assert plain.traits.own.shape == plain.traits.wanted.shape == (0, 3)
-        assert plain.traits.outline.shape == (0, 2)
+    assert [face.stats for faces in made.faces for face in faces] == [bare.stats] * 3
