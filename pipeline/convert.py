@@ -92,15 +92,15 @@ def _check(options: ConvertOptions) -> Marking:
     pixel_formats(options.codec)
     marking = marking_of(options)
     check_label(marking.shown.label)
-    is_video = not any(pictures_at(path) is not None for path in options.videos)
-    if options.output is not None and _names_file(options.output) and is_video:
-        check_container(options.output, options.codec)
+    output, has_pictures = _output_file(options), any(pictures_at(path) is not None for path in options.videos)
+    if output and not has_pictures:
+        check_container(output, options.codec)
     _check_one_name(options, options.videos)
     return marking
 
 
 def _check_one_name(options: ConvertOptions, footage: Sequence[Path]) -> None:
-    if len(footage) > 1 and options.output is not None and _names_file(options.output):
+    if len(footage) > 1 and _output_file(options):
         raise UsageError(f"{len(footage)} videos cannot all be {options.output}: name a folder with -o")
 
 
@@ -114,7 +114,8 @@ def _convert_video(
     with VideoReader(path) as reader:
         timeline = Timeline(workspace, video, reader.info, prepared.people, (start, end))
         part = timeline.part
-        final = _video_output(workspace, options, video, f"_{timeline.first}-{timeline.end - 1}" if part else "")
+        span = f"_{timeline.first}-{timeline.end - 1}" if part else ""
+        final = _output_file(options) or _default_output(options, video, span, ".mp4")
         if final.exists() and final.samefile(path):
             raise UsageError(f"{final} is the original: name another file with -o")
         with segments_folder(final) as folder:
@@ -151,12 +152,12 @@ def _convert_pictures(
     path: Path, options: ConvertOptions, prepared: Prepared, marking: Marking, console: Console
 ) -> Converted:
     """Draw the new faces into a picture, or into those of a folder; pictures without the people are copied."""
-    workspace, began = Workspace(options.workspace), time.monotonic()
+    began = time.monotonic()
     if options.start or options.end:
         raise UsageError(f"--start and --end are for videos, and {path} is none")
-    stills = PictureSet(workspace, path, prepared.people)
-    final, notes = _pictures_output(workspace, options, path, stills.name), list[str]()
-    signatures, problems, drawn = set[str](), list[str](), list[int]()
+    stills = PictureSet(Workspace(options.workspace), path, prepared.people)
+    final = _pictures_output(options, path, stills.name)
+    notes, signatures, problems, drawn = list[str](), set[str](), list[str](), list[int]()
     with console.bar(f"convert {path.name}", len(stills.pictures), "picture") as bar:
         for index, picture in enumerate(stills.pictures):
             output = final / picture.name if path.is_dir() else final
@@ -193,31 +194,23 @@ def _convert_pictures(
     return Converted(final, pictures, sum(drawn), 0, seconds, tuple(notes), tuple(problems))
 
 
-def _names_file(output: Path) -> bool:
-    """Say whether -o names a file, and not a folder to put results in."""
-    return bool(output.suffix) and not output.is_dir()
+def _output_file(options: ConvertOptions) -> Path | None:
+    """Return -o where it names a file, and not a folder to put results in."""
+    return options.output if options.output and options.output.suffix and not options.output.is_dir() else None
 
 
-def _video_output(workspace: Workspace, options: ConvertOptions, video: str, part_suffix: str) -> Path:
-    if options.output is not None and _names_file(options.output):
-        return options.output
-    name = extend_name(video, options.swap_name + part_suffix + _view_suffix(options))
-    return (options.output or workspace.converted) / f"{name}.mp4"
-
-
-def _pictures_output(workspace: Workspace, options: ConvertOptions, path: Path, name: str) -> Path:
+def _pictures_output(options: ConvertOptions, path: Path, name: str) -> Path:
     """Name the file of a picture's result, or the folder for those of a folder."""
-    if options.output is not None and _names_file(options.output):
-        if path.is_dir() or options.output.suffix.lower() not in PICTURE_SUFFIXES:
-            what = "a folder" if path.is_dir() else f"a name that ends in {', '.join(sorted(PICTURE_SUFFIXES))}"
-            raise UsageError(f"cannot write {path} as {options.output}: give {what} with -o")
-        return options.output
-    if options.output is not None and path.is_dir():
-        return options.output
-    suffix = "" if path.is_dir() else picture_suffix(path)
-    name = extend_name(name, options.swap_name + _view_suffix(options))
-    return (options.output or workspace.converted) / f"{name}{suffix}"
+    output = _output_file(options)
+    if output and (path.is_dir() or output.suffix.lower() not in PICTURE_SUFFIXES):
+        what = "a folder" if path.is_dir() else f"a name that ends in {', '.join(sorted(PICTURE_SUFFIXES))}"
+        raise UsageError(f"cannot write {path} as {output}: give {what} with -o")
+    if path.is_dir():
+        return options.output or _default_output(options, name, "", "")
+    return output or _default_output(options, name, "", picture_suffix(path))
 
 
-def _view_suffix(options: ConvertOptions) -> str:
-    return {"mask": "_mask", "beside": "_side_by_side"}.get(shown_of(options).kind, "")
+def _default_output(options: ConvertOptions, name: str, span: str, suffix: str) -> Path:
+    view = {"mask": "_mask", "beside": "_side_by_side"}.get(shown_of(options).kind, "")
+    folder = options.output or Workspace(options.workspace).converted
+    return folder / f"{extend_name(name, options.swap_name + span + view)}{suffix}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,8 +38,6 @@ COMPARED: dict[str, tuple[Any, ...]] = {
 
 SHOWN_PX = 256  # side of each picture on the sheet: that of a crop
 HEAD_PX = 24  # height of the line of words above
-
-S = TypeVar("S", bound=Surface)
 
 
 def preview(options: PreviewOptions, extract: Extract, console: Console) -> Report:
@@ -109,7 +107,7 @@ def _spread(numbers: Sequence[int], count: int) -> list[int]:
     return [numbers[index] for index in indices]
 
 
-def _draw_row(original: S, swap: FaceSwap, prepared: Prepared, looks: dict[str, Look]) -> list[Image]:
+def _draw_row(original: Surface, swap: FaceSwap, prepared: Prepared, looks: dict[str, Look]) -> list[Image]:
     def crop_of(canvas: Surface) -> Image:
         height, width = canvas.size_hw
         return cut_crop(canvas.part(Rect(0, 0, width, height)), swap.crop_from_frame, SHOWN_PX)

@@ -27,6 +27,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in px, the last ones included."""
 
 SEEN_BOX: Box = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
+CROP_FROM_SEEN = np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])  # a shift, to be added to a transform
 VISIBLE = 0.1  # of a mask: where grain is measured
 WELL_VISIBLE = 0.5  # of a mask: where Poisson blending meets the picture; farther out may be hair, or the wall
 POISSON_MARGIN_PX = 4
@@ -89,7 +90,13 @@ def draw_faces(
     Returns:
         The faces of each frame, in order, without those that lie outside it.
     """
-    cuts = [(index, swap, *cut) for index, swap, cut in _cut_faces(canvases, swaps) if cut is not None]
+    cuts: list[tuple[int, FaceSwap, Rect, Image, Affine, Image]] = []
+    for index, (canvas, frame_swaps) in enumerate(zip(canvases, swaps, strict=True)):
+        for swap in frame_swaps:
+            seen_from_frame = swap.crop_from_frame - CROP_FROM_SEEN
+            if rect := rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw):
+                part, seen_from_rect = canvas.part(rect), _move_origin(seen_from_frame, rect.left, rect.top)
+                cuts.append((index, swap, rect, part, seen_from_rect, cut_crop(part, seen_from_rect, SEEN_PX)))
     faces: list[list[DrawnFace]] = [[] for _ in canvases]
     if not cuts:
         return faces
@@ -103,31 +110,10 @@ def draw_faces(
             colors = ColorPair(*(measure_colors(face, core_mask(PICTURE_PX), look.color) for face in (new, old)))
         softness = measure_softness(picture, seen, core_mask(SEEN_PX)) if look.match_grain else 0.0
         if look.mask == "mesh":
-            outline = mesh_of(part, seen_from_rect + np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]]), OUTLINE)
+            outline = mesh_of(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
         stats = FaceStats(colors, softness, outline)
         faces[index].append(DrawnFace(rect, seen_from_rect, picture, swap.track, stats))
     return faces
-
-
-def _cut_faces(
-    canvases: Sequence[Surface], swaps: Sequence[Sequence[FaceSwap]]
-) -> list[tuple[int, FaceSwap, tuple[Rect, Image, Affine, Image] | None]]:
-    """Cut out what the model sees of each face: rect, that part of the frame, ``seen_from_rect``, (180, 180, 3)."""
-
-    def cut(canvas: Surface, swap: FaceSwap) -> tuple[Rect, Image, Affine, Image] | None:
-        seen_from_frame = swap.crop_from_frame - np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])
-        rect = rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw)
-        if rect is None:
-            return None
-        seen_from_rect = _move_origin(seen_from_frame, rect.left, rect.top)
-        part = canvas.part(rect)
-        return rect, part, seen_from_rect, cut_crop(part, seen_from_rect, SEEN_PX)
-
-    return [
-        (index, swap, cut(canvas, swap))
-        for index, (canvas, frame_swaps) in enumerate(zip(canvases, swaps, strict=True))
-        for swap in frame_swaps
-    ]
 
 
 def _resize(image: Image, size: int, interpolation: int) -> Image:

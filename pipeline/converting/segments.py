@@ -24,10 +24,10 @@ import torch
 from av.video.frame import VideoFrame
 
 from pipeline.console import Bar, Console
-from pipeline.converting.compose import compose, draw_faces
+from pipeline.converting.compose import FaceSwap, compose, draw_faces
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
-from pipeline.converting.timeline import PlannedSegment, Timeline
+from pipeline.converting.timeline import PlannedSegment, Swaps, Timeline
 from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.faces.footage import fingerprint
 from pipeline.media.canvas import Canvas, PixelFormat
@@ -228,10 +228,10 @@ def render(job: RenderJob, finished: dict[int, Segment], console: Console) -> li
 
 @dataclass(frozen=True)
 class _Batch:
-    planned: PlannedSegment
+    segment: PlannedSegment | None  # None for frames that only serve to smooth their neighbours
     frames: Sequence[Frame]
+    swaps: Sequence[Sequence[FaceSwap]]
     is_last: bool
-    is_context: bool
 
 
 def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, Segment]:
@@ -239,11 +239,9 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
 
     def draw(batch: _Batch) -> DrawnBatch:
         canvases = [Canvas(frame.native, job.pixels) for frame in batch.frames]
-        swaps = [batch.planned.swaps.get(frame.index, ()) for frame in batch.frames]
-        faces, index = draw_faces(canvases, swaps, job.swapper, job.look), batch.frames[0].index
-        if batch.is_context:
-            return DrawnBatch(None, index, [], faces, batch.is_last)
-        return DrawnBatch(batch.planned, index, canvases, faces, batch.is_last)
+        faces = draw_faces(canvases, batch.swaps, job.swapper, job.look)
+        kept = canvases if batch.segment else []
+        return DrawnBatch(batch.segment, batch.frames[0].index, kept, faces, batch.is_last)
 
     def paste(batch: DrawnBatch) -> tuple[DrawnBatch, list[VideoFrame]]:
         frames = zip(batch.canvases, batch.faces, strict=True) if batch.segment else ()
@@ -294,31 +292,28 @@ def _batches(job: RenderJob, first: int, end: int, sizer: "SegmentSizer") -> Ite
     frames = job.reader.frames(begin, timeline.timestamps[begin])
     most = min(BATCH_FRAMES, -(-BATCH_PIXELS // (job.pixels.width * job.pixels.height)))
 
-    def batched(planned: PlannedSegment, *, is_context: bool) -> Iterator[_Batch]:
+    def batched(all_pts: Sequence[int], swaps: Swaps, segment: PlannedSegment | None) -> Iterator[_Batch]:
         batch: list[Frame] = []
-        faces = 0
-        for pts in planned.pts:
+        batch_swaps: list[tuple[FaceSwap, ...]] = []
+        for pts in all_pts:
             frame = next(frames, None)
             if frame is None or frame.pts != pts:
                 raise MediaError(
                     f"{job.reader.path} does not show what was extracted from it; run: python cli.py extract --again …"
                 )
             batch.append(frame)
-            faces += len(planned.swaps.get(frame.index, ()))
-            is_last = pts == planned.pts[-1]
-            if is_last or faces >= BATCH_FACES or len(batch) >= most:
-                yield _Batch(planned, batch, is_last, is_context)
-                batch, faces = [], 0
+            batch_swaps.append(swaps.get(frame.index, ()))
+            is_last = pts == all_pts[-1]
+            if is_last or sum(map(len, batch_swaps)) >= BATCH_FACES or len(batch) >= most:
+                yield _Batch(segment, batch, batch_swaps, is_last)
+                batch, batch_swaps = [], []
 
-    def around(begin: int, end: int) -> PlannedSegment:
-        return PlannedSegment(begin, timeline.pts(begin, end - begin), timeline.swaps(begin, end))
-
-    yield from batched(around(begin, first), is_context=True)
+    yield from batched(timeline.pts(begin, first - begin), timeline.swaps(begin, first), None)
     while first < end:
         segment = timeline.segment(first, sizer.next_length(end - first))
-        yield from batched(segment, is_context=False)
+        yield from batched(segment.pts, segment.swaps, segment)
         first += len(segment.pts)
-    yield from batched(around(end, stop), is_context=True)
+    yield from batched(timeline.pts(end, stop - end), timeline.swaps(end, stop), None)
 
 
 class SegmentSizer:
@@ -353,8 +348,7 @@ class _SegmentEncoder:
     def __init__(self, job: RenderJob) -> None:
         self.finished: dict[int, Segment] = {}
         self._job = job
-        self._writer: SegmentWriter | None = None
-        self._segment, self._part = PlannedSegment(0, (), {}), Path()
+        self._open: tuple[PlannedSegment, Path, SegmentWriter] | None = None
         self._closer = ThreadPoolExecutor(1)
         self._closing: Future[None] | None = None
 
@@ -365,30 +359,29 @@ class _SegmentEncoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._writer is not None:
-                self._writer.abandon()
-                self._part.unlink(missing_ok=True)
+            if self._open is not None:
+                _, part, writer = self._open
+                writer.abandon()
+                part.unlink(missing_ok=True)
             if self._closing is not None and error is None:
                 wait_for(self._closing)
         finally:
             self._closer.shutdown()
 
     def write(self, segment: PlannedSegment, frame: VideoFrame) -> None:
-        if self._writer is None:
-            path = self._job.path(segment)
-            self._segment, self._part = segment, path.with_name(f"part_{path.name}")
-            self._writer = self._job.open_writer(self._part, segment.pts)
-        self._writer.write(frame)
+        if self._open is None:
+            part = self._job.folder / f"part_{segment.first}.nut"
+            self._open = segment, part, self._job.open_writer(part, segment.pts)
+        self._open[-1].write(frame)
 
     def end_segment(self) -> None:
         """End the segment in the background while the next begins; at most one is being ended."""
         if self._closing is not None:
             wait_for(self._closing)
-        assert self._writer is not None
-        writer, self._writer = self._writer, None
-        self._closing = self._closer.submit(self._close, writer, self._segment, self._part)
+        assert self._open is not None
+        self._closing, self._open = self._closer.submit(self._close, *self._open), None
 
-    def _close(self, writer: SegmentWriter, segment: PlannedSegment, part: Path) -> None:
+    def _close(self, segment: PlannedSegment, part: Path, writer: SegmentWriter) -> None:
         final = self._job.path(segment)
         try:
             writer.close()

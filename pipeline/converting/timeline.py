@@ -40,7 +40,7 @@ class PlannedSegment:
 
     first: int
     pts: tuple[int, ...]
-    swaps: Mapping[int, tuple[FaceSwap, ...]]
+    swaps: Swaps
 
     def name(self, settings: str) -> str:
         """Make a file name from everything that decides what is in the segment."""
