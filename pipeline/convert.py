@@ -14,7 +14,7 @@ from pipeline.converting.timeline import PictureSet, Timeline
 from pipeline.errors import RecastError, UsageError, as_recast_error
 from pipeline.faces.footage import name_footage, pictures_at
 from pipeline.media.canvas import PictureCanvas
-from pipeline.media.mux import Made, check_container, comment_of, cut_comment, join
+from pipeline.media.mux import check_container, comment_of, cut_comment, join
 from pipeline.media.pictures import read_picture, write_picture_like
 from pipeline.media.playback import check_result
 from pipeline.media.probe import picture_suffix
@@ -126,12 +126,12 @@ def _convert_video(
                 console.note(f"going on: {count} of {timeline.frame_count} frames were done before")
                 notes.append(f"{count} of its frames were done in an earlier run")
             segments = render(job, finished, console)
-            whole_comment = marking.claim.comment(comment_of(path))
+            whole_comment = marking.disclosure.comment(comment_of(path))
             comment = cut_comment(whole_comment, final)
             if comment != whole_comment:
                 notes.append(f"the original's comment is cut: {final.suffix} files hold no longer ones")
             with atomic_path(final) as temporary:
-                join(segments, temporary, reader.info, Made(part, comment))
+                join(segments, temporary, reader.info, part, comment)
                 signature = marking.sign(temporary, final, path)
                 check_result(temporary, reader.info, [pts for segment in segments for pts in segment.pts], part)
                 signature.write_beside(final)
@@ -170,7 +170,7 @@ def _convert_pictures(
                     (faces,) = draw_faces([canvas], [swaps], prepared.swapper, prepared.look)
                     image = compose(canvas, faces, prepared.look, marking.shown).image
                     with atomic_path(output) as temporary:
-                        notes += write_picture_like(temporary, image, picture, marking.claim)
+                        notes += write_picture_like(temporary, image, picture, marking.disclosure)
                         signature = marking.sign(temporary, output, picture)
                         signature.write_beside(output)
                     signature.drop_old(output)

@@ -33,7 +33,7 @@ from pipeline.media.probe import probe
 from pipeline.media.writer import Encoding, SegmentWriter, pixel_formats
 from pipeline.options import DoctorOptions
 from pipeline.provenance.certificate import config_folder, own_identity, valid_until
-from pipeline.provenance.credentials import Claim, read_credentials, sign
+from pipeline.provenance.credentials import Disclosure, read_credentials, sign
 from pipeline.runtime import choose_device, package_file
 from pipeline.training.trainer import Computing, Portion, Trainer, choose_precision
 
@@ -150,16 +150,16 @@ def _ffmpeg() -> Finding:
         except UsageError:
             continue
         there.append(codec)
-    chosen = choose_ffmpeg()
+    path, rejected = choose_ffmpeg()
     words = "; ".join(
         [
-            f"{version} at {chosen.path}, with {', '.join(there)}",
-            *(f"passed over: {line}" for line in chosen.passed_over),
+            f"{version} at {path}, with {', '.join(there)}",
+            *(f"passed over: {line}" for line in rejected),
         ]
     )
     if "libx264" not in there:
         return Finding("ffmpeg", "problem", words, "it lacks libx264: take it off PATH, and the one inside is used")
-    if chosen.passed_over:
+    if rejected:
         return Finding("ffmpeg", "note", words)
     return Finding("ffmpeg", "ok", words)
 
@@ -220,7 +220,7 @@ def _make_a_video() -> str:
         if whole is None:
             raise MediaError("ffmpeg did not encode both frames of a test video")
         join([whole], made, info)
-        sign(made, Claim("none", {}), own_identity(), source)
+        sign(made, Disclosure("none", {}), own_identity(), source)
         state = read_credentials(made, []).state
         if state != "valid":
             raise MediaError(f"what was signed reads as {state}")

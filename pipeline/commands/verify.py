@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import MediaError, RecastError, as_recast_error
 from pipeline.options import VerifyOptions
 from pipeline.provenance.certificate import given_root, own_root
-from pipeline.provenance.credentials import BEGINNING, SIDECAR, Credentials, read_credentials
+from pipeline.provenance.credentials import NOTICE, SIDECAR, Credentials, read_credentials
 
 SEARCHED_BYTES = 1 << 20  # at either end of a file, where its comment lies
 STATES = {
@@ -96,7 +96,7 @@ def _paragraph(found: Verified) -> list[str]:
 
 def _says_so(path: Path) -> bool:
     """Look for our comment at both ends of a file."""
-    words = BEGINNING.encode()
+    words = NOTICE.encode()
     with path.open("rb") as file:
         head = file.read(SEARCHED_BYTES)
         file.seek(max(0, path.stat().st_size - SEARCHED_BYTES))

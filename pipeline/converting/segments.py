@@ -31,8 +31,8 @@ from pipeline.converting.timeline import PlannedSegment, Swaps, Timeline
 from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.faces.footage import fingerprint
 from pipeline.media.canvas import Canvas, PixelFormat
-from pipeline.media.mux import Made, Part, Segment, choose_streams, inspect_segment, join
-from pipeline.media.playback import play
+from pipeline.media.mux import Part, Segment, choose_streams, inspect_segment, join
+from pipeline.media.playback import decode_playback
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command
 from pipeline.options import Look, ResultView
@@ -176,8 +176,8 @@ def try_encode(job: RenderJob, final: Path) -> list[str]:
             raise UsageError(f"--codec {codec} does not work here with these options: {error}") from error
         segment = _require_whole(job.inspect(encoded, pts), encoded)
         part = Part(pts[0] * info.time_base, pts[-1] * info.time_base + TRIAL_SOUND_S)
-        join([segment], joined, info, Made(part))
-        if len(play(joined).shown_s) != len(pts):
+        join([segment], joined, info, part)
+        if len(decode_playback(joined).frame_times_s) != len(pts):
             raise MediaError(f"{final.suffix} files do not show {info.path} whole: name another kind of file with -o")
     finally:
         for path in (encoded, joined):

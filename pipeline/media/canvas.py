@@ -1,7 +1,7 @@
-"""The pixels of a frame as the encoder gets them: as decoded, but for the parts that were drawn anew.
+"""The pixels of a frame or picture, with parts drawn anew.
 
-A part is seen, and given back changed, in BGR. Only where it differs are samples of the frame replaced, so the rest
-stays exactly as it was decoded: no round trip through BGR, no colour drift.
+A part is read and drawn in BGR. In a frame, only samples that a patch changes are replaced: the others stay exactly as
+decoded, without a round trip through BGR.
 """
 
 import threading
@@ -17,15 +17,15 @@ from pipeline.media.probe import Colour, VideoInfo
 from pipeline.types import Image, Patch, Rect, Samples
 
 BT709 = Colour(matrix=1, primaries=1, transfer=1, range=1)
-SWSCALE_601 = 5  # swscale's number for BT.601, and what it takes where a file does not say
+SWSCALE_601 = 5  # swscale's number for BT.601, and its default where a file does not say
 RGB_MATRIX, FULL_RANGE = 0, 2  # ITU-T H.273 code of RGB; ffmpeg's number for 0 … 255
 
 
 class _Converters(threading.local):
-    """What converts between pixel formats: preparing one takes longer than a face, so each is kept for the next."""
+    """Pixel format converters, kept for the next frame: preparing one takes longer than drawing a face."""
 
     def __init__(self) -> None:
-        self.to_ours, self.to_bgr = VideoReformatter(), VideoReformatter()
+        self.to_target, self.to_bgr = VideoReformatter(), VideoReformatter()
 
 
 _converters = _Converters()
@@ -33,12 +33,12 @@ _converters = _Converters()
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What the encoder is fed.
+    """Format of the frames that the encoder gets.
 
     Attributes:
         name: ``yuv420p``, or ``yuv420p10le`` where the source has more than 8 bits.
         width, height: the frame's, rounded up to even numbers.
-        colour: matrix, primaries, transfer and range, as in the source.
+        colour: as in the source.
     """
 
     name: str
@@ -48,7 +48,7 @@ class PixelFormat:
 
     @classmethod
     def for_video(cls, info: VideoInfo) -> "PixelFormat":
-        """Choose what keeps the source's colours and depth and plays everywhere: 4:2:0 in even sizes."""
+        """Choose a format that keeps the source's colours and depth and plays everywhere: 4:2:0 in even sizes."""
         name = "yuv420p10le" if info.bit_depth > 8 else "yuv420p"
         is_rgb = av.VideoFormat(info.pixel_format).is_rgb or info.pixel_format == "pal8"
         colour = BT709 if is_rgb or info.colour.matrix == RGB_MATRIX else info.colour
@@ -58,39 +58,25 @@ class PixelFormat:
 
     def black(self) -> VideoFrame:
         """Make a black frame."""
-        nothing = np.zeros((self.height, self.width, 3), np.uint8)
-        return self.convert(VideoFrame.from_ndarray(nothing, format="bgr24"))
-
-    def beside(self, left: VideoFrame, right: VideoFrame) -> VideoFrame:
-        """Put two frames of this format, but of half its width, next to each other."""
-        made = VideoFrame(self.width, self.height, self.name)
-        parts = zip(_planes(made, self), _planes(left, self), _planes(right, self), strict=True)
-        for plane, *halves in parts:
-            plane[:] = np.hstack(halves)
-        return made
+        return self.convert(VideoFrame.from_ndarray(np.zeros((self.height, self.width, 3), np.uint8), format="bgr24"))
 
     def changes(self, info: VideoInfo) -> list[str]:
-        """Say what of a video's pixels this format does not hold, a line each."""
+        """Say what of a video's pixels this format cannot hold, a line each."""
         source, lines = av.VideoFormat(info.pixel_format), []
-        depth = max(component.bits for component in av.VideoFormat(self.name).components)
+        depth = av.VideoFormat(self.name).components[0].bits
         if info.bit_depth > depth:
             lines.append(f"{info.bit_depth} bits per colour stored as {depth}")
         if len(source.components) > 1 and source.chroma_width(64) * source.chroma_height(64) > 32 * 32:
             lines.append(f"full colour resolution ({info.pixel_format}) stored as 4:2:0, which plays everywhere")
         if (self.width, self.height) != (info.width, info.height):
-            lines.append(f"{info.width}x{info.height} became {self.width}x{self.height}: encoders want even sizes")
+            lines.append(f"{info.width}x{info.height} became {self.width}x{self.height}: encoders need even sizes")
         return lines
 
-    @property
-    def sample_type(self) -> "np.dtype[Any]":
-        """NumPy type of one sample."""
-        return np.dtype(np.uint16 if self.name.endswith("le") else np.uint8)
-
     def convert(self, picture: VideoFrame) -> VideoFrame:
-        """Change a picture's samples to this format, size as it is."""
+        """Convert a picture of any size to this format."""
         if picture.format.name in (self.name, self.name.replace("yuv", "yuvj")):
             return picture  # yuvj420p is yuv420p with a note that the range is full
-        return _converters.to_ours.reformat(
+        return _converters.to_target.reformat(
             picture,
             format=self.name,
             src_colorspace=self._matrix,
@@ -100,8 +86,8 @@ class PixelFormat:
         )
 
     def to_bgr(self, picture: VideoFrame) -> Image:
-        """Show a picture of this format as (H, W, 3) BGR."""
-        shown = _converters.to_bgr.reformat(
+        """Convert a picture of this format to (H, W, 3) BGR."""
+        converted = _converters.to_bgr.reformat(
             picture,
             format="bgr24",
             src_colorspace=self._matrix,
@@ -109,7 +95,7 @@ class PixelFormat:
             src_color_range=self._range,
             dst_color_range=FULL_RANGE,
         )
-        return cast(Image, shown.to_ndarray())
+        return cast(Image, converted.to_ndarray())
 
     @property
     def _matrix(self) -> int:
@@ -138,29 +124,27 @@ class Surface(Protocol):
         """Height and width."""
 
     def part(self, rect: Rect) -> Image:
-        """Show a part, left and top even, as it is now, as (height, width, 3) BGR."""
+        """Copy a part as it is now, (height, width, 3) BGR; left and top are even."""
 
     def draw(self, patch: Patch) -> None:
-        """Replace what a patch changes."""
+        """Replace the pixels that a patch changes."""
 
 
 class Canvas:
-    """A frame for the encoder: the decoded one, padded to even size, to be drawn into.
+    """A frame for the encoder to draw into, padded to even size.
 
     Args:
-        frame: upright, as decoded; stays as it is.
-        target: format and size of what is made.
+        frame: upright, as decoded; it is not changed.
+        target: format and size of the result.
 
     Attributes:
-        frame: what is made.
+        frame: the result.
     """
 
     def __init__(self, frame: VideoFrame, target: PixelFormat) -> None:
         self.frame = VideoFrame(target.width, target.height, target.name)
         self._target = target
-        source = target.convert(frame)
-        for place, plane in enumerate(_planes(self.frame, target)):
-            samples = _planes(source, target)[place]
+        for plane, samples in zip(_planes(self.frame), _planes(target.convert(frame)), strict=False):  # without alpha
             missing = (plane.shape[0] - samples.shape[0], plane.shape[1] - samples.shape[1])
             plane[:] = samples if missing == (0, 0) else np.pad(samples, [(0, n) for n in missing], mode="edge")
 
@@ -175,7 +159,10 @@ class Canvas:
     def beside(self, right: "Canvas") -> "Canvas":
         """Make one that shows this and, to the right of it, another of the same size."""
         wide = replace(self._target, width=2 * self._target.width)
-        return Canvas(wide.beside(self.frame, right.frame), wide)
+        joined = VideoFrame(wide.width, wide.height, wide.name)
+        for plane, *halves in zip(_planes(joined), _planes(self.frame), _planes(right.frame), strict=True):
+            plane[:] = np.hstack(halves)
+        return Canvas(joined, wide)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -183,33 +170,26 @@ class Canvas:
         return self._target.height, self._target.width
 
     def part(self, rect: Rect) -> Image:
-        """Show a part of the frame, as it is now, as (height, width, 3) BGR.
-
-        Args:
-            rect: in the frame; left and top even.
-        """
+        """Copy a part of the frame as it is now, (height, width, 3) BGR; left and top are even."""
         cut = VideoFrame(rect.width + rect.width % 2, rect.height + rect.height % 2, self._target.name)
-        for place, (plane, samples) in enumerate(
-            zip(_planes(cut, self._target), _planes(self.frame, self._target), strict=True)
-        ):
-            scale = 1 if place == 0 else 2
+        for index, (plane, samples) in enumerate(zip(_planes(cut), _planes(self.frame), strict=True)):
+            scale = 1 if index == 0 else 2
             top, left = rect.top // scale, rect.left // scale
             plane[:] = samples[top : top + plane.shape[0], left : left + plane.shape[1]]
         return self._target.to_bgr(cut)[: rect.height, : rect.width]
 
     def draw(self, patch: Patch) -> None:
         """Replace the samples of the frame that a patch changes."""
-        height, width = patch.changed.shape
         image, changed = patch.image, patch.changed
+        height, width = changed.shape
         if height % 2 or width % 2:
-            even = [(0, height % 2), (0, width % 2)]
-            image, changed = np.pad(image, [*even, (0, 0)], mode="edge"), np.pad(changed, even, mode="edge")
+            padding = [(0, height % 2), (0, width % 2)]
+            image, changed = np.pad(image, [*padding, (0, 0)], mode="edge"), np.pad(changed, padding, mode="edge")
         drawn = self._target.convert(VideoFrame.from_ndarray(image, format="bgr24"))
         rows = changed[::2] | changed[1::2]
-        quarters = rows[:, ::2] | rows[:, 1::2]  # where any of the four px of a chroma sample changed
-        planes = zip(_planes(self.frame, self._target), _planes(drawn, self._target), strict=True)
-        for place, (plane, new) in enumerate(planes):
-            where, scale = (changed, 1) if place == 0 else (quarters, 2)
+        changed_chroma = rows[:, ::2] | rows[:, 1::2]  # where any of the four px of a chroma sample changed
+        for index, (plane, new) in enumerate(zip(_planes(self.frame), _planes(drawn), strict=True)):
+            where, scale = (changed, 1) if index == 0 else (changed_chroma, 2)
             top, left = patch.top // scale, patch.left // scale
             part = plane[top : top + where.shape[0], left : left + where.shape[1]]
             inside = np.s_[: part.shape[0], : part.shape[1]]
@@ -254,11 +234,11 @@ class PictureCanvas:
         np.copyto(part, patch.image, where=patch.changed[..., None])
 
 
-def _planes(frame: VideoFrame, target: PixelFormat) -> list[Samples]:
+def _planes(frame: VideoFrame) -> list[Samples]:
     """Views of a frame's sample planes, (H, W) each, without the padding of their lines."""
-    kind = target.sample_type
+    dtype: np.dtype[Any] = np.dtype(np.uint16 if frame.format.components[0].bits > 8 else np.uint8)
     views = []
     for plane in frame.planes:
-        lines = np.frombuffer(memoryview(plane), dtype=kind).reshape(-1, plane.line_size // kind.itemsize)
+        lines = np.frombuffer(memoryview(plane), dtype=dtype).reshape(-1, plane.line_size // dtype.itemsize)
         views.append(lines[: plane.height, : plane.width])
     return views

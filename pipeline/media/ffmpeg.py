@@ -1,7 +1,4 @@
-"""Which ffmpeg is used: the first one found that can do what is asked of it here.
-
-An ffmpeg process that is fed through a pipe, packet by packet, with exact timestamps.
-"""
+"""Which ffmpeg program is used, and a process of it that is fed packets with exact timestamps through a pipe."""
 
 import os
 import re
@@ -10,12 +7,11 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
-from typing import Self, TypeAlias
+from types import SimpleNamespace
+from typing import NamedTuple, Self, TypeAlias
 
 import av
 import imageio_ffmpeg
@@ -26,112 +22,102 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
 
-ANSWER_S = 60  # for two black frames; an ffmpeg that takes longer hangs
-FRAME = bytes(16 * 16 * 3 // 2)
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+TRIAL_TIMEOUT_S = 60  # for two black frames; an ffmpeg that takes longer hangs
+BLACK_FRAMES = bytes(2 * 16 * 16 * 3 // 2)
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-copyts")
-FRAMES_IN = ("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "16x16", "-r", "25", "-i", "pipe:0")
-TAGS = ("-vf", "setsar=sar=1/1:max=1,setparams=range=tv")
-ENCODED = ("-c:v", "rawvideo", "-fps_mode", "passthrough", "-enc_time_base:v", "1:25", *TAGS, "-f", "null", "-")
-COPIED = ("-c:v", "copy", "-bsf:v", "noise=amount=0:drop=lt(pts\\,0)", "-f", "null", "-")
-TRIAL = (*QUIET, *FRAMES_IN, *ENCODED, *COPIED)
-"""What not every ffmpeg knows of what ``writer`` and ``joining`` ask: -fps_mode came with 5.1."""
-OLD = "fps_mode"  # what those before it do not know
+TRIAL = (
+    *(*QUIET, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "16x16", "-r", "25", "-i", "pipe:0"),
+    *("-c:v", "rawvideo", "-fps_mode", "passthrough", "-enc_time_base:v", "1:25"),
+    *("-vf", "setsar=sar=1/1:max=1,setparams=range=tv", "-f", "null", "-"),
+    *("-c:v", "copy", "-bsf:v", "noise=amount=0:drop=lt(pts\\,0)", "-f", "null", "-"),
+)
+"""The options of ``writer`` and ``mux`` that not every ffmpeg has."""
+NEW_OPTION = "fps_mode"  # came with ffmpeg 5.1
 
-
-@dataclass(frozen=True)
-class Chosen:
-    """The ffmpeg that is used.
-
-    Attributes:
-        path: of the program.
-        passed_over: those found before it, and why each cannot be used, a line each.
-    """
-
-    path: str
-    passed_over: tuple[str, ...]
+ERROR_LINES = 3  # of ffmpeg's that an error shows; the first tell the cause
+STALLED_S, CHECK_INTERVAL_S = 600, 5  # a process that does nothing for so long hangs
+FAILING_TIMEOUT_S = 5  # for ffmpeg to end by itself after it has closed the pipe
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
+"""Settings of glibc: keep a frame's memory for the next, as in ``pipeline.runtime``; other systems ignore them."""
+PATIENCE_S = 0.5
+BUFFER_BYTES = 1 << 20  # written into the pipe at once, and the pipe's size where the system allows it
 
 
 def find_ffmpeg() -> str:
-    """Return the first ffmpeg on PATH that can do what is asked of it, or else the one that comes with imageio-ffmpeg.
-
-    Raises:
-        MediaError: there is none.
-    """
-    return choose_ffmpeg().path
+    """Return the path of the ffmpeg that is used."""
+    return choose_ffmpeg()[0]
 
 
 @cache
-def choose_ffmpeg() -> Chosen:
-    """Try each ffmpeg on two black frames until one makes something of them.
+def choose_ffmpeg() -> tuple[str, tuple[str, ...]]:
+    """Find the first ffmpeg, on PATH and then in imageio-ffmpeg, that has all options used here.
 
-    Raises:
-        MediaError: none does.
+    Returns:
+        Its path, and why each one before it cannot be used, a line each.
     """
-    passed_over: list[str] = []
+    rejected: dict[str, str] = {}  # by real path: PATH may name one program twice
     for path in _candidates():
-        why = _what_fails(path)
-        if why is None:
-            return Chosen(path, tuple(passed_over))
-        passed_over.append(f"{path} {why}")
-    reasons = "".join(f" ({line})" for line in passed_over)
+        if (real := os.path.realpath(path)) in rejected:
+            continue
+        reason = _try(path)
+        if reason is None:
+            return path, tuple(rejected.values())
+        rejected[real] = f"{path} {reason}"
+    reasons = "".join(f" ({line})" for line in rejected.values())
     raise MediaError(f"no ffmpeg found that can be used{reasons}; run: pip install --force-reinstall imageio-ffmpeg")
 
 
 def _candidates() -> Iterator[str]:
-    """Name those on PATH, in order, then the one inside, each once."""
-    seen = set[str]()
     for folder in os.get_exec_path():
-        path = shutil.which("ffmpeg", path=folder)
-        if path is not None and os.path.realpath(path) not in seen:
-            seen.add(os.path.realpath(path))
+        if path := shutil.which("ffmpeg", path=folder):
             yield path
-    with suppress(RuntimeError):
-        inside = imageio_ffmpeg.get_ffmpeg_exe()
-        if os.path.realpath(inside) not in seen:
-            yield inside
+    with suppress(RuntimeError):  # there is none for this platform
+        yield imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def _what_fails(path: str) -> str | None:
+def _try(path: str) -> str | None:
+    """Say why an ffmpeg cannot be used; None if it can."""
+    command = [path, *TRIAL]
     try:
-        done = subprocess.run([path, *TRIAL], input=2 * FRAME, capture_output=True, timeout=ANSWER_S, check=False)
+        trial = subprocess.run(command, input=BLACK_FRAMES, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
     except OSError as error:
         return f"does not start: {error.strerror or error}"
     except subprocess.TimeoutExpired:
-        return f"did not answer within {ANSWER_S} s"
-    if done.returncode == 0:
+        return f"did not answer within {TRIAL_TIMEOUT_S} s"
+    if trial.returncode == 0:
         return None
-    words = done.stderr.decode(errors="replace").strip().splitlines()
-    if any(OLD in line for line in words):
+    lines = trial.stderr.decode(errors="replace").strip().splitlines()
+    if any(NEW_OPTION in line for line in lines):
         return "is too old: 5.1 is the first that can be used"
-    return f"fails: {words[0] if words else f'it ended with code {done.returncode}'}"
+    return f"fails: {lines[0] if lines else f'it ended with code {trial.returncode}'}"
 
 
-VideoPacket: TypeAlias = "Packet[VideoStream]"
-
-WORDS = 3  # lines of ffmpeg's that an error shows: the first, for what follows is its consequence
-STALLED_S, LOOK_S = 600, 5  # it has done nothing at all for so long: it hangs; how often that is looked at
-FAILING_TIMEOUT_S = 5  # for ffmpeg to say why, once it no longer takes frames
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
-"""What glibc reads: a frame's memory is used for the next, as in ``pipeline.runtime``; other systems pass it over."""
-PATIENCE_S = 0.5
-BUFFER_BYTES = 1 << 20  # what goes into the pipe at once, and what it holds where the system lets it
+def ffmpeg_command(arguments: list[str]) -> list[str]:
+    """Complete a command: only errors are printed, nothing is asked, timestamps are kept."""
+    return [find_ffmpeg(), *QUIET, "-y", *arguments]
 
 
-@dataclass(frozen=True)
-class Form:
-    """A container to send packets in: its name, and options of its muxer."""
+def local_file(path: Path) -> str:
+    """Name a local file so that ffmpeg takes no part of the name for a protocol."""
+    return f"file:{path}"
+
+
+class PipeFormat(NamedTuple):
+    """A container format for packets in a pipe, and options of its muxer."""
 
     name: str
-    options: tuple[tuple[str, str], ...]
+    options: dict[str, str]
 
 
-NUT = Form("nut", (("write_index", "0"),))
-"""Holds most codecs; says when a packet is shown, and not when it is decoded."""
-PIECES = (("movflags", "frag_every_frame+empty_moov+default_base_moof"),)
-MP4_PIECES = Form("mp4", PIECES)
-"""Holds what MP4 does; says both. Decoding begins at 0."""
-MOV_PIECES = Form("mov", PIECES)
-"""The same for what MOV holds."""
+FRAGMENTED = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
+NUT = PipeFormat("nut", {"write_index": "0"})
+"""Holds most codecs; carries presentation times only."""
+MP4_FRAGMENTS = PipeFormat("mp4", FRAGMENTED)
+"""Holds the codecs of MP4; carries decoding times too, which begin at 0."""
+MOV_FRAGMENTS = PipeFormat("mov", FRAGMENTED)
+"""The same for the codecs of MOV."""
 
 
 class FfmpegPipe:
@@ -140,122 +126,102 @@ class FfmpegPipe:
     Leaving the block without an error ends the input and waits until ffmpeg is done; with one it stops ffmpeg.
 
     Args:
-        command: the process to start.
-        doing: what an error says ffmpeg could not do: "encode a.mp4".
-        form: what it reads from its standard input.
+        task: what an error says ffmpeg could not do: "encode a.mp4".
+        pipe_format: what ffmpeg reads from its standard input.
 
     Attributes:
-        container: where streams are added and packets muxed.
-
-    Raises:
-        MediaError: ffmpeg cannot be started.
+        container: where streams are added.
     """
 
-    def __init__(self, command: list[str], doing: str, form: Form) -> None:
-        self._doing = doing
-        self._made = BytesIO()  # an interrupt that comes while PyAV calls Python is lost, with what was being written
+    def __init__(self, command: list[str], task: str, pipe_format: PipeFormat) -> None:
+        self._task = task
+        self._muxed = BytesIO()  # not the pipe itself: an interrupt is lost while PyAV calls Python, with the data
         self.container: OutputContainer = av.open(
-            SimpleNamespace(write=self._made.write),
+            SimpleNamespace(write=self._muxed.write),
             "w",
-            format=form.name,
-            options=dict(form.options),
+            format=pipe_format.name,
+            options=pipe_format.options,
             buffer_size=BUFFER_BYTES,
         )
-        self._words: list[str] = []
-        self._process = _start(command, doing)
+        self._error_lines: list[str] = []
+        self._process = _start(command, task)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._is_awaited = False
-        self._is_over = threading.Event()
+        self._has_ended = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:
             self.close()
         else:
             self.abandon()
 
     def mux(self, packets: list[VideoPacket]) -> None:
-        """Hand packets over.
-
-        Raises:
-            MediaError: ffmpeg has ended, with its last words; or it cannot be told of such packets.
-        """
+        """Hand packets over; MediaError with ffmpeg's error lines where it has ended."""
         try:
             self.container.mux(packets)
         except av.error.FFmpegError as error:
             self.abandon()
-            raise MediaError(f"could not {self._doing}: {error.strerror}") from error
+            raise MediaError(f"could not {self._task}: {error.strerror}") from error
         self._send()
 
     def close(self) -> None:
-        """End the input and wait for ffmpeg; what it writes is whole when this returns.
-
-        Raises:
-            MediaError: ffmpeg failed.
-        """
+        """End the input and wait for ffmpeg; its output is complete when this returns."""
+        assert self._process.stdin is not None
         try:
-            self._end()
+            self.container.close()
+            self._send()
+            with suppress(OSError):  # it ended before it read everything: its exit code tells
+                self._process.stdin.close()
+            self._is_awaited = True
+            while self._process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(PATIENCE_S)  # an endless wait would block Ctrl-C on Windows
+            if self._process.returncode != 0:
+                raise self._failure()
         except BaseException:
             self.abandon()
             raise
-
-    def _end(self) -> None:
-        assert self._process.stdin is not None
-        self.container.close()
-        self._send()
-        with suppress(OSError):  # it ended before all was read: its exit code tells
-            self._process.stdin.close()
-        self._is_awaited = True
-        while self._process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
-        if self._process.returncode != 0:
-            raise self._failure()
         self._listener.join()
-        self._is_over.set()
+        self._has_ended.set()
+
+    def abandon(self) -> None:
+        """Stop ffmpeg; its output must not be used."""
+        assert self._process.stdin is not None
+        self._has_ended.set()
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        with suppress(av.error.FFmpegError, ValueError):  # nobody reads the rest
+            self.container.close()
+        with suppress(OSError):
+            self._process.stdin.close()
 
     def _send(self) -> None:
         assert self._process.stdin is not None
         self._is_awaited = True
         try:
-            self._process.stdin.write(self._made.getbuffer())
+            self._process.stdin.write(self._muxed.getbuffer())
         except (OSError, ValueError) as error:
             raise self._failure() from error
         finally:
             self._is_awaited = False
-        self._made.seek(0)
-        self._made.truncate()
-
-    def abandon(self) -> None:
-        """Stop ffmpeg; what it wrote is not to be used."""
-        assert self._process.stdin is not None
-        self._is_over.set()
-        self._process.kill()
-        self._process.wait()
-        self._listener.join()
-        with suppress(av.error.FFmpegError, ValueError):  # what is still on its way, nobody reads
-            self.container.close()
-        with suppress(OSError):
-            self._process.stdin.close()
+        self._muxed.seek(0)
+        self._muxed.truncate()
 
     def _watch(self) -> None:
-        """Stop ffmpeg where it hangs: waiting for it would never end.
-
-        However much it has to do, and however slow the machine or the disk, it hangs only when it does nothing.
-        """
-        idle_s, seen = 0.0, None  # counted in looks, not by the clock: this program may have been halted itself
-        while not self._is_over.wait(LOOK_S):
-            done = _work_done(self._process.pid)
-            idle_s = idle_s + LOOK_S if self._is_awaited and done == seen else 0
-            seen = done
+        """Kill ffmpeg when it hangs: uses no processor time and reads and writes nothing while it is awaited."""
+        idle_s, last_activity = 0.0, None  # idle_s adds up intervals: this program may have been suspended itself
+        while not self._has_ended.wait(CHECK_INTERVAL_S):
+            activity = _activity(self._process.pid)
+            idle_s = idle_s + CHECK_INTERVAL_S if self._is_awaited and activity == last_activity else 0
+            last_activity = activity
             if idle_s > STALLED_S:
-                self._words.append(f"it did nothing for {STALLED_S} s")
+                self._error_lines.append(f"it did nothing for {STALLED_S} s")
                 self._process.kill()
                 return
 
@@ -263,20 +229,19 @@ class FfmpegPipe:
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             for line in lines:
-                if len(self._words) < WORDS:
-                    self._words.append(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", line.decode(errors="replace")).strip())
+                if len(self._error_lines) < ERROR_LINES:
+                    text = re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", line.decode(errors="replace"))
+                    self._error_lines.append(text.strip())
 
     def _failure(self) -> MediaError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(FAILING_TIMEOUT_S)
         self.abandon()
-        words = " / ".join(self._words) or f"it ended with code {self._process.returncode}"
-        return MediaError(f"ffmpeg could not {self._doing}: {words}")
+        reason = " / ".join(self._error_lines) or f"it ended with code {self._process.returncode}"
+        return MediaError(f"ffmpeg could not {self._task}: {reason}")
 
 
-def _start(command: list[str], doing: str) -> "subprocess.Popen[bytes]":
-    """Start a process in a group of its own: Ctrl-C is for us, who then end it in good order."""
-
+def _start(command: list[str], task: str) -> "subprocess.Popen[bytes]":
     def start(pipe_bytes: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             command,
@@ -285,35 +250,25 @@ def _start(command: list[str], doing: str) -> "subprocess.Popen[bytes]":
             stdout=subprocess.DEVNULL,
             pipesize=pipe_bytes,
             env=os.environ | KEEP_MEMORY,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C must reach this process only, which then ends ffmpeg
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
     try:
         try:
             return start(BUFFER_BYTES)
-        except PermissionError:  # all pipes of this user may hold no more
+        except PermissionError:  # the user's limit for pipes is reached
             return start(-1)
     except OSError as error:
-        raise MediaError(f"could not {doing}: {command[0]} does not start: {error.strerror}") from error
+        raise MediaError(f"could not {task}: {command[0]} does not start: {error.strerror}") from error
 
 
-def _work_done(pid: int) -> tuple[float, ...]:
-    """Say how much processor time a process has used, and how much it has read and written; empty where it is gone."""
+def _activity(pid: int) -> tuple[float, ...]:
+    """Processor time of a process, and what it has read and written so far; empty where it has ended."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         with process.oneshot():
             times = process.cpu_times()
-            moved = process.io_counters() if hasattr(process, "io_counters") else ()
-            return (times.user, times.system, *moved)
+            transferred = process.io_counters() if hasattr(process, "io_counters") else ()
+            return (times.user, times.system, *transferred)
     return ()
-
-
-def quiet(command: list[str]) -> list[str]:
-    """Let a command built by ffmpeg-python say nothing but errors, ask nothing, and keep timestamps as they come."""
-    return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-copyts", "-y", *command]
-
-
-def as_input(path: Path) -> str:
-    """Name a local file so that ffmpeg takes no part of the name for a protocol."""
-    return f"file:{path}"

@@ -1,4 +1,4 @@
-"""What a player shows of a file, and lets hear: found out by decoding all of it, edit lists and all."""
+"""What a player shows and plays of a file, found by decoding all of it, edit lists included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,176 +12,161 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from pipeline.errors import MediaError
-from pipeline.media.mux import Part, choose_streams, is_gif
-from pipeline.media.probe import VideoInfo, open_container, video_stream
+from pipeline.media.mux import Part, choose_streams
+from pipeline.media.probe import VideoInfo, frame_time_s, open_container, video_stream
 
-SLACK_S = Fraction(3, 20)  # of a sound's length and beginning: decoders drop some packets at the ends, or do not
-TICK_S = Fraction(1, 1_000_000)  # to which ffmpeg rounds times
+SOUND_TOLERANCE_S = Fraction(3, 20)  # for length and start: decoders differ in the packets they drop at the ends
+TIME_STEP_S = Fraction(1, 1_000_000)  # ffmpeg rounds times to it
 
 
 @dataclass
 class Sound:
-    """What is heard of a stream.
+    """The decoded sound of a stream.
 
     Attributes:
-        length_s: of all samples that come out.
-        begin_s: when the first of them is heard; None where nothing is, or the file does not say.
-        longest_s: of what one packet holds.
+        length_s: of all samples.
+        start_s: when the first is heard; None where none is, or the file does not say.
+        longest_s: length of the longest frame.
     """
 
     length_s: Fraction = Fraction(0)
-    begin_s: Fraction | None = None
+    start_s: Fraction | None = None
     longest_s: Fraction = Fraction(0)
 
-    def hear(self, frame: AudioFrame, part: Part | None) -> None:
-        """Count decoded samples, as far as they lie in a part."""
-        length = Fraction(frame.samples, frame.sample_rate or 1)
-        begin = _moment(frame)
-        self.longest_s = max(self.longest_s, length)
-        if part is not None and begin is not None:
-            end = min(begin + length, part.end_s)
-            begin = max(begin, part.start_s)
-            length = end - begin
-        if length > 0:
-            self.length_s += length
-            self.begin_s = begin if self.begin_s is None else self.begin_s
+    def add(self, frame: AudioFrame, part: Part | None) -> None:
+        """Count the samples of a frame that lie in a part."""
+        length_s, start_s = Fraction(frame.samples, frame.sample_rate or 1), frame_time_s(frame)
+        self.longest_s = max(self.longest_s, length_s)
+        if part is not None and start_s is not None:
+            end_s = min(start_s + length_s, part.end_s)
+            start_s = max(start_s, part.start_s)
+            length_s = end_s - start_s
+        if length_s > 0:
+            self.length_s += length_s
+            self.start_s = start_s if self.start_s is None else self.start_s
 
 
 @dataclass
-class Played:
-    """What a file shows and lets hear.
+class Playback:
+    """What a file shows and plays.
 
     Attributes:
-        shown_s: when each frame is shown.
-        tick_s: to which the file rounds these times.
+        frame_times_s: when each frame is shown.
+        time_step_s: the file rounds these times to it.
         sounds: by number of the stream.
     """
 
-    shown_s: list[Fraction] = field(default_factory=list)
-    tick_s: Fraction = TICK_S
+    frame_times_s: list[Fraction] = field(default_factory=list)
+    time_step_s: Fraction = TIME_STEP_S
     sounds: dict[int, Sound] = field(default_factory=dict)
 
 
-def play(path: Path) -> Played:
-    """Decode a file's main video and all its sound.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
+def decode_playback(path: Path) -> Playback:
+    """Decode a file's main video and all its sound."""
     with open_container(path) as container:
         video = video_stream(container, path)
         video.thread_type = "AUTO"
         video.codec_context.thread_count = 0
-        video.codec_context.options = {"skip_loop_filter": "all"}  # how frames look does not matter here
-        played = Played(tick_s=max(Fraction(video.time_base or TICK_S), TICK_S))
-        _decode(container, [video, *container.streams.audio], played, None)
-    return played
+        video.codec_context.options = {"skip_loop_filter": "all"}  # faster; the pixels do not matter here
+        playback = Playback(time_step_s=max(Fraction(video.time_base or TIME_STEP_S), TIME_STEP_S))
+        _decode(container, [video, *container.streams.audio], playback, None)
+    return playback
 
 
-def hear(path: Path, indices: Sequence[int], part: Part | None = None, *, seeks: bool = True) -> dict[int, Sound]:
-    """Decode sound, as far as it lies in a part.
-
-    Args:
-        path: of the file.
-        indices: numbers of the streams.
-        part: all where it is None.
-        seeks: begin to read there, as far as the file lets find the place.
-
-    Raises:
-        MediaError: the file cannot be read.
-    """
-    played = Played()
+def decode_sound(
+    path: Path, indices: Sequence[int], part: Part | None = None, *, seeks: bool = True
+) -> dict[int, Sound]:
+    """Decode streams of sound, as far as they lie in a part (None: all); seeks to it where the file can be searched."""
+    playback = Playback()
     if not indices:
-        return played.sounds
+        return playback.sounds
     with open_container(path) as container:
         if part is not None and seeks:
             try:
                 container.seek(int(part.start_s * av.time_base))
             except av.error.FFmpegError:
-                return hear(path, indices, part, seeks=False)
-        _decode(container, [container.streams[index] for index in indices], played, part)
-    return played.sounds
+                return decode_sound(path, indices, part, seeks=False)
+        _decode(container, [container.streams[index] for index in indices], playback, part)
+    return playback.sounds
 
 
-def _decode(container: InputContainer, streams: Sequence[Stream], played: Played, part: Part | None) -> None:
-    played.sounds |= {stream.index: Sound() for stream in streams if stream.type == "audio"}
-    streams = [stream for stream in streams if stream.codec_context is not None]  # nobody can hear those without
-    over: set[int] = set()
+def _decode(container: InputContainer, streams: Sequence[Stream], playback: Playback, part: Part | None) -> None:
+    playback.sounds |= {stream.index: Sound() for stream in streams if stream.type == "audio"}
+    streams = [stream for stream in streams if stream.codec_context is not None]  # others cannot be decoded
+    finished: set[int] = set()
     try:
         for packet in container.demux(list(streams)):
-            index, moment = packet.stream.index, packet.pts if packet.pts is not None else packet.dts
-            begin_s = None if moment is None or packet.time_base is None else moment * packet.time_base
-            if part is not None and begin_s is not None and begin_s >= part.end_s:
-                over.add(index)
-                if len(over) == len(streams):
+            index, time = packet.stream.index, packet.dts if packet.pts is None else packet.pts
+            start_s = None if time is None or packet.time_base is None else time * packet.time_base
+            if part is not None and start_s is not None and start_s >= part.end_s:
+                finished.add(index)
+                if len(finished) == len(streams):
                     return
                 continue
             try:
                 frames = packet.decode()
-            except av.error.FFmpegError:  # damaged, in the original as in what was made of it
+            except av.error.FFmpegError:  # damaged, in the original as in the result
                 continue
             for frame in frames:
                 if isinstance(frame, AudioFrame):
-                    played.sounds[index].hear(frame, part)
+                    playback.sounds[index].add(frame, part)
                 elif isinstance(frame, VideoFrame):
-                    played.shown_s.append(_moment(frame) or (played.shown_s or [Fraction(0)])[-1])
-    except av.error.FFmpegError:  # the file breaks off here
+                    time_s, times_s = frame_time_s(frame), playback.frame_times_s
+                    times_s.append(time_s if time_s is not None else (times_s or [Fraction(0)])[-1])
+    except av.error.FFmpegError:  # the file ends here
         return
 
 
-def _moment(frame: AudioFrame | VideoFrame) -> Fraction | None:
-    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
-
-
 def check_result(result: Path, like: VideoInfo, pts: Sequence[int], part: Part | None) -> None:
-    """Make sure that a player gets all of a result: every frame at its time, and all of the original's sound.
+    """Raise MediaError unless a player gets all of a result: every frame at its time, and all of the original's sound.
 
     Args:
         result: the finished file.
         like: the original.
-        pts: of the frames it is to show, in units of the original's time base.
+        pts: of the frames it must show, in units of the original's time base.
         part: of the original that it is; None for all of it.
-
-    Raises:
-        MediaError: something is missing, or in the wrong place.
     """
-    played = play(result)
-    unit = like.time_base
-    wanted = [(moment - pts[0]) * unit for moment in pts]
-    if len(played.shown_s) != len(wanted):
-        raise _fails(like, f"{len(played.shown_s)} of {len(wanted)} frames are shown")
-    if not is_gif(result):  # players have ways of their own with frames that follow each other fast
-        off = max(abs(shown - played.shown_s[0] - at) for shown, at in zip(played.shown_s, wanted, strict=True))
-        if off > played.tick_s + TICK_S:
-            raise _fails(like, f"a frame is shown {float(off):.3f} s too early or too late")
-    sound = {stream.index for stream in like.others if stream.kind == "audio"}
-    taken = [index for index, _ in choose_streams(like, result).taken if index in sound]
-    wrong = None
-    for seeks in (True, False) if part is not None else (False,):  # a place that was not found is no fault of ours
-        wrong = _compare(hear(like.path, taken, part, seeks=seeks), played, pts[0] * unit)
-        if wrong is None:
-            return
-    raise _fails(like, wrong or "")
+    playback = decode_playback(result)
+    problem = _compare_frames(playback, [(time - pts[0]) * like.time_base for time in pts], result)
+    if problem is None:
+        copied = choose_streams(like, result).codecs
+        sounds = [stream.index for stream in like.others if stream.kind == "audio" and stream.index in copied]
+        for seeks in (True, False) if part is not None else (False,):  # seeking may miss the start of the part
+            problem = _compare_sounds(
+                decode_sound(like.path, sounds, part, seeks=seeks), playback, pts[0] * like.time_base
+            )
+            if problem is None:
+                return
+    raise MediaError(f"the result of {like.path} is not complete: {problem}; try another kind of file (-o …)")
 
 
-def _compare(originals: dict[int, Sound], played: Played, first_s: Fraction) -> str | None:
-    """Say what of the sound is not as in the original; None where all is."""
-    made = list(played.sounds.values())
-    if len(originals) != len(made):  # a track that is silent in this part may not be there
-        originals = {index: sound for index, sound in originals.items() if sound.length_s > SLACK_S}
-        made = [sound for sound in made if sound.length_s]
-    if len(originals) != len(made):
-        return f"{len(made)} of {len(originals)} sound tracks are heard"
-    for (index, old), new in zip(originals.items(), made, strict=True):
-        slack = SLACK_S + 2 * max(old.longest_s, new.longest_s)
-        if abs(new.length_s - old.length_s) > slack:
-            return f"{float(new.length_s):.2f} of {float(old.length_s):.2f} s of sound stream {index} are heard"
-        if old.begin_s is not None and new.begin_s is not None:
-            late = (new.begin_s - played.shown_s[0]) - (old.begin_s - first_s)
-            if abs(late) > slack:
-                return f"sound stream {index} is heard {float(late):.2f} s too late"
+def _compare_frames(playback: Playback, expected_s: list[Fraction], result: Path) -> str | None:
+    """Say which frames are missing or at the wrong time; None if none is."""
+    shown_s = playback.frame_times_s
+    if len(shown_s) != len(expected_s):
+        return f"{len(shown_s)} of {len(expected_s)} frames are shown"
+    if result.suffix.lower() == ".gif":  # players and decoders change the times of fast frames
+        return None
+    error_s = max(abs(shown - shown_s[0] - expected) for shown, expected in zip(shown_s, expected_s, strict=True))
+    if error_s > playback.time_step_s + TIME_STEP_S:
+        return f"a frame is shown {float(error_s):.3f} s too early or too late"
     return None
 
 
-def _fails(like: VideoInfo, what: str) -> MediaError:
-    return MediaError(f"what was made of {like.path} did not come out whole: {what}; another kind of file may (-o …)")
+def _compare_sounds(originals: dict[int, Sound], playback: Playback, first_s: Fraction) -> str | None:
+    """Say what of the sound differs from the original's; ``first_s`` is the time there of the result's first frame."""
+    sounds = list(playback.sounds.values())
+    if len(originals) != len(sounds):  # a track that is silent in this part may be missing
+        originals = {index: sound for index, sound in originals.items() if sound.length_s > SOUND_TOLERANCE_S}
+        sounds = [sound for sound in sounds if sound.length_s]
+    if len(originals) != len(sounds):
+        return f"{len(sounds)} of {len(originals)} sound tracks are heard"
+    for (index, old), new in zip(originals.items(), sounds, strict=True):
+        tolerance_s = SOUND_TOLERANCE_S + 2 * max(old.longest_s, new.longest_s)
+        if abs(new.length_s - old.length_s) > tolerance_s:
+            return f"{float(new.length_s):.2f} of {float(old.length_s):.2f} s of sound stream {index} are heard"
+        if old.start_s is not None and new.start_s is not None:
+            late_s = (new.start_s - playback.frame_times_s[0]) - (old.start_s - first_s)
+            if abs(late_s) > tolerance_s:
+                return f"sound stream {index} is heard {float(late_s):.2f} s too late"
+    return None

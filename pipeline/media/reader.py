@@ -1,7 +1,4 @@
-"""Frames of a video in order, upright, with exact timestamps.
-
-Decoded frames made whole and upright: interlaced ones deinterlaced, turned ones turned.
-"""
+"""Frames of a video in order, whole (deinterlaced) and upright, with exact timestamps."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
-from types import TracebackType
 from typing import Self, cast
 
 import av
@@ -19,72 +15,10 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.media.probe import VideoInfo, describe, first_frame, is_turned, open_container, video_stream
+from pipeline.media.probe import is_turned, open_container, probe, video_stream
 from pipeline.types import Image
 
-DEINTERLACE = ("bwdif", "mode=send_frame:deint=interlaced")  # a frame for each, and only those that need it
-
-
-class Uprighter:
-    """Takes frames as decoded and gives as many, in order, each perhaps one call later.
-
-    Args:
-        filters: what turns a picture upright, as names and arguments of ffmpeg filters.
-
-    Attributes:
-        deinterlaced: number of interlaced frames so far.
-    """
-
-    def __init__(self, filters: tuple[tuple[str, str], ...]) -> None:
-        self._turn = filters
-        self._filters = filters
-        self._graph: Graph | None = None
-        self._pushed = 0
-        self.deinterlaced = 0
-
-    def push(self, frame: VideoFrame) -> list[VideoFrame]:
-        """Take a frame; give what is ready."""
-        ready: list[VideoFrame] = []
-        if frame.interlaced_frame:
-            self.deinterlaced += 1
-            if self._filters == self._turn:
-                ready = self.flush()
-                self._filters = (DEINTERLACE, *self._turn)
-        if not self._filters:
-            return [*ready, frame]
-        if self._graph is None:
-            self._graph = _graph_of(self._filters, frame)
-        frame.pts, self._pushed = self._pushed, self._pushed + 1  # the filters want rising ones; some files have none
-        self._graph.vpush(frame)
-        return ready + self._pulled()
-
-    def flush(self) -> list[VideoFrame]:
-        """Give what is left."""
-        if self._graph is None:
-            return []
-        self._graph.vpush(None)
-        left, self._graph = self._pulled(), None
-        return left
-
-    def _pulled(self) -> list[VideoFrame]:
-        assert self._graph is not None
-        pulled = []
-        while True:
-            try:
-                pulled.append(self._graph.vpull())
-            except (BlockingIOError, EOFError):
-                return pulled
-
-
-def _graph_of(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Graph:
-    graph = Graph()
-    nodes = [
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
-        *(graph.add(name, arguments or None) for name, arguments in filters),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
-    return graph
+DEINTERLACE = ("bwdif", "mode=send_frame:deint=interlaced")  # as many frames as before; changes interlaced ones only
 
 
 @dataclass(frozen=True)
@@ -92,7 +26,7 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        index: place in the order of showing, from 0.
+        index: position in order of showing, from 0.
         pts: timestamp in units of the video's time base.
         native: the picture as decoded, upright, in the file's own pixel format.
     """
@@ -103,7 +37,7 @@ class Frame:
 
     @cached_property
     def image(self) -> Image:
-        """The picture as (H, W, 3) BGR uint8; made at first use. Not to be changed in place."""
+        """The picture as (H, W, 3) BGR uint8, converted at first use. Do not change it."""
         return cast(Image, self.native.to_ndarray(format="bgr24"))
 
 
@@ -111,34 +45,23 @@ class VideoReader:
     """Decodes a video from its first frame to its last.
 
     Frames that cannot be decoded are left out, and the rest of the file is still read. A timestamp that is missing,
-    repeated or goes back becomes the one after the last: no encoder takes it otherwise.
-
-    Args:
-        path: a local video file.
+    repeated or goes back becomes the one after the last: encoders take rising ones only.
 
     Attributes:
         info: facts of the video.
-        damaged: packets that could not be decoded, and frames that came out with visible damage, in all so far.
-
-    Raises:
-        MediaError: the file cannot be read as video.
+        damaged: packets that could not be decoded, and frames with visible damage, so far.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.info = path, probe(path)
         self.damaged = 0
-        with open_container(path) as container:
-            stream = video_stream(container, path)
-            self.info: VideoInfo = describe(path, container, stream, first_frame(container, stream, path))
         self._container: InputContainer | None = None
-        self._uprighter = Uprighter(self.info.upright_filters)
+        self._uprighter = _Uprighter(self.info.upright_filters)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -149,61 +72,62 @@ class VideoReader:
 
     @property
     def deinterlaced(self) -> int:
-        """Number of frames so far that were interlaced."""
+        """Number of interlaced frames so far."""
         return self._uprighter.deinterlaced
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
 
     def frames(self, first: int = 0, pts: int | None = None) -> Iterator[Frame]:
-        """Give the frames from one on; a new call begins anew.
+        """Yield frames from an index on; each call starts again.
 
         Args:
-            first: index of the first one wanted.
-            pts: its timestamp, where that is known: what lies before its key frame is then not decoded.
+            first: index of the first frame.
+            pts: its timestamp, where known: then what lies before its key frame is not decoded.
         """
-        before = self.damaged
-        found = self._sought(first, pts) if first and pts is not None else None
-        if found is None:
-            self.damaged = before
-            found = islice(self._timed(0, self._decode(*self._opened())), first, None)
-        yield from found
+        damaged = self.damaged
+        frames = self._seek(first, pts) if first and pts is not None else None
+        if frames is None:
+            self.damaged = damaged
+            frames = islice(self._upright(0, self._decode(*self._open())), first, None)
+        yield from frames
 
-    def _sought(self, first: int, pts: int) -> Iterator[Frame] | None:
-        """Seek to a frame; None where it cannot be reached so."""
-        if self.info.is_interlaced:  # how it comes out depends on the one before
+    def _seek(self, first: int, pts: int) -> Iterator[Frame] | None:
+        """Seek to a frame; None where it cannot be reached by seeking."""
+        if self.info.is_interlaced:  # deinterlacing needs the frame before
             return None
-        container, stream = self._opened()
+        container, stream = self._open()
         with suppress(av.error.FFmpegError):
             container.seek(pts, stream=stream)
             decoded = self._decode(container, stream)
-            begin = next(decoded, None)
-            if begin is None or begin.pict_type != PictureType.I:  # one of those that become whole strip by strip
+            start = next(decoded, None)
+            # With intra refresh a file marks frames as key frames that are complete only some frames later.
+            if start is None or start.pict_type != PictureType.I:
                 return None
-            for native in chain([begin], decoded):
+            for native in chain([start], decoded):
                 if native.pts is None or native.pts > pts:
                     break
                 if native.pts == pts:
-                    return self._timed(first, chain([native], decoded))
+                    return self._upright(first, chain([native], decoded))
         return None
 
-    def _opened(self) -> tuple[InputContainer, VideoStream]:
+    def _open(self) -> tuple[InputContainer, VideoStream]:
         self.close()
         self._container = open_container(self.path)
         return self._container, video_stream(self._container, self.path)
 
-    def _timed(self, first: int, decoded: Iterable[VideoFrame]) -> Iterator[Frame]:
-        self._uprighter = Uprighter(self.info.upright_filters)
-        last: int | None = None
-        times: deque[int] = deque()  # of the frames that are still being made upright
+    def _upright(self, first: int, decoded: Iterable[VideoFrame]) -> Iterator[Frame]:
+        self._uprighter = _Uprighter(self.info.upright_filters)
+        last_pts: int | None = None
+        waiting_pts: deque[int] = deque()  # of the frames that are still in the filters
         index = count(first)
         for native in decoded:
-            last = _later(native.pts, last)
-            times.append(last)
+            last_pts = _rising_pts(native.pts, last_pts)
+            waiting_pts.append(last_pts)
             for frame in self._uprighter.push(native):
-                yield Frame(next(index), times.popleft(), frame)
+                yield Frame(next(index), waiting_pts.popleft(), frame)
         for frame in self._uprighter.flush():
-            yield Frame(next(index), times.popleft(), frame)
+            yield Frame(next(index), waiting_pts.popleft(), frame)
 
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         try:
@@ -215,25 +139,81 @@ class VideoReader:
                     continue
                 for frame in frames:
                     self.damaged += frame.is_corrupt
-                    yield self._as_first(frame)
-                    if self._container is not container:  # ffmpeg would read what is no longer there
+                    yield self._same_size(frame)
+                    if self._container is not container:  # ffmpeg would read freed memory
                         raise ValueError(f"{self.path} was closed while it was read")
         except av.error.FFmpegError:
-            self.damaged += 1  # the container itself breaks off here
+            self.damaged += 1  # the container itself ends here
 
-    def _as_first(self, frame: VideoFrame) -> VideoFrame:
-        # A stream may change its size in the middle; everything after would have to be redone for the new one.
-        first = self.info
-        size = (first.height, first.width) if is_turned(first.upright_filters) else (first.width, first.height)
-        if (frame.width, frame.height, frame.format.name) == (*size, first.pixel_format):
+    def _same_size(self, frame: VideoFrame) -> VideoFrame:
+        """Scale a frame to the size of the first: a stream may change its size in the middle."""
+        info = self.info
+        width, height = (info.height, info.width) if is_turned(info.upright_filters) else (info.width, info.height)
+        if (frame.width, frame.height, frame.format.name) == (width, height, info.pixel_format):
             return frame
-        scaled = frame.reformat(width=size[0], height=size[1], format=first.pixel_format)
+        scaled = frame.reformat(width=width, height=height, format=info.pixel_format)
         scaled.pts, scaled.time_base = frame.pts, frame.time_base
         return scaled
 
 
-def _later(pts: int | None, last: int | None) -> int:
-    """Return a timestamp after the last one: the frame's own, unless it is missing, repeated or goes back."""
+class _Uprighter:
+    """Turns decoded frames upright and deinterlaces them; a frame may come out one call later.
+
+    Attributes:
+        deinterlaced: number of interlaced frames so far.
+    """
+
+    def __init__(self, upright_filters: tuple[tuple[str, str], ...]) -> None:
+        self._filters = self._upright_filters = upright_filters
+        self._graph: Graph | None = None
+        self._pushed = 0
+        self.deinterlaced = 0
+
+    def push(self, frame: VideoFrame) -> list[VideoFrame]:
+        """Take a frame; return the frames that are ready."""
+        ready: list[VideoFrame] = []
+        if frame.interlaced_frame:
+            self.deinterlaced += 1
+            if self._filters == self._upright_filters:
+                ready = self.flush()
+                self._filters = (DEINTERLACE, *self._upright_filters)
+        if not self._filters:
+            return [*ready, frame]
+        if self._graph is None:
+            self._graph = _build_graph(self._filters, frame)
+        frame.pts, self._pushed = self._pushed, self._pushed + 1  # filters need rising ones; some files have none
+        self._graph.vpush(frame)
+        return ready + _pull_frames(self._graph)
+
+    def flush(self) -> list[VideoFrame]:
+        """Return the frames that are left."""
+        if self._graph is None:
+            return []
+        self._graph.vpush(None)
+        frames, self._graph = _pull_frames(self._graph), None
+        return frames
+
+
+def _pull_frames(graph: Graph) -> list[VideoFrame]:
+    frames = []
+    with suppress(BlockingIOError, EOFError):  # it needs more input; it has ended
+        while True:
+            frames.append(graph.vpull())
+    return frames
+
+
+def _build_graph(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Graph:
+    graph = Graph()
+    nodes = [
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+        *(graph.add(name, arguments or None) for name, arguments in filters),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _rising_pts(pts: int | None, last: int | None) -> int:
     if last is None:
         return 0 if pts is None else pts
     return last + 1 if pts is None else max(pts, last + 1)

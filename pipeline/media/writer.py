@@ -1,10 +1,8 @@
-"""Frames encoded into segments: runs of a video that can be decoded by themselves and joined later.
+"""Frames encoded into segments: parts of a video that can be decoded on their own and joined later.
 
-A segment is a NUT file of one video stream. Its timestamps are those of its frames, moved by a number of units that
-follows from them, so that nothing in it is negative: encoders number frames from before the first one shown, and
-containers would move all timestamps where that is below zero.
-
-Video encoders: what each calls quality and speed, and which samples it takes.
+A segment is a NUT file of one video stream. Its timestamps are those of its frames plus an offset that follows from
+them, so that none is negative: encoders count from before the first frame shown, and containers would shift all
+timestamps where one is below zero.
 """
 
 import re
@@ -14,8 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import av
 import ffmpeg
@@ -23,26 +20,32 @@ from av.video.frame import VideoFrame
 
 from pipeline.errors import MediaError, UsageError
 from pipeline.media.canvas import PixelFormat
-from pipeline.media.ffmpeg import NUT, FfmpegPipe, VideoPacket, as_input, find_ffmpeg, quiet
+from pipeline.media.ffmpeg import NUT, FfmpegPipe, VideoPacket, ffmpeg_command, find_ffmpeg, local_file
 from pipeline.media.probe import VideoInfo
 
-ANSWER_S = 20  # within which ffmpeg says what an encoder can do
-USUAL_AHEAD, AHEAD_PIXELS = 40, 640_000_000  # frames an encoder looks ahead, and px of them: 1 GB
+HELP_TIMEOUT_S = 20
+USUAL_LOOKAHEAD, LOOKAHEAD_PIXELS = 40, 640_000_000  # frames an encoder looks ahead, and px of them: 1 GB
 SAME_SAMPLES = {"yuv420p": ("yuv420p", "nv12"), "yuv420p10le": ("yuv420p10le", "p010le")}
-"""What holds the same samples as what we make, by its name, the best first."""
+"""Pixel formats that hold the same samples as ours, by the name of ours, the best first."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How to encode: ffmpeg's name of the encoder, its quality and speed (None: the encoder's own)."""
+    """How to encode: ffmpeg's name of the encoder, its quality and speed (None: the encoder's default)."""
 
     codec: str = "libx264"
     crf: int = 18
     preset: str | None = None
 
-    def options(self) -> dict[str, Any]:
-        """The same in ffmpeg's words for this encoder, without what it does not know."""
-        return {"c:v": self.codec} | self._quality() | self._speed()
+    def options(self, pixels: int) -> dict[str, Any]:
+        """Ffmpeg's options for frames of so many px: those that this encoder has."""
+        options = {"c:v": self.codec} | self._quality()
+        if self.preset and self._has("preset"):
+            options["preset"] = self.preset
+        lookahead = LOOKAHEAD_PIXELS // pixels  # else the encoder would hold gigabytes of large frames
+        if lookahead < USUAL_LOOKAHEAD and self._has("rc-lookahead"):
+            options["rc-lookahead"] = max(lookahead, 1)
+        return options
 
     def _quality(self) -> dict[str, Any]:
         match self.codec.rsplit("_", 1)[-1]:
@@ -54,147 +57,104 @@ class Encoding:
                 return {"global_quality": self.crf}
             case "amf":
                 return {"rc": "cqp", "qp_i": self.crf, "qp_p": self.crf}
-            case _ if "crf" in _ask(self.codec).options:
+            case _ if self._has("crf"):
                 return {"crf": self.crf} | ({"b:v": 0} if self.codec.startswith("libvpx") else {})
         return {}
 
-    def _speed(self) -> dict[str, Any]:
-        return {"preset": self.preset} if self.preset and "preset" in _ask(self.codec).options else {}
-
-    def memory(self, pixels: int) -> dict[str, Any]:
-        """Options that keep the encoder from holding many large frames; none where they are not large."""
-        ahead = AHEAD_PIXELS // pixels
-        knows = "rc-lookahead" in _ask(self.codec).options
-        return {"rc-lookahead": max(ahead, 1)} if knows and ahead < USUAL_AHEAD else {}
+    def _has(self, option: str) -> bool:
+        return option in _describe(self.codec).options
 
     def notes(self) -> list[str]:
-        """Say what of the quality and speed asked for the encoder does not know, a line each."""
+        """Say which of the options asked for the encoder does not have, a line each."""
         notes = []
         if not self._quality():
-            notes.append(f"{self.codec} knows no --crf: it encoded at a quality of its own")
-        if self.preset and not self._speed():
-            notes.append(f"{self.codec} knows no --preset: left out")
+            notes.append(f"{self.codec} has no --crf: it encoded with its default quality")
+        if self.preset and not self._has("preset"):
+            notes.append(f"{self.codec} has no --preset: left out")
         return notes
 
     @property
     def version(self) -> str:
-        """Which ffmpeg encodes."""
-        return _ask(self.codec).version
+        """Ffmpeg's line about its version."""
+        return _describe(self.codec).version
 
-    def samples(self, made: str) -> str | None:
-        """Name the pixel format to encode frames of ours in.
+    def pixel_format(self, pixel_format: str) -> str | None:
+        """Choose a format that the encoder takes and that holds the same samples; None: ffmpeg is to choose."""
+        accepted = pixel_formats(self.codec)
+        return next((name for name in SAME_SAMPLES[pixel_format] if name in accepted or not accepted), None)
 
-        Args:
-            made: the frames' own, ``yuv420p`` or ``yuv420p10le``.
-
-        Returns:
-            One that holds the same samples; None where the encoder takes none, and ffmpeg is to choose.
-        """
-        taken = pixel_formats(self.codec)
-        return next((name for name in SAME_SAMPLES[made] if name in taken or not taken), None)
-
-    def bit_depth(self, made: str) -> int:
-        """Bits per colour component of what comes out, for frames of ours."""
-        formats = [name] if (name := self.samples(made)) else pixel_formats(self.codec)
-        return max((_bits(name) for name in formats), default=8)
+    def bit_depth(self, pixel_format: str) -> int:
+        """Bits per colour component of the result, for frames of a format of ours."""
+        chosen = self.pixel_format(pixel_format)
+        return max((_bits(name) for name in ([chosen] if chosen else pixel_formats(self.codec))), default=8)
 
 
 def _bits(pixel_format: str) -> int:
     try:
         return max(component.bits for component in av.VideoFormat(pixel_format).components)
-    except ValueError:  # a newer ffmpeg's
+    except ValueError:  # this ffmpeg is newer than PyAV's
         return 0
 
 
 def pixel_formats(codec: str) -> tuple[str, ...]:
-    """Say which pixel formats an encoder takes; empty where ffmpeg does not tell.
-
-    Raises:
-        UsageError: this ffmpeg has no such encoder.
-        MediaError: ffmpeg does not run.
-    """
-    return _ask(codec).pixel_formats
+    """Pixel formats that an encoder takes; empty where ffmpeg does not tell. UsageError: there is no such encoder."""
+    return _describe(codec).pixel_formats
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    """What ffmpeg tells of an encoder, and of itself."""
-
+class _Encoder(NamedTuple):
     pixel_formats: tuple[str, ...]
     options: frozenset[str]
     version: str
 
 
 @cache
-def _ask(codec: str) -> _Encoder:
-    command = [find_ffmpeg(), "-h", f"encoder={codec}"]
+def _describe(codec: str) -> _Encoder:
+    """Ask ffmpeg for the help on an encoder."""
+    program = find_ffmpeg()
+    command = [program, "-h", f"encoder={codec}"]
     try:
-        answer = subprocess.run(command, capture_output=True, timeout=ANSWER_S, check=False)
+        answer = subprocess.run(command, capture_output=True, timeout=HELP_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MediaError(f"{command[0]} does not run: {error}; take it off PATH, or install another") from error
-    told = answer.stdout.decode(errors="replace")
-    if not told.startswith("Encoder "):
-        raise UsageError(f"this ffmpeg has no encoder {codec!r}; see: {find_ffmpeg()} -encoders")
-    formats = re.search(r"Supported pixel formats: (.*)", told)
-    options = frozenset(re.findall(r"^ +-(\S+) ", told, re.MULTILINE))
+        raise MediaError(f"{program} does not run: {error}; take it off PATH, or install another") from error
+    text = answer.stdout.decode(errors="replace")
+    if not text.startswith("Encoder "):
+        raise UsageError(f"this ffmpeg has no encoder {codec!r}; see: {program} -encoders")
+    formats = re.search(r"Supported pixel formats: (.*)", text)
+    options = frozenset(re.findall(r"^ +-(\S+) ", text, re.MULTILINE))
     version = answer.stderr.decode(errors="replace").partition("\n")[0]
     return _Encoder(tuple(formats[1].split()) if formats else (), options, version)
 
 
 def build_encode_command(output: Path, like: VideoInfo, pixels: PixelFormat, encoding: Encoding) -> list[str]:
-    """Build the arguments of the ffmpeg process that encodes one segment.
-
-    Args:
-        output: file to write.
-        like: the original, whose pixel shape and time base are kept.
-        pixels: of the frames that come through the pipe.
-        encoding: how to encode.
-    """
-    samples = encoding.samples(pixels.name)
-    options = (
-        encoding.options() | encoding.memory(pixels.width * pixels.height) | ({"pix_fmt": samples} if samples else {})
-    )
-    time_base = f"{like.time_base.numerator}:{like.time_base.denominator}"
-    frames = ffmpeg.input("pipe:0", format="nut")["v:0"]
-    command = ffmpeg.output(
-        frames,
-        as_input(output),
-        format="nut",
-        vf=_tag_filters(like, pixels),
-        fps_mode="passthrough",
-        **options,
-        **{"enc_time_base:v": time_base},
-    )
-    return quiet(command.get_args())
-
-
-def _tag_filters(like: VideoInfo, pixels: PixelFormat) -> str:
-    """Ffmpeg filters that say what the raw frames cannot: pixel shape and colours; samples stay as they are."""
+    """Build the ffmpeg command that encodes one segment; pixel shape and time base are those of ``like``."""
+    options = encoding.options(pixels.width * pixels.height)
+    if (pixel_format := encoding.pixel_format(pixels.name)) is not None:
+        options["pix_fmt"] = pixel_format
+    # The raw frames do not carry pixel shape and colours. setsar rounds to terms of 100 unless it is told otherwise.
     aspect, colour = like.sample_aspect_ratio, pixels.colour
-    names = {
-        "range": colour.range,
-        "colorspace": colour.matrix,
-        "color_primaries": colour.primaries,
-        "color_trc": colour.transfer,
+    tags = (
+        f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={max(aspect.numerator, aspect.denominator)},"
+        f"setparams=range={colour.range}:colorspace={colour.matrix}"
+        f":color_primaries={colour.primaries}:color_trc={colour.transfer}"
+    )
+    options |= {
+        "format": "nut",
+        "vf": tags,
+        "fps_mode": "passthrough",
+        "enc_time_base:v": f"{like.time_base.numerator}:{like.time_base.denominator}",
     }
-    said = ":".join(f"{name}={value}" for name, value in names.items())
-    # setsar rounds to terms of at most 100 if it is not told otherwise
-    exact = max(aspect.numerator, aspect.denominator)
-    return f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={exact},setparams={said}"
+    frames = ffmpeg.input("pipe:0", format="nut")["v:0"]
+    return ffmpeg_command(ffmpeg.output(frames, local_file(output), **options).get_args())
 
 
-class SegmentWriter:
+class SegmentWriter(FfmpegPipe):
     """Encodes consecutive frames into a segment.
 
     Args:
-        output: file to write; give a temporary name and rename it when the block has ended well.
+        output: file to write; give a temporary name and rename it when the block has ended without an error.
         like: the original.
-        pixels: of the frames that will come.
-        encoding: how to encode.
-        pts: timestamps of the frames that will come, in units of the original's time base, rising.
-
-    Raises:
-        MediaError: ffmpeg ends early; the message has its last words.
+        pixels: format of the frames that will come.
+        pts: their timestamps, in units of the original's time base, rising.
     """
 
     def __init__(
@@ -202,55 +162,34 @@ class SegmentWriter:
     ) -> None:
         self._time_base, self._pts, self._written = like.time_base, pts, 0
         command = build_encode_command(output, like, pixels, encoding)
-        self._pipe = FfmpegPipe(command, f"encode {like.path} with {encoding.codec}", NUT)
+        super().__init__(command, f"encode {like.path} with {encoding.codec}", NUT)
         try:
-            self._stream = self._pipe.container.add_stream("rawvideo", rate=like.average_rate or 25)
+            self._stream = self.container.add_stream("rawvideo", rate=like.average_rate or 25)
             self._stream.width, self._stream.height, self._stream.pix_fmt = pixels.width, pixels.height, pixels.name
             self._stream.time_base = self._stream.codec_context.time_base = like.time_base
         except BaseException:
-            self._pipe.abandon()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
             self.abandon()
+            raise
 
     def write(self, frame: VideoFrame) -> None:
         """Encode the next frame, at the timestamp announced for it."""
-        frame.pts, frame.time_base = self._pts[self._written] + _moved_by(self._pts), self._time_base
+        frame.pts, frame.time_base = self._pts[self._written] + _offset(self._pts), self._time_base
         self._written += 1
-        self._pipe.mux(self._stream.encode(frame))
+        self.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """End the segment; it is whole when this returns."""
-        self._pipe.mux(self._stream.encode(None))
-        self._pipe.close()
-
-    def abandon(self) -> None:
-        """Stop encoding; what was written is not to be used."""
-        self._pipe.abandon()
+        """End the segment; it is complete when this returns."""
+        self.mux(self._stream.encode(None))
+        super().close()
 
 
 def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[VideoPacket] | None":
-    """Read the packets of a segment, in order of decoding, with the timestamps that its frames have in the original.
+    """Read the packets of a segment, in decoding order, with the timestamps of its frames in the original.
 
-    Args:
-        path: of the segment.
-        pts: what ``SegmentWriter`` was given.
-        time_base: seconds per unit of them.
-
-    Returns:
-        The packets; None where the file does not hold exactly these frames.
+    Returns None where the file does not hold exactly the frames with these timestamps.
     """
     try:
-        with av.open(as_input(path), format="nut") as container:
+        with av.open(local_file(path), format="nut") as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
     except (av.error.FFmpegError, OSError, IndexError):
         return None
@@ -260,10 +199,10 @@ def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[V
         units = packet.pts * packet.time_base / time_base  # ffmpeg may have chosen a finer unit
         if units.denominator != 1:
             return None
-        packet.pts, packet.time_base = int(units) - _moved_by(pts), time_base
+        packet.pts, packet.time_base = int(units) - _offset(pts), time_base
     return packets if sorted(packet.pts or 0 for packet in packets) == list(pts) else None
 
 
-def _moved_by(pts: Sequence[int]) -> int:
-    """By how many units the timestamps in a segment are later: its length, which no encoder reaches back."""
+def _offset(pts: Sequence[int]) -> int:
+    """Units by which timestamps in a segment are later: its length, as no encoder counts back further."""
     return 1 + pts[-1] - 2 * pts[0]

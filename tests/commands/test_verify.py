@@ -11,7 +11,7 @@ import pytest
 from cli import main
 from pipeline.errors import RecastError
 from pipeline.provenance.certificate import own_identity, own_root, valid_until
-from pipeline.provenance.credentials import Claim, sign
+from pipeline.provenance.credentials import Disclosure, sign
 from tests.provenance.test_credentials import made, signed
 
 
@@ -57,7 +57,7 @@ def test_a_file_without_fails_and_several_are_all_looked_at(tmp_path: Path, caps
     plain, result = made(tmp_path / "plain.png"), signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
     stripped = tmp_path / "stripped.png"
     shutil.copy(plain, stripped)
-    stripped.write_bytes(stripped.read_bytes() + Claim("portraits", {}).comment().encode())
+    stripped.write_bytes(stripped.read_bytes() + Disclosure("portraits", {}).comment().encode())
     assert verify(plain, tmp_path / "none.png", result, stripped) == 1
     shown = capsys.readouterr()
     assert shown.out.count("signature: none") == 2
@@ -116,7 +116,7 @@ def test_a_certificate_that_has_expired_is_not_tampering(
         shutil.rmtree(tmp_path / "settings", ignore_errors=True)
         with suppress(RecastError):
             identity = own_identity()
-            sign(result, Claim("portraits", {}), identity, made(tmp_path / "seen.png"))
+            sign(result, Disclosure("portraits", {}), identity, made(tmp_path / "seen.png"))
             break
     while datetime.now(UTC) <= valid_until(identity) + timedelta(seconds=1):
         time.sleep(0.1)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,8 +16,7 @@ from cli import main
 from demo.clips import HOPPER, make_clip
 from pipeline.errors import MediaError
 from pipeline.media.ffmpeg import VideoPacket
-from pipeline.media.mux import Segment
-from pipeline.media.playback import play
+from pipeline.media.playback import decode_playback
 from pipeline.media.writer import read_segment
 from pipeline.provenance.credentials import read_credentials, sign
 from tests.clips import ffmpeg
@@ -51,7 +51,7 @@ def test_a_signal_while_the_result_is_signed_ends_the_run(heavy: tuple[Path, Pat
     final = workspace / "made.mov"
     line = [sys.executable, "cli.py", "convert", str(clip), *SWAP, "-o", str(final), "--workspace", str(workspace)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    signing = workspace / ".made.part.mov.signed"
+    signing = workspace / "..made.part.part.mov"
     while not (signing.exists() and signing.stat().st_size > 0):
         assert process.poll() is None, "it ended before it signed"
         time.sleep(0.002)
@@ -71,7 +71,7 @@ def test_a_result_that_does_not_play_whole_gets_no_name(
 ) -> None:
     """The last frames are lost on the way into the file: that is found out, and segments are kept."""
     final = trained / "made.mp4"
-    monkeypatch.setattr("pipeline.media.mux._packets", _all_but_two)
+    monkeypatch.setattr("pipeline.media.mux.read_segment", _all_but_two)
     assert run(trained, *SWAP, "-o", final) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"{FRAMES - 2} of {FRAMES} frames are shown" in said
@@ -83,8 +83,8 @@ def test_a_result_that_does_not_play_whole_gets_no_name(
     assert not final.with_name(f".{final.name}.segments").exists()
 
 
-def _all_but_two(segment: Segment, time_base: Fraction) -> list[VideoPacket]:
-    packets = read_segment(segment.path, segment.pts, time_base)
+def _all_but_two(path: Path, pts: Sequence[int], time_base: Fraction) -> list[VideoPacket]:
+    packets = read_segment(path, pts, time_base)
     assert packets is not None
     return packets if len(packets) == 2 else packets[:-2]  # two are the rehearsal's
 
@@ -150,7 +150,7 @@ def test_signals_at_random_moments(trained: Path, tmp_path: Path) -> None:
         assert "ignored" not in said
         if final.exists():
             assert read_credentials(final, []).state == "valid"
-            assert len(play(final).shown_s) == 200
+            assert len(decode_playback(final).frame_times_s) == 200
         else:
             assert process.returncode != 0
             assert set(before) <= set(segments_of(final)), "what was finished is kept"

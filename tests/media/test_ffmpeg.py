@@ -43,9 +43,7 @@ def test_one_that_cannot_be_used_is_passed_over(
     bad = program(tmp_path / "first" / "ffmpeg", script)
     good = program(tmp_path / "second" / "ffmpeg", f'exec "{find_ffmpeg()}" "$@"')
     monkeypatch.setenv("PATH", os.pathsep.join([str(bad.parent), str(good.parent), os.environ["PATH"]]))
-    chosen = choose_ffmpeg.__wrapped__()
-    assert chosen.path == str(good)
-    assert chosen.passed_over == (f"{bad} {why}",)
+    assert choose_ffmpeg.__wrapped__() == (str(good), (f"{bad} {why}",))
 
 
 def test_where_none_can_be_used_all_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,4 +57,4 @@ def test_where_none_can_be_used_all_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_the_one_inside_is_used_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert choose_ffmpeg.__wrapped__().path == imageio_ffmpeg.get_ffmpeg_exe()
+    assert choose_ffmpeg.__wrapped__()[0] == imageio_ffmpeg.get_ffmpeg_exe()

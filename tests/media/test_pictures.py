@@ -12,12 +12,12 @@ from PIL import ImageCms, ImageOps
 
 from pipeline.errors import MediaError
 from pipeline.media.pictures import read_picture, write_picture, write_picture_like
-from pipeline.provenance.credentials import Claim
+from pipeline.provenance.credentials import Disclosure
 from pipeline.types import Image
 from tests.clips import scene
 
 ORIENTATION, MAKER, DESCRIPTION = 0x0112, 0x010F, 0x010E  # Exif tags
-CLAIM = Claim("portraits", {})
+DISCLOSURE = Disclosure("portraits", {})
 BROKEN = {
     "empty.png": b"",
     "text.png": b"a picture, honestly\n" * 20,
@@ -171,12 +171,12 @@ def test_what_else_a_file_holds_is_kept(tmp_path: Path, suffix: str, orientation
     image = read_picture(original)
     image[:10] = 90
     made = tmp_path / f"b{suffix}"
-    assert write_picture_like(made, image, original, CLAIM) == []
+    assert write_picture_like(made, image, original, DISCLOSURE) == []
     assert np.abs(read_picture(made).astype(int) - image).mean() < (0.01 if suffix in (".png", ".tif") else 6)
     with PIL.Image.open(made) as opened:
         assert opened.getexif()[MAKER] == "Leica"
         assert opened.getexif().get(ORIENTATION, 1) == 1
-        assert opened.getexif()[DESCRIPTION] == CLAIM.comment("a day at the lake")
+        assert opened.getexif()[DESCRIPTION] == DISCLOSURE.comment("a day at the lake")
         assert "icc_profile" in opened.info
 
 
@@ -184,7 +184,7 @@ def test_what_else_a_file_holds_is_kept(tmp_path: Path, suffix: str, orientation
 def test_transparency_is_kept(tmp_path: Path, wider: int) -> None:
     original = tagged(tmp_path / "a.png", "RGBA")
     tiled = np.tile(read_picture(original), (1, wider, 1))
-    assert write_picture_like(tmp_path / "b.png", tiled, original, CLAIM) == []
+    assert write_picture_like(tmp_path / "b.png", tiled, original, DISCLOSURE) == []
     with PIL.Image.open(original) as before, PIL.Image.open(tmp_path / "b.png") as after:
         np.testing.assert_array_equal(after.getchannel("A"), np.tile(np.asarray(before.getchannel("A")), (1, wider)))
 
@@ -195,7 +195,7 @@ def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
     picture("CMYK").save(tmp_path / "ink.jpg")
     for name in ("deep.png", "ink.jpg"):
         image = read_picture(tmp_path / name)
-        (note,) = write_picture_like(tmp_path / f"made_{name}", image, tmp_path / name, CLAIM)
+        (note,) = write_picture_like(tmp_path / f"made_{name}", image, tmp_path / name, DISCLOSURE)
         assert name in note
         assert "8 bits" in note
 
@@ -218,7 +218,7 @@ def photographed(path: Path) -> Path:
 def test_lists_inside_the_exif_are_kept(tmp_path: Path, suffix: str) -> None:
     original = photographed(tmp_path / f"a{suffix}")
     made = tmp_path / f"b{suffix}"
-    assert write_picture_like(made, read_picture(original), original, CLAIM) == []
+    assert write_picture_like(made, read_picture(original), original, DISCLOSURE) == []
     with PIL.Image.open(original) as before, PIL.Image.open(made) as after:
         for tag in (SUB_EXIF, GPS):
             assert after.getexif().get_ifd(tag) == before.getexif().get_ifd(tag) != {}
@@ -234,10 +234,10 @@ def test_a_tag_of_a_wrong_type_costs_itself_alone(tmp_path: Path, suffix: str) -
     made = tmp_path / f"b{suffix}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write_picture_like(made, read_picture(original), original, CLAIM)
+        write_picture_like(made, read_picture(original), original, DISCLOSURE)
         with PIL.Image.open(made) as opened:
             exif = opened.getexif()
-            assert exif[DESCRIPTION] == CLAIM.comment("a day at the lake")
+            assert exif[DESCRIPTION] == DISCLOSURE.comment("a day at the lake")
             assert exif.get_ifd(GPS)[1] == "N"
 
 
@@ -245,10 +245,10 @@ def test_more_exif_than_a_kind_takes_is_said(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[DESCRIPTION] = "long " * 20_000
     picture().save(tmp_path / "a.png", exif=exif)
-    notes = write_picture_like(tmp_path / "b.jpg", read_picture(tmp_path / "a.png"), tmp_path / "a.png", CLAIM)
+    notes = write_picture_like(tmp_path / "b.jpg", read_picture(tmp_path / "a.png"), tmp_path / "a.png", DISCLOSURE)
     assert notes == ["JPG cannot take the Exif of the original"]
     with PIL.Image.open(tmp_path / "b.jpg") as opened:
-        assert opened.getexif()[DESCRIPTION].startswith(CLAIM.comment())
+        assert opened.getexif()[DESCRIPTION].startswith(DISCLOSURE.comment())
 
 
 def mutated(content: bytes, where: range, rng: random.Random) -> bytes:
@@ -296,9 +296,9 @@ def test_nothing_in_its_metadata_ends_what_is_made_of_a_picture(tmp_path: Path, 
         made = tmp_path / f"made{rng.choice(('.jpg', '.png', '.tif', '.webp', '.bmp'))}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            write_picture_like(made, image, tmp_path / f"m{suffix}", CLAIM)
+            write_picture_like(made, image, tmp_path / f"m{suffix}", DISCLOSURE)
             again = read_picture(made)
             with PIL.Image.open(made) as opened:
-                said = opened.getexif().get(DESCRIPTION, "") if made.suffix != ".bmp" else CLAIM.comment()
+                said = opened.getexif().get(DESCRIPTION, "") if made.suffix != ".bmp" else DISCLOSURE.comment()
         assert again.shape == image.shape, number
-        assert said.startswith(CLAIM.comment()), number
+        assert said.startswith(DISCLOSURE.comment()), number

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import MediaError
 from pipeline.media.mux import Part
-from pipeline.media.playback import check_result, hear, play
+from pipeline.media.playback import check_result, decode_playback, decode_sound
 from pipeline.media.probe import probe
 from pipeline.media.writer import Encoding
 from tests.clips import Sound, Video, ffmpeg, rewrite, scene, write_video
@@ -32,7 +32,7 @@ def original(folder: Path, suffix: str = ".mp4") -> Path:
 
 def check(result: Path, path: Path, part: Part | None = None, frames: slice = slice(None)) -> None:
     info = probe(path)
-    moments = [round(moment / info.time_base) for moment in play(path).shown_s]
+    moments = [round(moment / info.time_base) for moment in decode_playback(path).frame_times_s]
     check_result(result, info, moments[frames], part)
 
 
@@ -76,7 +76,7 @@ def test_what_an_edit_list_hides_does_not_count(tmp_path: Path) -> None:
     ffmpeg("-ss", "1.0", "-noaccurate_seek", "-i", path, "-map", "0", "-c", "copy", "-copyts", hidden)
     before = tmp_path / "before.mp4"
     ffmpeg("-itsoffset", "-1", "-i", path, "-map", "0", "-c", "copy", "-copyts", before)
-    assert len(play(before).shown_s) < FRAMES
+    assert len(decode_playback(before).frame_times_s) < FRAMES
     with pytest.raises(MediaError, match="frames are shown"):
         check(before, path)
 
@@ -96,7 +96,7 @@ def test_the_sound_of_a_part_is_counted_within_it(tmp_path: Path) -> None:
     part = Part(Fraction(4, 5), Fraction(8, 5))
     check(made, path, part, slice(20, 40))
     for seeks in (True, False):
-        (heard,) = hear(path, [1], part, seeks=seeks).values()
+        (heard,) = decode_sound(path, [1], part, seeks=seeks).values()
         assert heard.length_s == Fraction(4, 5)
     with pytest.raises(MediaError, match="of sound"):
         check(made, path, Part(Fraction(4, 5), Fraction(2)), slice(20, 40))
@@ -106,4 +106,4 @@ def test_a_gif_without_a_comment_shows_all_frames(tmp_path: Path) -> None:
     """Frames that are alike too."""
     path = write_video(tmp_path / "black.mp4", [scene()] * 5)
     rewrite(path, tmp_path / "black.gif", Encoding(preset="ultrafast"), 5)
-    assert len(play(tmp_path / "black.gif").shown_s) == 5
+    assert len(decode_playback(tmp_path / "black.gif").frame_times_s) == 5

@@ -1,14 +1,24 @@
+"""Kinds and facts of files, told by their content; what is no file, names other files or is too large is refused."""
+
+import http.server
 import json
 import os
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import MediaError
-from pipeline.media.pictures import write_picture
-from pipeline.media.probe import Colour, probe
+from pipeline.errors import MediaError, UsageError
+from pipeline.media.pictures import read_picture, write_picture
+from pipeline.media.probe import Colour, is_file, is_picture, media_type, picture_suffix, probe, require_file
+from pipeline.provenance.certificate import given_root
 from tests.clips import FULL, IRREGULAR, LIMITED, Sound, Turn, Video, encode_colours, ffmpeg, scene, write_video
+from tests.provenance.test_credentials import made
 
 BROKEN = {
     "empty.mp4": b"",
@@ -150,3 +160,181 @@ def test_a_video_of_which_no_frame_can_be_decoded(tmp_path: Path) -> None:
     path.write_bytes(whole[:start] + bytes(size) + whole[start + size :])
     with pytest.raises(MediaError, match=r"dark\.mp4: not one frame"):
         probe(path)
+
+
+TYPES = {
+    ".mp4": "video/mp4",
+    ".mov": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".webm": "video/x-matroska",
+    ".gif": "image/gif",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".bmp": "image/bmp",
+}
+PICTURES = {".png", ".jpg", ".webp", ".tif", ".bmp"}
+
+
+@pytest.mark.parametrize("suffix", TYPES)
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.JPG", "a", "a.mkv"])
+def test_the_name_does_not_count(tmp_path: Path, suffix: str, name: str) -> None:
+    path = made(tmp_path / f"made{suffix}").rename(tmp_path / name)
+    assert media_type(path) == TYPES[suffix]
+    assert is_picture(path) == (suffix in PICTURES)
+
+
+def test_what_cannot_be_told_goes_by_its_name(tmp_path: Path) -> None:
+    for name, content in (("a.jpg", b"no picture"), ("b.mp4", b"no video"), ("c.png", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert media_type(tmp_path / name) is None
+        assert is_picture(tmp_path / name) == (name != "b.mp4")
+    whole = made(tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "damaged.jpg").write_bytes(whole[:3] + bytes(40) + whole[43:])
+    assert is_picture(tmp_path / "damaged.jpg"), "a damaged picture is no video"
+    assert is_picture(tmp_path / "missing.png")
+    assert not is_picture(tmp_path / "missing.mp4")
+
+
+def test_results_of_pictures_are_named_like_them(tmp_path: Path) -> None:
+    assert picture_suffix(made(tmp_path / "a.jpg").rename(tmp_path / "b.PNG")) == ".PNG"
+    assert picture_suffix(made(tmp_path / "a.jpg").rename(tmp_path / "c")) == ".jpg"
+    assert picture_suffix(made(tmp_path / "a.webp").rename(tmp_path / "c.mp4")) == ".webp"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.jpg")
+    Path("folder.mp4").mkdir()
+    Path("loop.png").symlink_to("loop.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.mp4")
+        for name, words in {
+            "pipe.jpg": "is a pipe, a socket or a device",
+            "socket.mp4": "is a pipe, a socket or a device",
+            "/dev/null": "is a pipe, a socket or a device",
+            "folder.mp4": "is a folder",
+            "loop.png": "cannot read",
+            "missing.mp4": "no such file",
+            "made.mp4/x": "no such file",
+            "n" * 300: "cannot read",
+            "a\0b": "cannot read",
+            "https://example.org/a.mp4": "is an address.*download it",
+        }.items():
+            assert not is_file(Path(name))
+            with pytest.raises(MediaError, match=words):
+                require_file(Path(name))
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(2_000_000_000)
+    require_file(tmp_path / "long.png")
+    with pytest.raises(MediaError, match="2000 MB, and at most 1000 MB are read"):
+        read_picture(tmp_path / "long.png")
+    with pytest.raises(UsageError, match=r"--trust .*2000 MB, and at most 1 MB are read"):
+        given_root(tmp_path / "long.png")
+
+
+NAMING = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{other}\n#EXT-X-ENDLIST\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile {other}\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 {host}\ns=x\nc=IN IP4 {host}\nt=0 0\n"
+    "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "list.mpd": '<MPD><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="9">'
+    "<BaseURL>{other}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+}
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server, and what was asked of it."""
+    paths: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(404)
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", NAMING)
+@pytest.mark.parametrize("disguise", ["", ".mp4"])
+@pytest.mark.parametrize("points_to", ["a file", "an address"])
+def test_lists_of_files_and_addresses_open_nothing(
+    tmp_path: Path, name: str, disguise: str, points_to: str, asked: tuple[str, list[str]]
+) -> None:
+    address, paths = asked
+    other = "other.mkv" if points_to == "a file" else f"{address}/other.mkv"
+    made(tmp_path / "other.mkv")
+    naming = tmp_path / f"{name}{disguise}"
+    naming.write_text(NAMING[name].format(other=other, host="127.0.0.1"))
+    with pytest.raises(MediaError, match=naming.name):
+        probe(naming)
+    assert paths == []
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+@pytest.mark.parametrize(
+    "reference", [box(b"url ", b"\0\0\0\0file:other.mp4\0"), box(b"url ", b"\0\0\0\0http://{}/a\0")]
+)
+def test_an_mp4_whose_pictures_lie_elsewhere_opens_nothing(
+    tmp_path: Path, reference: bytes, asked: tuple[str, list[str]]
+) -> None:
+    address, paths = asked
+    whole = made(tmp_path / "other.mp4").read_bytes()
+    own = box(b"dref", struct.pack(">II", 0, 1) + box(b"url ", b"\0\0\0\1"))
+    reference = reference.replace(b"{}", address.removeprefix("http://").encode())
+    elsewhere = box(b"dref", struct.pack(">II", 0, 1) + reference)
+    grown = len(elsewhere) - len(own)
+    start = whole.index(own)
+    changed = bytearray(whole[:start] + elsewhere + whole[start + len(own) :])
+    for parent in (b"dinf", b"minf", b"mdia", b"trak", b"moov"):
+        place = changed.rindex(parent, 0, start) - 4
+        changed[place : place + 4] = struct.pack(">I", struct.unpack(">I", changed[place : place + 4])[0] + grown)
+    data = changed.index(b"mdat")
+    length = struct.unpack(">I", changed[data - 4 : data])[0] - 8
+    changed[data + 4 : data + 4 + length] = bytes(length)  # so that what comes out can only be the other's
+    external = tmp_path / "external.mp4"
+    external.write_bytes(changed)
+    with pytest.raises(MediaError, match=r"external\.mp4"):
+        probe(external)
+    assert paths == []
+
+
+def test_pictures_of_more_than_100_megapixels_are_refused_unread(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    for size, words in (((100_001, 1000), "100 megapixels"), ((2**31 - 1, 2**31 - 1), "100 megapixels")):
+        header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+        path = tmp_path / "huge.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        with pytest.raises(MediaError, match=words):
+            read_picture(path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 48), (48, 20_000)])
+def test_videos_that_claim_to_be_huge_are_refused(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "huge.y4m"
+    path.write_bytes(f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 Cmono\nFRAME\n".encode() + bytes(width * height))
+    with pytest.raises(MediaError, match=f"claims to be {width}x{height}"):
+        probe(path)
+
+
+def test_a_video_as_large_as_they_may_be_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.y4m"
+    path.write_bytes(b"YUV4MPEG2 W16384 H16 F10:1 Ip A1:1 Cmono\nFRAME\n" + bytes(16384 * 16))
+    assert probe(path).width == 16384

@@ -20,7 +20,7 @@ from pipeline.errors import MediaError, RecastError, UsageError
 from pipeline.media.canvas import Canvas, PixelFormat
 from pipeline.media.ffmpeg import NUT, FfmpegPipe
 from pipeline.media.mux import choose_streams
-from pipeline.media.playback import check_result, play
+from pipeline.media.playback import check_result, decode_playback
 from pipeline.media.probe import Colour, VideoInfo, probe
 from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command, pixel_formats
@@ -129,21 +129,21 @@ def test_what_lies_before_time_0_is_played(tmp_path: Path, suffix: str, early_s:
         "copy",
     ]
     ffmpeg(*both, "-muxdelay", "0", "-output_ts_offset", f"{CLOCK_S - early_s:.6f}", "-mpegts_copyts", "1", wrapped)
-    before = play(wrapped)
-    assert before.shown_s[0] < 0
-    assert len(before.shown_s) == 75
+    before = decode_playback(wrapped)
+    assert before.frame_times_s[0] < 0
+    assert len(before.frame_times_s) == 75
     info = rewrite(wrapped, out, QUICK, 30)
-    made = play(out)
-    check_result(out, info, [round(moment / info.time_base) for moment in before.shown_s], None)
-    assert [m - made.shown_s[0] for m in made.shown_s] == pytest.approx(
-        [m - before.shown_s[0] for m in before.shown_s], abs=1e-3
+    made = decode_playback(out)
+    check_result(out, info, [round(moment / info.time_base) for moment in before.frame_times_s], None)
+    assert [m - made.frame_times_s[0] for m in made.frame_times_s] == pytest.approx(
+        [m - before.frame_times_s[0] for m in before.frame_times_s], abs=1e-3
     )
     (old,), (new,) = before.sounds.values(), made.sounds.values()
     assert new.length_s == old.length_s
-    assert old.begin_s is not None
-    assert new.begin_s is not None
-    assert new.begin_s - made.shown_s[0] == pytest.approx(float(old.begin_s - before.shown_s[0]), abs=1e-3)
-    assert 0 <= min(new.begin_s, made.shown_s[0]) < 0.03, "it does not begin later than it has to"
+    assert old.start_s is not None
+    assert new.start_s is not None
+    assert new.start_s - made.frame_times_s[0] == pytest.approx(float(old.start_s - before.frame_times_s[0]), abs=1e-3)
+    assert 0 <= min(new.start_s, made.frame_times_s[0]) < 0.03, "it does not begin later than it has to"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -430,7 +430,7 @@ READ_ALL = "import sys, time; sys.stdin.buffer.read();"
 )
 def test_an_ffmpeg_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr("pipeline.media.ffmpeg.STALLED_S", 1)
-    monkeypatch.setattr("pipeline.media.ffmpeg.LOOK_S", 0.1)
+    monkeypatch.setattr("pipeline.media.ffmpeg.CHECK_INTERVAL_S", 0.1)
     refused = pytest.raises(MediaError, match="could not test: it did nothing for 1 s")
     with refused, FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
         feed(pipe)
@@ -449,7 +449,7 @@ def test_an_ffmpeg_that_works_is_waited_for(
 ) -> None:
     """However long it takes."""
     monkeypatch.setattr("pipeline.media.ffmpeg.STALLED_S", 2)
-    monkeypatch.setattr("pipeline.media.ffmpeg.LOOK_S", 0.2)
+    monkeypatch.setattr("pipeline.media.ffmpeg.CHECK_INTERVAL_S", 0.2)
     script = f"{reads}{work.format(str(tmp_path / 'file'))}\nsys.stdin.buffer.read()"
     with FfmpegPipe([sys.executable, "-c", script], "test", NUT) as pipe:
         feed(pipe)

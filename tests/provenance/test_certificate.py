@@ -175,24 +175,3 @@ def test_one_made_by_a_wrong_clock_is_said_and_a_new_one_can_be_made(
     (settings / "key.pem").rename(settings / "old.pem")
     check_identity(own_identity())
     assert valid_until(own_identity()) > datetime.now(UTC) + timedelta(days=9000)
-
-
-AT_ONCE_WITHOUT_LINKS = """
-import errno, hashlib, os
-def refuse(*paths): raise OSError(errno.EPERM, "no links here")
-os.link = refuse
-from pipeline.provenance.certificate import own_identity
-print(hashlib.sha256(own_identity().key).hexdigest())
-"""
-
-
-def test_where_there_are_no_links_processes_agree_too(settings: Path) -> None:
-    settings.mkdir(parents=True)
-    (settings / ".key.pem.turn").touch()  # of one that was killed
-    command = [sys.executable, "-c", AT_ONCE_WITHOUT_LINKS]
-    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
-    said = {process.communicate(timeout=300)[0] for process in started}
-    assert [process.returncode for process in started] == [0] * 4
-    assert len(said) == 1
-    assert sorted(path.name for path in settings.iterdir()) == ["certificate.pem", "key.pem"]
-    assert stat.S_IMODE((settings / "key.pem").stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""Credentials on real files of every kind: signed, read back, and found out where one byte is another."""
+"""Comments, and credentials on real files of every kind: signed, read back, and a changed byte is found."""
 
 import json
 import os
@@ -9,20 +9,31 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import c2pa
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
 from pipeline.provenance import credentials
 from pipeline.provenance.certificate import own_identity, own_root
-from pipeline.provenance.credentials import SIDECAR, SOURCE_TYPE, Claim, Credentials, read_credentials, sign
+from pipeline.provenance.credentials import (
+    NOTICE,
+    SIDECAR,
+    SOURCE_TYPE,
+    Credentials,
+    Disclosure,
+    comment_gif,
+    read_credentials,
+    sign,
+)
 
-CLAIM = Claim("portraits", {})
+DISCLOSURE = Disclosure("portraits", {})
 SUFFIXES = [".mp4", ".mov", ".mkv", ".webm", ".gif", ".png", ".jpg", ".webp", ".tif", ".bmp"]
 BESIDE = {".mkv", ".webm", ".bmp"}
 
@@ -45,9 +56,9 @@ def made(path: Path) -> Path:
     return path
 
 
-def signed(path: Path, original: Path, claim: Claim = CLAIM) -> Path:
+def signed(path: Path, original: Path, disclosure: Disclosure = DISCLOSURE) -> Path:
     """The file, with its credentials in it or beside it."""
-    credentials = sign(path, claim, own_identity(), original)
+    credentials = sign(path, disclosure, own_identity(), original)
     if credentials is not None:
         path.with_name(path.name + SIDECAR).write_bytes(credentials)
     return path
@@ -125,10 +136,10 @@ def test_what_is_claimed(tmp_path: Path) -> None:
 
 def test_people_are_named_only_where_they_are_to_be(tmp_path: Path) -> None:
     people = {"hopper": "collins"}
-    for claim in (CLAIM, Claim("portraits", people)):
-        result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"), claim)
-        assert ("hopper to collins" in read(result).actions[1]) == bool(claim.people)
-        assert (b"collins" in result.read_bytes()) == bool(claim.people)
+    for disclosure in (DISCLOSURE, Disclosure("portraits", people)):
+        result = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"), disclosure)
+        assert ("hopper to collins" in read(result).actions[1]) == bool(disclosure.people)
+        assert (b"collins" in result.read_bytes()) == bool(disclosure.people)
 
 
 def test_an_originals_own_credentials_are_taken_along(tmp_path: Path) -> None:
@@ -148,7 +159,7 @@ def test_a_file_that_cannot_be_signed_stays_as_it_is(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(MediaError, match=r"cannot sign .*broken\.png.*--no-credentials"):
-        sign(broken, CLAIM, own_identity(), broken)
+        sign(broken, DISCLOSURE, own_identity(), broken)
     assert broken.read_bytes() == b"no picture"
     assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
 
@@ -194,10 +205,10 @@ def interrupt_when(begun: Callable[[], bool]) -> threading.Thread:
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send itself Ctrl-C")
 def test_an_interrupt_while_signing_is_heard(tmp_path: Path) -> None:
     result = long(tmp_path / "made.mp4")
-    size, part = result.stat().st_size, tmp_path / "made.mp4.signed"
+    size, part = result.stat().st_size, tmp_path / ".made.part.mp4"
     thread = interrupt_when(lambda: part.exists() and part.stat().st_size > 0)
     with pytest.raises(KeyboardInterrupt):
-        sign(result, CLAIM, own_identity(), result)
+        sign(result, DISCLOSURE, own_identity(), result)
     thread.join()
     assert [path.name for path in tmp_path.iterdir()] == ["made.mp4"]
     assert result.stat().st_size == size
@@ -212,19 +223,19 @@ def test_an_interrupt_while_credentials_are_read_is_heard(
     """By ``verify``, and of an original that carries some."""
     signed(long(tmp_path / "made.mp4"), made(tmp_path / "seen.mp4"))
     begun = threading.Event()
-    read = credentials._Stream.seek
+    access = credentials._StoppableFile.__getattr__
 
-    def seek(stream: credentials._Stream, offset: int, whence: int = 0) -> int:
+    def noted(file: credentials._StoppableFile, name: str) -> Any:
         begun.set()
-        return read(stream, offset, whence)
+        return access(file, name)
 
-    monkeypatch.setattr(credentials._Stream, "seek", seek)
+    monkeypatch.setattr(credentials._StoppableFile, "__getattr__", noted)
     thread = interrupt_when(begun.is_set)
     with pytest.raises(KeyboardInterrupt):
         if what == "made":
             read_credentials(tmp_path / "made.mp4", [])
         else:
-            sign(made(tmp_path / "other.mp4"), CLAIM, own_identity(), tmp_path / "made.mp4")
+            sign(made(tmp_path / "other.mp4"), DISCLOSURE, own_identity(), tmp_path / "made.mp4")
     thread.join()
 
 
@@ -232,7 +243,7 @@ def test_an_interrupt_while_credentials_are_read_is_heard(
 def test_a_sidecar_that_does_not_fit_does_not_count_against_what_is_inside(tmp_path: Path, suffix: str) -> None:
     result = signed(made(tmp_path / f"made{suffix}"), made(tmp_path / f"seen{suffix}"))
     sidecar = tmp_path / f"made{suffix}{SIDECAR}"
-    other = sign(made(tmp_path / "other.mkv"), CLAIM, own_identity(), made(tmp_path / "seen.mkv"))
+    other = sign(made(tmp_path / "other.mkv"), DISCLOSURE, own_identity(), made(tmp_path / "seen.mkv"))
     assert other is not None
     for content in (b"junk", b"", other):
         sidecar.write_bytes(content)
@@ -284,3 +295,36 @@ def test_an_original_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system has names in UTF-8 only")
     assert read(signed(made(tmp_path / "made.png"), original)).originals == ("s?.png",)
+
+
+def test_the_originals_words_are_kept_behind_it() -> None:
+    words = DISCLOSURE.comment("a day at the lake")
+    assert words.startswith(NOTICE)
+    assert "portraits" in words
+    assert words.endswith(" | a day at the lake")
+    assert not DISCLOSURE.comment().endswith(" | ")
+
+
+def test_an_earlier_notice_is_replaced() -> None:
+    once = DISCLOSURE.comment("a day at the lake")
+    assert Disclosure("other", {}).comment(once).count(NOTICE) == 1
+    assert DISCLOSURE.comment(once) == once
+    assert DISCLOSURE.comment(DISCLOSURE.comment()) == DISCLOSURE.comment()
+
+
+def test_a_comment_names_people_only_where_they_are_to_be() -> None:
+    assert "hopper to collins" in Disclosure("portraits", {"hopper": "collins"}).comment()
+    assert "hopper" not in DISCLOSURE.comment()
+
+
+def test_a_gif_with_it_shows_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    frames = [PIL.Image.fromarray(np.full((20, 30), shade, np.uint8)) for shade in (10, 90, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    before = [frame.to_ndarray(format="rgb24") for frame in av.open(str(path)).decode(video=0)]
+    words = DISCLOSURE.comment("long " * 100)
+    comment_gif(path, words)
+    with PIL.Image.open(path) as opened:
+        assert opened.info["comment"].decode() == words
+    after = [frame.to_ndarray(format="rgb24") for frame in av.open(str(path)).decode(video=0)]
+    np.testing.assert_array_equal(np.stack(before), np.stack(after))
