@@ -207,7 +207,7 @@ def run(options: Options, console: "Terminal") -> "Report | OldReport":
 def _extract(options: ExtractOptions, console: "Console") -> "Report":
     from pipeline.extract import extract
 
-    return as_report(extract(options, console))
+    return extract(options, console)
 
 
 def as_report(outcome: "Report | OldReport") -> "Report":

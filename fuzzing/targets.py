@@ -107,7 +107,7 @@ def _read_store(path: Path) -> None:
         store.embeddings()
         store.people()
         store.timestamps()
-        store.brief_faces(3)
+        store.short_tracks(3)
 
 
 def _models(folder: Path) -> Seeds:

@@ -14,9 +14,9 @@ from cli import main, parse
 from demo.clips import HOPPER, make_clip
 from pipeline import __version__
 from pipeline.commands.verify import Verified, VerifyReport
-from pipeline.console import KEPT, Console, to_json
+from pipeline.console import KEPT, Console, Report, to_json
 from pipeline.errors import MediaError
-from pipeline.extract import ExtractReport, extract
+from pipeline.extract import extract
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
 from pipeline.provenance.credentials import Credentials
 from pipeline.runtime import choose_device
@@ -316,7 +316,7 @@ def test_what_convert_extracts_first_is_computed_where_convert_is_told_to(
     make_clip(HOPPER, tmp_path / "another.mp4", 3)
     asked: list[ExtractOptions] = []
 
-    def listen(options: ExtractOptions, console: Console) -> ExtractReport:
+    def listen(options: ExtractOptions, console: Console) -> Report:
         asked.append(options)
         return extract(options, console)
 

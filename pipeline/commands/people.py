@@ -154,7 +154,8 @@ def _discard_missing(workspace: Workspace, person: str) -> str:
     count = 0
     for path in workspace.stores():
         with FaceStore(path) as store:
-            gone = [Path(missing.crop).stem for missing in find_missing(store, workspace) if missing.person == person]
+            missing = find_missing(store, workspace)
+            gone = [Path(label.crop).stem for label in missing if label.crop and label.person == person]
         if gone:
             with FaceStore(path, write=True) as store:
                 store.set_crops_aside(gone)

@@ -1,6 +1,6 @@
 """A sheet of frames as convert would make them, by which a person chooses how faces look."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pipeline.converting.timeline import PictureSet, Timeline
 from pipeline.errors import NothingToDoError, RecastError, as_recast_error
 from pipeline.faces.alignment import SEEN, cut_crop
 from pipeline.faces.footage import name_footage, pictures_at, result_name
+from pipeline.faces.measures import spread_evenly
 from pipeline.faces.mesh import has_mesh
 from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat, Surface
 from pipeline.media.pictures import read_picture, write_picture
@@ -86,7 +87,8 @@ def _frames_of_video(
         timeline = Timeline(workspace, name_footage(workspace, path), reader.info, prepared.people)
         problems += [timeline.missing] if timeline.missing else []
         pixels = PixelFormat.for_video(reader.info)
-        for number in _spread(timeline.frames_by_yaw(), options.frames):
+        frames = timeline.frames_by_yaw()
+        for number in (frames[index] for index in spread_evenly(len(frames), options.frames)):
             frame = next(reader.frames(number, timeline.timestamps[number]))
             yield Canvas(frame.native, pixels), timeline.swaps(number, number + 1)[number][0]
 
@@ -98,13 +100,9 @@ def _frames_of_pictures(
     stills = PictureSet(workspace, path, prepared.people)
     problems += [f"{path}: {stills.unreadable}"] if stills.unreadable else []
     problems += [stills.missing] if stills.missing else []
-    for index in _spread(sorted(stills.swaps), options.frames):
+    indices = sorted(stills.swaps)
+    for index in (indices[place] for place in spread_evenly(len(indices), options.frames)):
         yield PictureCanvas(read_picture(stills.pictures[index])), stills.swaps[index][0]
-
-
-def _spread(numbers: Sequence[int], count: int) -> list[int]:
-    indices = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)
-    return [numbers[index] for index in indices]
 
 
 def _draw_row(original: Surface, swap: FaceSwap, prepared: Prepared, looks: dict[str, Look]) -> list[Image]:

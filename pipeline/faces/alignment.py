@@ -1,4 +1,4 @@
-"""Where a face lies: the similarity transform from frame to crop.
+"""Face alignment: the similarity transform from frame to crop.
 
 Convention: points are (x, y) in px, pixel centres at integers; matrices are (2, 3), float64, and map column vectors
 (x, y, 1). ``crop_from_frame`` maps frame px to crop px. Images are (H, W, 3) BGR uint8.
@@ -14,10 +14,10 @@ from pipeline.types import Affine, Image, Points
 
 Picture = TypeVar("Picture", bound=npt.NDArray[Any])
 
-CROP_PX = 256  # the size all numbers of this module are given in; other sizes scale them
+CROP_PX = 256  # all numbers of this module are for this size; other sizes scale them
 SEEN_PX = 180  # side of the central square of a crop that the model sees
 SEEN = slice((CROP_PX - SEEN_PX) // 2, (CROP_PX + SEEN_PX) // 2)  # its rows, and its columns
-TINY = 1e-24  # of the points' squared distance from 0: what rounding leaves of points in one place
+TINY = 1e-24  # of the points' squared distance from 0: the rounding error of points in one place
 
 TEMPLATE = np.array([[101, 109], [155, 109], [128, 139], [106, 170], [150, 170]], dtype=np.float64)
 """(5, 2): where left eye, right eye, nose, left and right mouth corner (as seen in the picture) lie in a 256 px crop.
@@ -28,48 +28,41 @@ forehead to chin (MTCNN's box) spans y = 45 … 210 of the 38 … 218 that the m
 
 
 def fit_similarity(from_points: Points, to_points: Points) -> Affine:
-    """Find rotation, one scale and shift that bring points nearest to others in least squares.
+    """Fit rotation, one scale and shift between points in least squares.
 
     Closed form over complex numbers, the 2-D case without mirroring of Umeyama, "Least-squares estimation of
     transformation parameters between two point patterns", PAMI 13(4), 1991.
 
     Args:
-        from_points: (N, 2), N >= 2, not all equal.
+        from_points: (N, 2), N >= 2.
         to_points: (N, 2).
 
     Returns:
         (2, 3), maps ``from_points`` near ``to_points``.
 
     Raises:
-        ValueError: all ``from_points`` are one point.
+        ValueError: all ``from_points`` are in one place.
     """
     centre_from, centre_to = from_points.mean(axis=0), to_points.mean(axis=0)
     a = (from_points - centre_from) @ np.array([1, 1j])
     b = (to_points - centre_to) @ np.array([1, 1j])
     spread = float((np.abs(a) ** 2).sum())
     if spread <= TINY * float((np.abs(from_points) ** 2).sum()):
-        raise ValueError("points that all lie in one place fix no transform")
+        raise ValueError("points that are all in one place determine no transform")
     turn = complex((a.conj() * b).sum() / spread)
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.column_stack([linear, centre_to - linear @ centre_from])
 
 
 def align(landmarks: Points, size: int = CROP_PX) -> Affine:
-    """Find the transform that brings five landmarks onto the template of a crop.
-
-    Args:
-        landmarks: (5, 2) in frame px: left eye, right eye, nose, left and right mouth corner as seen in the picture.
-        size: width and height of the crop in px.
-
-    Returns:
-        ``crop_from_frame``, (2, 3).
-    """
+    """Return ``crop_from_frame``, (2, 3), that brings five landmarks onto the template of a crop of ``size`` px."""
     return scale_crop(fit_similarity(landmarks, TEMPLATE), size)
 
 
 def scale_crop(crop_from_frame: Affine, size: int) -> Affine:
     """Turn a transform into a 256 px crop into one for a crop of ``size`` px with the same borders."""
-    return enlarge(crop_from_frame, size / CROP_PX)
+    factor = size / CROP_PX
+    return np.column_stack([crop_from_frame[:, :2] * factor, crop_from_frame[:, 2] * factor + (factor - 1) / 2])
 
 
 def invert(matrix: Affine) -> Affine:
@@ -84,12 +77,12 @@ def transform(points: Points, matrix: Affine) -> Points:
 
 
 def scale_of(matrix: Affine) -> float:
-    """How much a (2, 3) similarity enlarges."""
+    """Return the scale of a (2, 3) similarity."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def as_crop(picture: Image) -> Image:
-    """Bring a face picture of any size to that of a crop."""
+    """Resize a face picture to the size of a crop."""
     if picture.shape[:2] == (CROP_PX, CROP_PX):
         return picture
     how = cv2.INTER_AREA if max(picture.shape[:2]) > CROP_PX else cv2.INTER_CUBIC
@@ -97,42 +90,30 @@ def as_crop(picture: Image) -> Image:
 
 
 def cut_crop(frame: Image, crop_from_frame: Affine, size: int = CROP_PX) -> Image:
-    """Resample the part of a frame that a crop shows; what lies outside the frame repeats its edge.
-
-    Args:
-        frame: (H, W, 3).
-        crop_from_frame: (2, 3), for this ``size``.
-        size: width and height of the crop in px.
-
-    Returns:
-        (size, size, 3).
-    """
+    """Resample the part of a frame that a crop of ``size`` px shows; outside the frame its edge is repeated."""
     return warp(frame, crop_from_frame, (size, size), border=cv2.BORDER_REPLICATE)
 
 
 def warp(image: Picture, to_from: Affine, size_wh: tuple[int, int], border: int) -> Picture:
     """Resample a picture through a transform, without aliasing where it becomes smaller.
 
-    Where it shrinks by n and more, n >= 2, the part that shows is first averaged down n times.
+    Where it shrinks by n >= 2, the part that is used is first averaged down n times.
 
     Args:
-        image: (H, W) or (H, W, C).
+        image: (H, W) or (H, W, C), of any type.
         to_from: (2, 3), maps px of ``image`` to px of the result.
         size_wh: width and height of the result.
-        border: OpenCV's name of what lies outside ``image``.
-
-    Returns:
-        Of ``size_wh``, type and channels as ``image``.
+        border: OpenCV's constant for what is outside ``image``.
     """
     zoom = scale_of(to_from)
     shrink = min(int(1 / zoom), *image.shape[:2]) if zoom > 0 else 1
     source, matrix = (image, to_from) if shrink < 2 else _averaged_down(image, to_from, size_wh, shrink)
-    made = cv2.warpAffine(source, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)
-    return cast(Picture, made.reshape(size_wh[1], size_wh[0], *image.shape[2:]))  # OpenCV drops a third axis of 1
+    warped = cv2.warpAffine(source, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=border)
+    return cast(Picture, warped.reshape(size_wh[1], size_wh[0], *image.shape[2:]))  # OpenCV drops a third axis of 1
 
 
 def _averaged_down(image: Picture, to_from: Affine, size_wh: tuple[int, int], shrink: int) -> tuple[Picture, Affine]:
-    """Average the part of a picture that a warp shows over squares of ``shrink`` px; return it and the warp from it."""
+    """Average the part of a picture that a warp uses over squares of ``shrink`` px; return it and the warp from it."""
     width, height = size_wh
     corners = transform(np.array([[0, 0], [width, 0], [0, height], [width, height]], float), invert(to_from))
     low, high = corners.min(axis=0) - 2 * shrink, corners.max(axis=0) + 2 * shrink
@@ -147,8 +128,3 @@ def _averaged_down(image: Picture, to_from: Affine, size_wh: tuple[int, int], sh
     averaged = cv2.resize(part, (int(count[0]), int(count[1])), interpolation=cv2.INTER_AREA)
     offset = to_from[:, :2] @ (first * shrink + (shrink - 1) / 2) + to_from[:, 2]
     return cast(Picture, averaged), np.column_stack([to_from[:, :2] * shrink, offset])
-
-
-def enlarge(matrix: Affine, factor: float) -> Affine:
-    """Follow a transform by an enlargement of its result, about the result's upper left corner (at -0.5, -0.5)."""
-    return np.column_stack([matrix[:, :2] * factor, matrix[:, 2] * factor + (factor - 1) / 2])

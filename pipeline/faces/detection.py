@@ -1,15 +1,12 @@
-"""Faces in pictures, found by MTCNN (Zhang et al. 2016, arXiv:1604.02878).
+"""Faces in pictures, detected by MTCNN (Zhang et al. 2016, arXiv:1604.02878).
 
-Three networks look ever closer: P-Net at every place of a pyramid of shrunken pictures, R-Net at 24 px cuts of what
-P-Net proposes, O-Net at 48 px cuts of what R-Net leaves. Thresholds, strides and box regressions are the original's.
-Ours is the work between the networks: pyramid and cuts are made from halved pictures, squares keep their shape at the
-edge, where facenet-pytorch squeezes what is left of them, and O-Net looks twice, then once more in a mirror: shadows
-that look like faces do so one way round only.
-
-A picture at its own size, half of it, a quarter …, to make small ones from, fast and without aliasing.
+P-Net runs over a pyramid of shrunken pictures, R-Net on 24 px cuts of P-Net's proposals, O-Net on 48 px cuts of what
+R-Net keeps. Thresholds, strides and box regressions are the original's. Different here: pyramid and cuts are made from
+halved pictures, squares keep their shape at the edge of the picture, where facenet-pytorch distorts them, and O-Net
+runs twice, then once more on the mirrored cut: shadows that look like faces do so only one way round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -20,20 +17,30 @@ import numpy.typing as npt
 from pipeline.faces.mtcnn import Network, load_networks
 from pipeline.types import Boxes, Face, Image
 
+P_PX, R_PX, O_PX = 12, 24, 48  # sides of the networks' inputs
+P_STRIDE = 2
+PYRAMID_STEP = 0.709  # from one picture of the pyramid to the next: half the area
+P_SCORE, R_SCORE = 0.6, 0.7
+FIRST_O_SCORE, SECOND_O_SCORE = 0.8, 0.4  # in the first and second pass: profiles get no more in the second
+SURE_SCORE = 0.99  # in the first pass: other squares around the same face need no second pass
+MIRRORED_SCORE = 0.5  # mirrored, shadows that look like faces get up to 0.37, faces 0.97 and profiles less
+SAME_SCALE_IOU, SAME_PROPOSAL_IOU = 0.5, 0.7  # boxes that overlap more are one: at one scale, and over all
+SAME_FACE_OVERLAP = 0.7  # of the smaller box
+LESS_SURE = 0.1  # by which the second pass may score lower and its result still counts
+MAX_BATCH = 64  # cuts
+CPU_PIXELS = 2_000_000  # of the pictures of a batch; more does not fit a CPU's caches
+DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
+MAX_HALVINGS = 2  # of a whole picture: dropped odd columns shift the result by less than one of its px
+
+Floats = npt.NDArray[np.float64]
 Square = tuple[int, int, int]
 """Left, top and side, px."""
 
 
-MOST_FOR_WHOLE = 2  # halvings of a whole picture: odd columns left out shift the result by less than one of its px
-
-
 class ImagePyramid:
-    """A picture and its halvings, each made when first asked for.
+    """A picture, (H, W, 3) BGR, and its halvings, each made when first asked for.
 
-    A pixel of a level is the mean of 2 x 2 px of the level before; an odd last row or column is left out.
-
-    Args:
-        image: (H, W, 3) BGR.
+    A pixel of a level is the mean of 2 x 2 px of the level before; an odd last row or column is dropped.
     """
 
     def __init__(self, image: Image) -> None:
@@ -41,32 +48,37 @@ class ImagePyramid:
         self._levels = [image]
 
     def resized(self, size_hw: tuple[int, int]) -> Image:
-        """Make the picture smaller.
-
-        Args:
-            size_hw: height and width, px; not larger than the picture.
-        """
+        """Return the whole picture at a smaller size."""
         shrink = min(self.image.shape[0] / size_hw[0], self.image.shape[1] / size_hw[1])
-        level = self._level(min(_halvings(shrink), MOST_FOR_WHOLE))
+        level = self._level(min(_halvings(shrink), MAX_HALVINGS))
         return cast(Image, cv2.resize(level, size_hw[::-1], interpolation=cv2.INTER_AREA))
 
     def cut(self, box: Boxes, size_px: int) -> tuple[Image, Square]:
-        """Cut out the square about a box; beyond the picture its edge goes on, and far beyond it is black.
+        """Cut the square around a box; outside the picture its edge is repeated, and far outside it is black.
 
         Args:
-            box: (4,) left, top, right, bottom px; its middle and longer side count.
+            box: (4,); its centre and longer side count.
             size_px: width and height of the result.
 
         Returns:
-            (size, size, 3), and exactly which square of the picture it shows.
+            (size, size, 3), and the exact square of the picture that it shows.
         """
-        side = max(2.0, float(max(box[2] - box[0], box[3] - box[1])) + 1)
+        side_px = max(2.0, float(max(box[2] - box[0], box[3] - box[1])) + 1)
         most = min(self.image.shape[:2]).bit_length() - 1
-        halvings = min(_halvings(side / size_px / 2), most)  # twice the size is left for averaging
+        halvings = min(_halvings(side_px / size_px / 2), most)  # twice the size is left for averaging
         level, unit = self._level(halvings), 2**halvings
-        side_units = round(side / unit)
-        left, top = (round((float(box[i] + box[i + 2] + 1) / unit - side_units) / 2) for i in (0, 1))
-        return _cut(level, (left, top, side_units), size_px), (left * unit, top * unit, side_units * unit)
+        side = round(side_px / unit)
+        left, top = (round((float(box[i] + box[i + 2] + 1) / unit - side) / 2) for i in (0, 1))
+        shown = (left * unit, top * unit, side * unit)
+        height, width = level.shape[:2]
+        x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
+        if x0 >= x1 or y0 >= y1:
+            return np.zeros((size_px, size_px, 3), np.uint8), shown
+        inside = level[y0:y1, x0:x1]
+        if inside.shape[:2] != (side, side):
+            margins = (y0 - top, top + side - y1, x0 - left, left + side - x1)
+            inside = cast(Image, cv2.copyMakeBorder(inside, *margins, cv2.BORDER_REPLICATE))
+        return cast(Image, cv2.resize(inside, (size_px, size_px), interpolation=cv2.INTER_AREA)), shown
 
     def _level(self, halvings: int) -> Image:
         while len(self._levels) <= halvings:
@@ -81,108 +93,59 @@ def _halvings(shrink: float) -> int:
     return int(np.log2(shrink)) if shrink > 1 else 0
 
 
-def _cut(image: Image, square: Square, size_px: int) -> Image:
-    left, top, side = square
-    height, width = image.shape[:2]
-    x0, x1, y0, y1 = max(left, 0), min(left + side, width), max(top, 0), min(top + side, height)
-    if x0 >= x1 or y0 >= y1:
-        return np.zeros((size_px, size_px, 3), np.uint8)
-    inside = image[y0:y1, x0:x1]
-    if inside.shape[:2] != (side, side):
-        margins = (y0 - top, top + side - y1, x0 - left, left + side - x1)
-        inside = cast(Image, cv2.copyMakeBorder(inside, *margins, cv2.BORDER_REPLICATE))
-    return cast(Image, cv2.resize(inside, (size_px, size_px), interpolation=cv2.INTER_AREA))
+Region = tuple[ImagePyramid, Boxes]
+"""A picture and a box, (4,) px, in it where a face is expected."""
 
-
-P_PX, R_PX, O_PX = 12, 24, 48  # sides of what the networks look at
-P_STRIDE = 2
-PYRAMID_STEP = 0.709  # from one picture of the pyramid to the next: half the area
-P_SCORE, R_SCORE = 0.6, 0.7
-LIKELY_SCORE, CONFIRMED_SCORE = 0.8, 0.4  # at the first and at the second look: profiles get no more
-SURE_SCORE = 0.99  # at the first look: other squares about the same face need no second one
-MIRRORED_SCORE = 0.5  # seen in a mirror a shadow that looks like a face gets up to 0.37, faces 0.97 and profiles less
-SAME_SCALE_IOU, SAME_PROPOSAL_IOU, INSIDE = 0.5, 0.7, 0.7  # more in common is one: at one scale, over all, at the end
-STRAYED = 0.1  # by how much a second look may be less sure and still count more
-LARGEST_BATCH = 64  # cuts at once
-CPU_PIXELS = 2_000_000  # of pictures at once; more does not fit a CPU's caches
-DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
-
-Floats = npt.NDArray[np.float64]
-
-
-Place = tuple[ImagePyramid, Boxes]
-"""A picture, and about where in it a face should be: (4,) left, top, right, bottom in px."""
+Detection = tuple[int, Face]
+"""The index of a picture, and a face in it."""
 
 
 class Detector:
-    """Finds faces in pictures, and finds them again where they are expected.
-
-    Args:
-        min_face: smallest face looked for, px.
-        min_confidence: smallest score that counts.
-        device: where the networks run, ``cpu`` or ``cuda``.
-        threads: of the CPU, for each call.
-    """
+    """Detects faces of at least ``min_face`` px and ``min_confidence``, and refines them where they are expected."""
 
     def __init__(self, min_face: int, min_confidence: float, device: str = "cpu", threads: int = 1) -> None:
-        self.min_face, self.min_confidence = min_face, min_confidence
-        self._device = device
+        self.min_face, self.min_confidence, self._device = min_face, min_confidence, device
         self._p_net, self._r_net, self._o_net = load_networks(device, threads)
 
     def detect(self, pictures: Sequence[ImagePyramid]) -> list[list[Face]]:
-        """Find the faces of pictures of one size with all three networks, and look at each a second time.
-
-        Returns:
-            For each picture its faces, largest first.
-        """
+        """Detect the faces of pictures of one size, largest first, with all three networks."""
         pixels = pictures[0].image.shape[0] * pictures[0].image.shape[1]
-        at_once = max(1, CPU_PIXELS // pixels) if self._device == "cpu" else len(pictures)
-        parts = [pictures[start : start + at_once] for start in range(0, len(pictures), at_once)]
-        return [faces for part in parts for faces in self._detect(part)]
+        batch = max(1, CPU_PIXELS // pixels) if self._device == "cpu" else len(pictures)
+        batches = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+        return [faces for batch_of_pictures in batches for faces in self._detect(batch_of_pictures)]
 
     def _detect(self, pictures: Sequence[ImagePyramid]) -> list[list[Face]]:
-        faces: list[list[Face]] = [[] for _ in pictures]
-        owners, boxes = self._approve(pictures, *self._propose(pictures))
-        first = self._look([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
-        for owner, face in zip(owners, first, strict=True):
-            if face.score >= LIKELY_SCORE:
-                faces[owner].append(face)
-        likely = [(owner, face) for owner, some in enumerate(faces) for face in without_doubles(some, SURE_SCORE)]
-        faces = [[] for _ in pictures]
-        second = self._look([(pictures[owner], face.box) for owner, face in likely])
+        owners, boxes = self._run_r_net(pictures, *self._run_p_net(pictures))
+        first = self._run_o_net([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
+        likely = [(owner, face) for owner, face in zip(owners, first, strict=True) if face.score >= FIRST_O_SCORE]
+        likely = without_nested(likely, SURE_SCORE)
+        second = self._run_o_net([(pictures[owner], face.box) for owner, face in likely])
+        confirmed = []
         for (owner, face), again in zip(likely, second, strict=True):
             score = max(face.score, again.score)
-            if again.score >= CONFIRMED_SCORE and score >= self.min_confidence:
-                faces[owner].append(replace(_both(face, again), score=score))
-        kept = [(owner, face) for owner, some in enumerate(faces) for face in without_doubles(some)]
-        if not kept:
-            return faces
-        _, (*_, scores) = self._look_through(self._o_net, O_PX, [(pictures[o], f.box) for o, f in kept], mirrored=True)
-        faces = [[] for _ in pictures]
-        for (owner, face), score in zip(kept, scores[:, 1], strict=True):
-            if score >= MIRRORED_SCORE:
-                faces[owner].append(face)
+            if again.score >= SECOND_O_SCORE and score >= self.min_confidence:
+                confirmed.append((owner, replace(_mean_face(face, again), score=score)))
+        confirmed = without_nested(confirmed)
+        faces: list[list[Face]] = [[] for _ in pictures]
+        if confirmed:
+            regions = [(pictures[owner], face.box) for owner, face in confirmed]
+            _, (*_, scores) = self._run(self._o_net, O_PX, regions, mirrored=True)
+            for (owner, face), score in zip(confirmed, scores[:, 1], strict=True):
+                if score >= MIRRORED_SCORE:
+                    faces[owner].append(face)
         return faces
 
-    def refine(self, places: Sequence[Place], min_score: float) -> list[Face | None]:
-        """Look closely at places where faces are expected, twice, with the last network alone.
-
-        Args:
-            places: where to look.
-            min_score: smallest score that counts.
-
-        Returns:
-            For each place its face; None where there is none.
-        """
-        first = self._look(places)
-        second = self._look([(picture, face.box) for (picture, _), face in zip(places, first, strict=True)])
-        faces = [_both(*looks) for looks in zip(first, second, strict=True)]
+    def refine(self, regions: Sequence[Region], min_score: float) -> list[Face | None]:
+        """Run O-Net twice where faces are expected; return a face for each region, or None where it scores lower."""
+        first = self._run_o_net(regions)
+        second = self._run_o_net([(picture, face.box) for (picture, _), face in zip(regions, first, strict=True)])
+        faces = [_mean_face(*passes) for passes in zip(first, second, strict=True)]
         return [face if face.score >= min_score else None for face in faces]
 
-    def _propose(self, pictures: Sequence[ImagePyramid]) -> tuple[npt.NDArray[np.int64], Floats]:
-        """P-Net: places of the pictures, by number, and (N, 4) boxes."""
+    def _run_p_net(self, pictures: Sequence[ImagePyramid]) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Propose boxes, (N, 4), and the index of each box's picture, (N,)."""
         height, width = pictures[0].image.shape[:2]
-        found = []
+        proposals = []
         scale = P_PX / self.min_face
         while min(height, width) * scale >= P_PX:
             size_hw = (int(height * scale + 1), int(width * scale + 1))
@@ -192,34 +155,33 @@ class Detector:
             boxes = np.floor(corner.astype(np.float32) / np.float32(scale)) - 1  # the original counts px from 1
             score = scores[owner, 1, y, x]
             kept = without_overlaps(boxes, score, owner, SAME_SCALE_IOU)
-            found.append((boxes[kept], moves[owner, :, y, x][kept], score[kept], owner[kept]))
+            proposals.append((boxes[kept], moves[owner, :, y, x][kept], score[kept], owner[kept]))
             scale *= PYRAMID_STEP
-        if not found:
+        if not proposals:
             return np.zeros(0, np.int64), np.zeros((0, 4))
-        boxes, moves, score, owner = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        boxes, moves, score, owner = (np.concatenate(parts) for parts in zip(*proposals, strict=True))
         kept = without_overlaps(boxes, score, owner, SAME_PROPOSAL_IOU)
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         return owner[kept], (boxes + moves * sides)[kept].astype(np.float64)
 
-    def _approve(
+    def _run_r_net(
         self, pictures: Sequence[ImagePyramid], owners: npt.NDArray[np.int64], boxes: Floats
     ) -> tuple[list[int], Floats]:
-        """R-Net: which of the proposals look like faces, and where exactly."""
+        """Keep the proposals that look like faces, and move their boxes."""
         if len(boxes) == 0:
             return [], boxes
-        squares, (moves, scores) = self._look_through(
-            self._r_net, R_PX, [(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)]
-        )
+        regions = [(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)]
+        squares, (moves, scores) = self._run(self._r_net, R_PX, regions)
         likely = np.flatnonzero(scores[:, 1] >= R_SCORE)
         kept = likely[without_overlaps(squares[likely], scores[likely, 1], owners[likely], SAME_PROPOSAL_IOU)]
         sides = squares[kept, 2] - squares[kept, 0] + 1
         return owners[kept].tolist(), squares[kept] + moves[kept] * sides[:, None]
 
-    def _look(self, places: Sequence[Place]) -> list[Face]:
-        """O-Net: a face for each place, however low its score."""
-        if not places:
+    def _run_o_net(self, regions: Sequence[Region]) -> list[Face]:
+        """Return a face for each region, however low its score."""
+        if not regions:
             return []
-        squares, (moves, points, scores) = self._look_through(self._o_net, O_PX, places)
+        squares, (moves, points, scores) = self._run(self._o_net, O_PX, regions)
         faces = []
         for square, move, point, score in zip(squares, moves, points, scores[:, 1], strict=True):
             side = square[2] - square[0] + 1
@@ -227,68 +189,61 @@ class Detector:
             faces.append(Face((square + side * move).round(DECIMALS), float(score), landmarks.round(DECIMALS)))
         return faces
 
-    def _look_through(
-        self, network: Network, size_px: int, places: Sequence[Place], *, mirrored: bool = False
+    def _run(
+        self, network: Network, size_px: int, regions: Sequence[Region], *, mirrored: bool = False
     ) -> tuple[Floats, list[Floats]]:
-        """Run a network on cuts; return (N, 4) the squares cut out, as boxes, and its (N, …) outputs."""
-        cuts = [picture.cut(box, size_px) for picture, box in places]
+        """Run a network on cuts; return the squares that were cut, as (N, 4) boxes, and its (N, …) outputs."""
+        cuts, squares = zip(*(picture.cut(box, size_px) for picture, box in regions), strict=True)
         outputs = []
-        for start in range(0, len(cuts), LARGEST_BATCH):
-            images = [cut[:, ::-1] if mirrored else cut for cut, _ in cuts[start : start + LARGEST_BATCH]]
+        for start in range(0, len(cuts), MAX_BATCH):
+            images = [cut[:, ::-1] if mirrored else cut for cut in cuts[start : start + MAX_BATCH]]
             outputs.append([output.astype(np.float64) for output in network(images)])
-        squares = np.array([_as_box(square) for _, square in cuts], np.float64)
-        return squares, [np.concatenate(o) for o in zip(*outputs, strict=True)]
+        boxes = [(left, top, left + side - 1, top + side - 1) for left, top, side in squares]
+        return np.array(boxes, np.float64), [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
-def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64], most_iou: float) -> list[int]:
+def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64], max_iou: float) -> list[int]:
     """Of boxes of one picture that overlap keep the surest (non-maximum suppression).
 
     Args:
-        boxes: (N, 4) left, top, right, bottom.
+        boxes: (N, 4).
         scores: (N,), above 0.
-        owners: (N,), number of each box's picture.
-        most_iou: intersection over union up to which both are kept.
+        owners: (N,), index of each box's picture.
+        max_iou: intersection over union up to which both are kept.
 
     Returns:
-        Which are kept, the surest first.
+        Indices of the boxes that are kept, the surest first.
     """
     if len(boxes) == 0:
         return []
     rects = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
-    return list(cv2.dnn.NMSBoxesBatched(rects.tolist(), scores.tolist(), owners.tolist(), 0.0, most_iou))
+    return list(cv2.dnn.NMSBoxesBatched(rects.tolist(), scores.tolist(), owners.tolist(), 0.0, max_iou))
 
 
-def _both(first: Face, second: Face) -> Face:
-    """The mean of two looks, which err in different ways; where the second has strayed, as from profiles, the first."""
-    if first.score > second.score + STRAYED:
+def _mean_face(first: Face, second: Face) -> Face:
+    """Return the mean of two passes, whose errors differ; where the second is lost, as from profiles, the first."""
+    if first.score > second.score + LESS_SURE:
         return first
     box, landmarks = (first.box + second.box) / 2, (first.landmarks + second.landmarks) / 2
     return Face(box.round(DECIMALS), second.score, landmarks.round(DECIMALS))
 
 
-def _as_box(square: Square) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a square, the last px included."""
-    left, top, side = square
-    return left, top, left + side - 1, top + side - 1
-
-
-def without_doubles(faces: Sequence[Face], sure: float = 0.0) -> list[Face]:
-    """Of faces that lie in each other keep the surest; return them largest first.
-
-    A face lies in another when more than 0.7 of the smaller box is common to both.
+def without_nested(faces: Iterable[Detection], min_score: float = 0.0) -> list[Detection]:
+    """Of faces of one picture that lie in each other keep the surest; return each picture's faces largest first.
 
     Args:
-        faces: of one picture.
-        sure: score from which on a face makes those of less that lie in it go.
+        faces: one lies in another when more than 0.7 of the smaller box is common to both.
+        min_score: only faces from this score on remove others.
     """
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(other.score < sure or _common(face.box, other.box) <= INSIDE for other in kept):
-            kept.append(face)
-    return sorted(kept, key=lambda face: face.height_px, reverse=True)
+    kept: list[Detection] = []
+    for owner, face in sorted(faces, key=lambda detection: detection[1].score, reverse=True):
+        others = [other for other_owner, other in kept if other_owner == owner and other.score >= min_score]
+        if all(_overlap(face.box, other.box) <= SAME_FACE_OVERLAP for other in others):
+            kept.append((owner, face))
+    return sorted(kept, key=lambda detection: (detection[0], -detection[1].height_px))
 
 
-def _common(box: Boxes, other: Boxes) -> float:
+def _overlap(box: Boxes, other: Boxes) -> float:
     """Area common to two boxes, of the smaller one's."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
     smaller = min(float(np.prod(b[2:] - b[:2])) for b in (box, other))

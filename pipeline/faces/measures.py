@@ -1,4 +1,4 @@
-"""What can be measured of a face: how sharp, how far turned, how like its neighbours.
+"""Measures of faces: sharpness, yaw, near-duplicates.
 
 Convention: crops are (256, 256, 3) BGR, aligned as extract does; only the central square that the model sees counts.
 """
@@ -12,9 +12,9 @@ from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.types import Image, Points
 
 FACE = (slice(54, 214), slice(68, 188))  # rows and columns of a crop that are mostly face
-LEAST_CONTRAST = 4.0  # grey levels; below it noise would count as detail
+MIN_CONTRAST = 4.0  # grey levels; below it noise would count as detail
 BLURRED = 0.35  # sharpness that a Gaussian blur of one px of the model's picture leaves of a sharp face (docs/log.md)
-NOSE_DEPTH = 0.6  # of the tip of the nose before the eyes, of the eye distance
+NOSE_DEPTH = 0.6  # of the tip of the nose in front of the eyes, of the eye distance
 THUMBNAIL_PX = 16
 NEAR_DUPLICATE = 5.0  # root mean square of the difference of two thumbnails, of 255 grey levels
 
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def sharpness(crop: Image) -> float:
-    """Say how much fine detail the model sees of a face: the Laplacian's spread at 64 px, of the face's contrast.
+    """Measure the fine detail that the model sees of a face: the Laplacian's spread at 64 px, of the face's contrast.
 
     Returns:
         About 0.2 where it is blurred, 0.6 and more where it is sharp; the same in dim light.
@@ -30,15 +30,11 @@ def sharpness(crop: Image) -> float:
     face = cv2.cvtColor(crop[FACE], cv2.COLOR_BGR2GRAY)
     scale = PICTURE_PX / SEEN_PX  # finer detail is not learned
     small = cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float64)
-    return float(cv2.Laplacian(small, cv2.CV_64F).std() / max(LEAST_CONTRAST, small.std()))
+    return float(cv2.Laplacian(small, cv2.CV_64F).std() / max(MIN_CONTRAST, small.std()))
 
 
 def nose_offset(landmarks: Points) -> float:
-    """Say how far the nose is beside the middle of the eyes, along them, of their distance; right is positive.
-
-    Args:
-        landmarks: (5, 2): left eye, right eye, nose and mouth corners, in whatever upright or turned picture.
-    """
+    """Measure how far the nose is beside the middle of the eyes, along them, of their distance; right is positive."""
     eyes = landmarks[1] - landmarks[0]
     middle = (landmarks[0] + landmarks[1]) / 2
     return float((landmarks[2] - middle) @ eyes / max(1e-6, float(eyes @ eyes)))
@@ -47,8 +43,8 @@ def nose_offset(landmarks: Points) -> float:
 def yaw_deg(landmarks: Points) -> float:
     """Estimate how far a face is turned: 0 is frontal, positive to the right as seen, about 10 degrees uncertain.
 
-    The eyes of a head turned by yaw are cos(yaw) of their distance apart, its nose, ``NOSE_DEPTH`` before them,
-    sin(yaw) of that depth aside (own derivation, parallel projection).
+    The eyes of a head turned by yaw are cos(yaw) of their distance apart, its nose, ``NOSE_DEPTH`` in front of them,
+    is shifted by sin(yaw) of that depth (own derivation, parallel projection).
     """
     return float(np.degrees(np.arctan(nose_offset(landmarks) / NOSE_DEPTH)))
 
@@ -61,24 +57,28 @@ def thumbnail(crop: Image) -> Floats:
 
 
 def group_near_duplicates(thumbnails: Floats) -> list[int]:
-    """Put pictures that hardly differ together.
+    """Group pictures that hardly differ.
 
     Args:
-        thumbnails: (N, P), in the order of time.
+        thumbnails: (N, P), in order of time.
 
     Returns:
-        For each picture the place of the first one of its group: itself where none before is like it.
+        For each picture the index of its group's first: its own where none before is like it.
     """
-    firsts = np.empty_like(thumbnails)
-    places: list[int] = []
+    firsts, indices = np.empty_like(thumbnails), list[int]()  # of the groups found so far
     groups = []
-    for place, one in enumerate(thumbnails):
-        apart = ((firsts[: len(places)] - one) ** 2).mean(axis=1)
-        nearest = int(apart.argmin()) if places else -1
-        if places and apart[nearest] <= NEAR_DUPLICATE**2:
-            groups.append(places[nearest])
+    for index, picture in enumerate(thumbnails):
+        differences = ((firsts[: len(indices)] - picture) ** 2).mean(axis=1)
+        nearest = int(differences.argmin()) if indices else -1
+        if indices and differences[nearest] <= NEAR_DUPLICATE**2:
+            groups.append(indices[nearest])
             continue
-        firsts[len(places)] = one
-        places.append(place)
-        groups.append(place)
+        firsts[len(indices)] = picture
+        indices.append(index)
+        groups.append(index)
     return groups
+
+
+def spread_evenly(count: int, most: int) -> list[int]:
+    """Choose at most so many indices of ``count`` items, from the first to the last at equal distances."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]

@@ -1,8 +1,8 @@
 """MTCNN's three networks (Zhang et al. 2016, arXiv:1604.02878), with the weights that come inside facenet-pytorch.
 
-On the CPU ONNX Runtime computes them: it loads in a tenth of torch's time, and takes half of it for small pictures. The
+On the CPU ONNX Runtime runs them: it loads in a tenth of torch's time, and takes half of it for small pictures. The
 graphs are built here from the weights, whose files are read without torch. On other devices facenet-pytorch's own
-networks run. Both take (N, H, W, 3) BGR uint8 pictures of one size and give float32 arrays.
+networks run. Both take (N, H, W, 3) BGR uint8 pictures of one size and return float32 arrays.
 """
 
 import pickle
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,18 @@ from pipeline.types import Image
 Weights = dict[str, npt.NDArray[np.float32]]
 Network = Callable[[Sequence[Image]], list[npt.NDArray[np.float32]]]
 
-PACKAGE = "facenet_pytorch"
 MEAN, SPREAD = 127.5, 128.0  # what the networks were trained with
 OPSET, IR_VERSION = 17, 8  # understood by every ONNX Runtime since 1.14
-
 KEPT_SAMPLES = 6_000_000  # of the largest input whose memory ONNX Runtime keeps for the next: 4K's pyramid needs 2
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network, by the names of its layers.
+    """One network.
 
     Attributes:
         name: of the weights' file and, in facenet-pytorch, of the class.
-        body: layers in order; ``max3`` is a maximum over 3 px at a stride of 2, ``flat`` makes a vector per picture.
+        body: layers in order; ``max3`` is max pooling over 3 px with a stride of 2, ``flat`` flattens each picture.
         heads: layers that each give an output; the last one's are probabilities.
     """
 
@@ -56,11 +54,7 @@ O_NET = Architecture(
 
 
 def load_networks(device: str, threads: int) -> tuple[Network, Network, Network]:
-    """Load P-Net, R-Net and O-Net.
-
-    Args:
-        device: ``cpu`` or another of torch's.
-        threads: of each call, on the CPU.
+    """Load P-Net, R-Net and O-Net; ``threads`` are those of each call on the CPU.
 
     Returns:
         P-Net gives moves (N, 4, h, w) and scores (N, 2, h, w), R-Net moves (N, 4) and scores (N, 2), O-Net moves,
@@ -74,27 +68,27 @@ def load_networks(device: str, threads: int) -> tuple[Network, Network, Network]
 
 
 def load_with_onnx(architecture: Architecture, threads: int) -> Network:
-    """Load a network to be computed by ONNX Runtime on the CPU."""
+    """Load a network that ONNX Runtime runs on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
     graph = build_graph(architecture, read_weights(weights_file(architecture)))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    usual, frugal = None, onnxruntime.RunOptions()
-    frugal.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    freeing = onnxruntime.RunOptions()
+    freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(pictures: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
-        stacked = np.stack(pictures)
+        batch = np.stack(pictures)
         outputs: list[npt.NDArray[np.float32]]
-        outputs = session.run(None, {"pictures": stacked}, frugal if stacked.size > KEPT_SAMPLES else usual)
+        outputs = session.run(None, {"pictures": batch}, freeing if batch.size > KEPT_SAMPLES else None)
         return outputs
 
     return run
 
 
 def load_with_torch(architecture: Architecture, device: str) -> Network:
-    """Load a network to be computed by torch."""
-    import torch  # noqa: PLC0415 - takes seconds to load, and no CPU needs it here
+    """Load a network that torch runs."""
+    import torch  # noqa: PLC0415 - takes seconds to load, and is not needed on the CPU
     from facenet_pytorch.models import mtcnn  # noqa: PLC0415
 
     network = getattr(mtcnn, architecture.name)().to(device).eval()
@@ -109,36 +103,27 @@ def load_with_torch(architecture: Architecture, device: str) -> Network:
 
 
 def weights_file(architecture: Architecture) -> Path:
-    """Find a network's weights, which come with facenet-pytorch."""
-    return package_file(PACKAGE, f"data/{architecture.name.lower()}.pt")
+    """Find the file of a network's weights."""
+    return package_file("facenet_pytorch", f"data/{architecture.name.lower()}.pt")
 
 
 def build_graph(architecture: Architecture, weights: Weights) -> bytes:
-    """Build a network as a serialized ONNX model whose input is ``pictures``, (N, H, W, 3) BGR uint8.
-
-    Args:
-        architecture: its layers.
-        weights: ``<layer>.weight`` and ``<layer>.bias`` of each.
-    """
+    """Build a network as a serialized ONNX model whose input is ``pictures``, (N, H, W, 3) BGR uint8."""
+    weights = weights | {"conv1.weight": weights["conv1.weight"][:, ::-1].copy()}  # trained on RGB
     constants: Weights = {"mean": np.array([MEAN], np.float32), "spread": np.array([SPREAD], np.float32)}
     nodes = [
         helper.make_node("Cast", ["pictures"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["float", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "spread"], ["scaled"]),
-        helper.make_node("Transpose", ["scaled"], ["input"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["scaled"], ["body"], perm=[0, 3, 1, 2]),
     ]
-    weights = weights | {"conv1.weight": weights["conv1.weight"][:, ::-1].copy()}  # trained on RGB
-
-    def add(layer: str, source: str, target: str) -> None:
-        nodes.extend(_layer(layer, source, target, weights, constants))
-
-    source = "input"
+    source = "body"
     for number, layer in enumerate(architecture.body.split()):
-        add(layer, source, f"body{number}")
+        nodes += _make_layer(layer, source, f"body{number}", weights, constants)
         source = f"body{number}"
     heads = architecture.heads.split()
     for head in heads:
-        add(head, source, head)
+        nodes += _make_layer(head, source, head, weights, constants)
     nodes.append(helper.make_node("Softmax", [heads[-1]], ["scores"], axis=1))
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*heads[:-1], "scores")]
     pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", "H", "W", 3])
@@ -149,11 +134,11 @@ def build_graph(architecture: Architecture, weights: Weights) -> bytes:
     return serialized
 
 
-def _layer(layer: str, source: str, target: str, weights: Weights, constants: Weights) -> list[onnx.NodeProto]:
-    """Make the nodes of one layer; what they multiply with goes into ``constants``."""
+def _make_layer(layer: str, source: str, target: str, weights: Weights, constants: Weights) -> list[onnx.NodeProto]:
+    """Make the nodes of one layer, and add its weights to the constants."""
     if layer == "flat":  # facenet-pytorch's order: width, height, channels
-        turned = helper.make_node("Transpose", [source], [f"{target}_turned"], perm=[0, 3, 2, 1])
-        return [turned, helper.make_node("Flatten", [f"{target}_turned"], [target], axis=1)]
+        transpose = helper.make_node("Transpose", [source], [f"{target}_transposed"], perm=[0, 3, 2, 1])
+        return [transpose, helper.make_node("Flatten", [f"{target}_transposed"], [target], axis=1)]
     if layer.startswith("max"):
         side = int(layer.removeprefix("max"))
         return [helper.make_node("MaxPool", [source], [target], kernel_shape=[side, side], strides=[2, 2], ceil_mode=1)]
@@ -170,10 +155,10 @@ def _layer(layer: str, source: str, target: str, weights: Weights, constants: We
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the tensors of a file that an early torch saved, without torch, and without running what it says.
+    """Read the tensors of a file in torch's old format, without torch and without running code from the file.
 
-    Five pickles stand one after the other: a number, a version, facts of the machine, the dictionary of tensors, and
-    the keys of their storages; behind them the storages, each its count of numbers and these (torch/serialization.py,
+    It holds five pickles: a number, a version, facts of the machine, the dictionary of tensors, and the keys of their
+    storages. Then come the storages, each its count of numbers and the numbers (torch/serialization.py,
     ``_legacy_load``).
 
     Raises:
@@ -182,45 +167,30 @@ def read_weights(path: Path) -> Weights:
     with path.open("rb") as file:
         for _ in range(3):
             _Unpickler(file).load()
-        tensors: dict[str, _Tensor] = _Unpickler(file).load()
+        tensors = _Unpickler(file).load()
         storages = {}
         for key in _Unpickler(file).load():
             count = int.from_bytes(file.read(8), "little")
             storages[key] = file.read(4 * count)
-    return {name: tensor.read_from(storages[tensor.key]) for name, tensor in tensors.items()}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """Which numbers of a storage a tensor holds; offset and strides count numbers."""
-
-    key: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def read_from(self, storage: bytes) -> npt.NDArray[np.float32]:
-        strides = [4 * stride for stride in self.strides]
-        return np.ascontiguousarray(np.ndarray(self.shape, "<f4", storage, 4 * self.offset, strides))
+    weights = {}
+    for name, (key, offset, shape, strides) in tensors.items():  # offset and strides count numbers
+        bytes_apart = [4 * stride for stride in strides]
+        weights[name] = np.ascontiguousarray(np.ndarray(shape, "<f4", storages[key], 4 * offset, bytes_apart))
+    return weights
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain values and, of tensors, where their numbers lie."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file)
+    """Reads plain values and, for tensors, (key of the storage, offset, shape, strides)."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Allow dictionaries and tensors of float32, and nothing else."""
         allowed = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch", "FloatStorage"): "float32",
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *told: _Tensor(*told[:4]),
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: arguments[:4],
         }
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a file of weights")
+            raise pickle.UnpicklingError(f"{module}.{name} must not be in a file of weights")
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> str:
-        """Take a storage's key for the storage, which comes later."""
-        return str(pid[2])
+        return str(pid[2])  # the key of a storage that comes later

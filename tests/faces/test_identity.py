@@ -13,11 +13,11 @@ from pipeline.faces.identity import (
     SAME_PERSON,
     Track,
     best_frames,
+    cluster_tracks,
     combine,
     distance,
     embed,
     eyes_apart_px,
-    group,
     is_clear,
     mean_of,
     shows_face,
@@ -118,13 +118,13 @@ def test_near_tracks_are_one_person_and_the_one_seen_longest_comes_first() -> No
         track(2, range(60, 85), 0.1),
         track(3, range(90, 93), 1.2),
     ]
-    groups = group(tracks)
+    groups = cluster_tracks(tracks)
     assert [sorted(t.number for t in members) for members in groups] == [[0, 2], [1, 3]]
     np.testing.assert_allclose(mean_of(groups[0]), unit((10 * 0.0 + 25 * 0.1) / 35))
 
 
 def test_two_faces_of_one_frame_are_two_people_however_alike() -> None:
     tracks = [track(0, range(30), 0.0), track(1, range(29, 40), 0.01), track(2, range(50, 60), 0.02)]
-    groups = group(tracks)
+    groups = cluster_tracks(tracks)
     assert sorted(len(members) for members in groups) == [1, 2]
     assert not any({0, 1} <= {t.number for t in members} for members in groups)

@@ -13,6 +13,7 @@ from pipeline.faces.measures import (
     group_near_duplicates,
     nose_offset,
     sharpness,
+    spread_evenly,
     thumbnail,
     yaw_deg,
 )
@@ -75,3 +76,10 @@ def test_a_slow_pan_is_not_one_group_from_end_to_end(trained_once: Path) -> None
 
 def test_no_pictures_make_no_groups() -> None:
     assert group_near_duplicates(np.empty((0, 256), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "indices"), [(10, 4, [0, 3, 6, 9]), (3, 8, [0, 1, 2]), (7, 1, [0]), (0, 3, [])]
+)
+def test_indices_are_spread_from_the_first_to_the_last(count: int, most: int, indices: list[int]) -> None:
+    assert spread_evenly(count, most) == indices

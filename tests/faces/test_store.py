@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import WorkspaceError
-from pipeline.faces.store import VERSION, FaceStore, StoredFace, StoredFrame
+from pipeline.faces.store import APPLICATION_ID, VERSION, FaceStore, StoredFace, StoredFrame
 from pipeline.types import Face
 
 
@@ -24,9 +24,9 @@ def frames(*facts: tuple[int, int], shot: int = 0) -> list[StoredFrame]:
 
 
 def stored_face(frame: int, track: int = 0, *, person: str = "hopper", crop: str | None = None) -> StoredFace:
-    chance = np.random.default_rng([frame, track])
-    face = Face(chance.uniform(-20, 3000, 4), float(chance.uniform(0.9, 1)), chance.uniform(0, 3000, (5, 2)))
-    return StoredFace(frame, track, person, crop, face, chance.normal(0, 40, (2, 3)))
+    rng = np.random.default_rng([frame, track])
+    face = Face(rng.uniform(-20, 3000, 4), float(rng.uniform(0.9, 1)), rng.uniform(0, 3000, (5, 2)))
+    return StoredFace(frame, track, person, crop, face, rng.normal(0, 40, (2, 3)))
 
 
 def assert_equal_faces(found: list[StoredFace], expected: list[StoredFace]) -> None:
@@ -143,29 +143,24 @@ def test_a_missing_store_says_what_to_type(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def make_newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {VERSION + 1}")
-
-
-def make_text(path: Path) -> None:
-    path.write_text("frame,track\n" * 100, encoding="utf-8")
-
-
-def test_a_newer_store_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [-1, 1, 2, VERSION + 1])
+def test_a_store_of_another_version_is_refused_and_stays_as_it_is(tmp_path: Path, version: int) -> None:
     path = tmp_path / "faces.sqlite"
-    make_newer(path)
+    with closing(sqlite3.connect(path)) as db:
+        mark = 0 if version in (1, 2) else APPLICATION_ID  # the first versions had none
+        db.executescript(f"PRAGMA user_version = {version}; PRAGMA application_id = {mark}; CREATE TABLE facts (key);")
+    content = path.read_bytes()
     for create in (True, False):
-        with pytest.raises(WorkspaceError, match="newer Recast") as refused:
+        with pytest.raises(WorkspaceError, match=rf"is of version {version % 2**32}; this is {VERSION}") as refused:
             FaceStore(path, create=create)
         assert str(path) in str(refused.value)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["faces.sqlite"]
 
 
 def test_a_file_that_is_no_store_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "faces.sqlite"
-    make_text(path)
+    path.write_text("frame,track\n" * 100, encoding="utf-8")
     content = path.read_bytes()
     for create in (True, False):
         with pytest.raises(WorkspaceError, match="extract again") as refused:
@@ -180,9 +175,11 @@ def test_a_store_in_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> N
         FaceStore(tmp_path / "videos" / "clip" / "faces.sqlite", create=True)
 
 
-@pytest.mark.parametrize("spoil", [make_newer, make_text])
-def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any) -> None:
-    spoil(tmp_path / "faces.sqlite")
+def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaceStore(tmp_path / "faces.sqlite", create=True):
+        pass
+    with closing(sqlite3.connect(tmp_path / "faces.sqlite")) as db:
+        db.executescript(HOSTILE_SCHEMAS["another table"])
     connect, connections = sqlite3.connect, []
 
     def connect_and_remember(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -197,79 +194,17 @@ def test_a_refused_store_is_not_left_open(tmp_path: Path, monkeypatch: pytest.Mo
         connections[-1].execute("SELECT 1")
 
 
-def test_brief_tracks_are_those_much_shorter_than_their_shot(store: FaceStore) -> None:
+def test_short_tracks_are_those_much_shorter_than_their_shot(store: FaceStore) -> None:
     shots = {0: range(10), 1: range(10, 12), 2: range(12, 20)}
     for shot, indices in shots.items():
         store.record(frames(*((i, i) for i in indices), shot=shot), [])
     seen = {0: (0, 1, 2, 3), 1: (4, 6), 2: (9,), 3: (10, 11), 4: (10,), 5: (15, 16, 19)}
     store.record([], [stored_face(frame, track) for track, indices in seen.items() for frame in indices])
-    brief = store.brief_faces(3)
-    assert [(face.frame, face.track) for face in brief] == [(4, 1), (6, 1), (9, 2), (10, 4)]
-    store.forget(brief)
+    assert store.short_tracks(3) == [1, 2, 4]
+    store.delete_tracks([1, 2, 4])
     assert {face.track for face in store.faces()} == {0, 3, 5}
-    assert store.brief_faces(3) == []
+    assert store.short_tracks(3) == []
     assert store.last_shot() == 2
-
-
-def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "faces.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            """
-            CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-            CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL);
-            CREATE TABLE faces (
-                frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
-                box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
-            );
-            INSERT INTO frames VALUES (0, 7), (1, 9);
-            PRAGMA user_version = 1;
-            """
-        )
-    content = path.read_bytes()
-    with FaceStore(path) as store:
-        assert (store.frame_count(), store.timestamps(), store.embeddings()) == (2, [7, 9], {})
-    assert path.read_bytes() == content, "reading changes nothing"
-    for _ in range(2):
-        with FaceStore(path, write=True) as store:
-            assert (store.frame_count(), store.last_shot()) == (2, 0)
-    with FaceStore(path, write=True) as store:
-        store.record(frames((2, 11), shot=3), [stored_face(2)])
-        assert (store.frame_count(), store.last_shot(), store.face_count()) == (3, 3, 1)
-    with closing(sqlite3.connect(tmp_path / "faces.version1.sqlite")) as kept:
-        assert kept.execute("PRAGMA user_version").fetchone() == (1,)
-        assert kept.execute("SELECT * FROM frames").fetchall() == [(0, 7), (1, 9)]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_a_store_of_version_2_is_read_as_it_is_and_brought_up_to_date_to_write(tmp_path: Path) -> None:
-    path = tmp_path / "faces.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            """
-            CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-            CREATE TABLE frames (frame INTEGER PRIMARY KEY, pts INTEGER NOT NULL, shot INTEGER NOT NULL);
-            CREATE TABLE faces (
-                frame INTEGER NOT NULL, track INTEGER NOT NULL, person TEXT NOT NULL, crop TEXT, score REAL NOT NULL,
-                box TEXT NOT NULL, landmarks TEXT NOT NULL, crop_from_frame TEXT NOT NULL, PRIMARY KEY (frame, track)
-            );
-            INSERT INTO frames VALUES (0, 7, 0);
-            INSERT INTO faces VALUES (0, 3, 'ann', 'a_000000_3.jpg', 0.99, '[1, 2, 3, 4]',
-                '[[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]', '[[1, 0, 0], [0, 1, 0]]');
-            PRAGMA user_version = 2;
-            """
-        )
-    with FaceStore(path) as store:
-        (face,) = store.faces()
-        assert (face.person, face.crop, face.track) == ("ann", "a_000000_3.jpg", 3)
-        assert store.embeddings() == {}, "the first stores of this version had no such table"
-        assert store.set_aside() == frozenset()
-    assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"], "reading changes nothing"
-    with FaceStore(path, write=True) as store:
-        store.set_crops_aside(["a_000000_3"])
-        assert store.set_aside() == {"a_000000_3"}
-        assert len(store.faces()) == 1
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["faces.sqlite", "faces.version2.sqlite"]
 
 
 HOSTILE_SCHEMAS = {
@@ -401,28 +336,6 @@ def test_a_rate_that_is_none_is_damage(tmp_path: Path) -> None:
                 store.average_rate()
 
 
-def write_old(path: Path, journal: str) -> None:
-    """A store of version 2, which had a write-ahead log."""
-    with FaceStore(path, create=True) as store:
-        store.record(frames((0, 7)), [stored_face(0)])
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript("PRAGMA application_id = 0; PRAGMA user_version = 2; DROP TABLE set_aside;")
-        db.execute(f"PRAGMA journal_mode = {journal}")
-
-
-def test_a_store_with_a_write_ahead_log_is_read_without_a_trace_and_loses_it_when_written(tmp_path: Path) -> None:
-    path = tmp_path / "faces.sqlite"
-    write_old(path, "WAL")
-    content = path.read_bytes()
-    with FaceStore(path) as store:
-        assert store.face_count() == 1
-        assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"]
-    assert path.read_bytes() == content
-    with FaceStore(path, write=True) as store:
-        assert store.face_count() == 1
-    assert path.read_bytes()[18:20] == b"\1\1", "SQLite's own journal, which works on network drives"
-
-
 KILLED = """
 import os, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -483,20 +396,25 @@ def test_another_programs_file_is_refused_and_stays_as_it_is(tmp_path: Path, jou
     assert [one.name for one in tmp_path.iterdir()] == ["faces.sqlite"]
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_what_another_program_was_writing_is_not_rolled_back(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "faces.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE faces (person); CREATE TABLE facts (key, value); INSERT INTO faces VALUES ('x')")
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True)
+    contents = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(contents) == 2
+    with pytest.raises(WorkspaceError, match="belongs to another program"):
+        FaceStore(path, write=write, create=write)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == contents
+
+
 def test_reading_allows_no_change(tmp_path: Path) -> None:
     path = tmp_path / "faces.sqlite"
     with FaceStore(path, create=True) as store:
         store.record_facts(finished=True)
     with FaceStore(path) as store, pytest.raises(WorkspaceError, match="readonly"):
         store.record_facts(finished=False)
-
-
-def test_a_version_that_never_was_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "faces.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = -1")
-    with pytest.raises(WorkspaceError, match="of version -1"):
-        FaceStore(path)
 
 
 def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:
@@ -520,3 +438,11 @@ def test_more_rows_than_any_video_has_are_refused(tmp_path: Path, monkeypatch: p
         store.record(frames(*((number, number) for number in range(4))), [])
     with pytest.raises(WorkspaceError, match="more than 3 frames"):
         FaceStore(path)
+
+
+@pytest.mark.parametrize("facts", [{"picture_marks": ["1-2", "3-4"]}, {}, {"picture_marks": [7]}, {"picture_marks": 7}])
+def test_pictures_without_a_fingerprint_each_are_damage(tmp_path: Path, facts: dict[str, object]) -> None:
+    with FaceStore(tmp_path / "faces.sqlite", create=True) as store:
+        store.record_facts(pictures=["a.png"], **facts)
+        with pytest.raises(WorkspaceError, match="damaged"):
+            store.pictures()

@@ -86,14 +86,6 @@ def test_what_was_set_aside_is_not_missing(extracted: Path, clips: dict[str, Pat
     assert len(crops(extracted)) == FRAMES - 3
 
 
-def test_what_lies_in_removed_is_not_missing_though_no_store_says_so(extracted: Path) -> None:
-    """As earlier versions left it."""
-    (extracted / "removed" / "hopper").mkdir(parents=True)
-    crop = crops(extracted)[4]
-    crop.rename(extracted / "removed" / "hopper" / crop.name)
-    assert missing(extracted) == {}
-
-
 def test_a_person_can_record_that_crops_were_deleted(
     extracted: Path, capsys: pytest.CaptureFixture[str], clips: dict[str, Path]
 ) -> None:
