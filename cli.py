@@ -1,26 +1,22 @@
 #!/usr/bin/env python3
 """Recast's command line: parse, dispatch, report, exit code.
 
-Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a mistake in Recast itself; 130 interrupted.
+Exit codes: 0 all done; 1 something could not be done; 2 wrong usage; 3 a bug in Recast; 130 interrupted.
 """
 
 import gc
 import io
-import json
 import logging
 import os
 import re
-import signal
+import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr
 from itertools import takewhile
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-# Read by OpenMP when torch is loaded: threads that wait sleep. By default they spin, and where another program takes
-# one of two cores, training fell to 40 % of its pace instead of 60 % (docs/log.md); by itself it is as fast.
+# OpenMP reads this when torch is imported: waiting threads sleep. By default they spin, and while another program used
+# one of two cores, training fell to 40 % of its speed instead of 60 % (docs/log.md); alone it is as fast.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
@@ -28,9 +24,10 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
-from pipeline.console import Bar, RunLog, Stream, printable, to_json
+from pipeline.console import RunLog, Stream, Terminal
 from pipeline.errors import RecastError, UsageError, describe_error
 from pipeline.options import (
+    COMMANDS,
     CheckOptions,
     CommandOptions,
     ConvertOptions,
@@ -38,45 +35,28 @@ from pipeline.options import (
     ExtractOptions,
     ImportOptions,
     ModelsOptions,
-    Options,
     PeopleOptions,
     PreviewOptions,
     ReviewOptions,
     TrainOptions,
     VerifyOptions,
     WorkspaceOptions,
+    format_help,
 )
-from pipeline.runtime import leave_closed_terminal
+from pipeline.runtime import unwind_on_signals
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from pipeline.console import Console, OldReport, Report
 
-OPTION = re.compile(r"--\w")
-ANSI = re.compile(r"\x1b\[[0-9;]*m")  # what tyro colours words with
-logging.getLogger("recast").addHandler(logging.NullHandler())  # before there is a log: errors are printed anyway
-
-COMMANDS = {
-    "extract": ExtractOptions,
-    "people": PeopleOptions,
-    "review": ReviewOptions,
-    "train": TrainOptions,
-    "preview": PreviewOptions,
-    "convert": ConvertOptions,
-    "models": ModelsOptions,
-    "verify": VerifyOptions,
-    "doctor": DoctorOptions,
-    "check": CheckOptions,
-    "import": ImportOptions,
-}
+ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    _end_in_good_order()
-    _print_any_name()
+    unwind_on_signals()
     typed = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(typed):
+        return show_help(typed[0])
     try:
         options = parse(typed)
     except (RecastError, KeyboardInterrupt) as error:
@@ -90,118 +70,108 @@ def main(arguments: list[str] | None = None) -> int:
         return terminal.show(run(options, terminal))
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - each ends in one line, and a code
+    except BaseException as error:  # noqa: BLE001 - every error ends in one line and an exit code
         line, code = describe_error(error)
-        is_foreseen = isinstance(error, RecastError | KeyboardInterrupt)
-        return terminal.fail(line if is_foreseen else f"{line}; where: {log.break_down()}", code)
+        is_expected = isinstance(error, RecastError | KeyboardInterrupt)
+        return terminal.fail(line if is_expected else f"{line}; details: {log.log_traceback()}", code)
     finally:
         log.end()
 
 
-def parse(arguments: list[str]) -> Options:
-    """Turn the command line into the options of the command it names.
+def show_help(command: str) -> int:
+    """Print the help of a command, or of the program if it is none; return the exit code."""
+    out = Stream(sys.stdout)
+    width = max(60, min(100, shutil.get_terminal_size().columns))
+    out.write(f"{format_help(command if command in COMMANDS else None, width)}\n")
+    out.flush()
+    if out.failure:
+        Stream(sys.stderr).line(f"error: {out.failure}")
+    return 1 if out.failure else 0
 
-    Raises:
-        SystemExit: after showing help, with the exit code.
-        UsageError: it names none, or an option that there is not or a value that cannot be meant.
-    """
+
+def parse(arguments: list[str]) -> CommandOptions:
+    """Turn the command line into the options of its command; raises UsageError."""
     commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
-    anything: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
-    helped, refused = Stream(sys.stdout), io.StringIO()
+    any_command: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
+    refused, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "5000"  # tyro then breaks no message into lines
     try:
-        with redirect_stdout(cast(TextIO, helped)), redirect_stderr(refused), _wide_lines(arguments):
-            parsed: Options = tyro.cli(
-                anything,
+        with redirect_stderr(refused):
+            options: CommandOptions = tyro.cli(
+                any_command,
                 args=arguments,
                 prog="cli.py",
-                description="Recast swaps faces in videos in three steps: extract, train, convert.",
-                config=(tyro.conf.FlagCreatePairsOff,),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
             )
     except SystemExit as end:
         if end.code:
             raise UsageError(_in_a_line(refused.getvalue())) from end
-        helped.flush()
-        if helped.failure:
-            Stream(sys.stderr).line(f"error: {helped.failure}")
-            raise SystemExit(1) from end
-        raise
-    return parsed
-
-
-@contextmanager
-def _wide_lines(arguments: list[str]) -> Iterator[None]:
-    """Keep tyro from breaking what it refuses into lines; help is broken as the terminal is wide."""
-    before = os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(arguments):
-        os.environ["COLUMNS"] = "5000"
-    try:
-        yield
+        raise  # after printing a shell completion
     finally:
-        os.environ.pop("COLUMNS", None)
-        if before is not None:
-            os.environ["COLUMNS"] = before
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    return options
 
 
-def _in_a_line(refused: str) -> str:
-    """Say in one line what tyro says in a box: what is wrong, what may have been meant, where to read on."""
-    lines = ANSI.sub("", refused).splitlines()
-    rows = [
-        line.strip(" │") for line in lines[1 if "╭" in refused else 2 :]
-    ]  # without the title, and its line in ASCII
-    said = [row for row in takewhile(lambda row: not row or set(row) - {"─", "-"}, rows) if row]
-    meant = dict.fromkeys(row.split()[0] for row in rows if OPTION.match(row) and "Perhaps you meant:" in rows)
-    helps = next((row.partition("cli.py ")[2] for row in rows if row.startswith("For full helptext")), "--help")
-    perhaps = f"; perhaps {' or '.join(meant)}" if meant else ""
-    return f"{' '.join(said).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {helps}"
+def _in_a_line(message: str) -> str:
+    """Turn tyro's box into one line: what is wrong, which option may have been meant, where to read on."""
+    lines = ANSI_COLOR.sub("", message).splitlines()
+    title_lines = 1 if "╭" in message else 2  # in ASCII the title is underlined
+    rows = [line.strip(" │") for line in lines[title_lines:]]
+    problem = [row for row in takewhile(lambda row: not row or set(row) - {"─", "-"}, rows) if row]
+    similar = dict.fromkeys(row.split()[0] for row in rows if re.match(r"--\w", row) and "Perhaps you meant:" in rows)
+    help_command = next((row.partition("cli.py ")[2] for row in rows if row.startswith("For full helptext")), "--help")
+    perhaps = f"; perhaps {' or '.join(similar)}" if similar else ""
+    return f"{' '.join(problem).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {help_command}"
 
 
-def run(options: Options, console: "Terminal") -> "Report | OldReport":
-    """Run the stage the options are for; only its own imports are loaded."""
-    report: Report | OldReport
+def run(options: CommandOptions, console: Terminal) -> "Report | OldReport":  # noqa: PLR0911 - one for each command
+    """Run the command of the options; only its own imports are loaded."""
     match options:
         case ExtractOptions():
-            report = _extract(options, console)
+            return _extract(options, console)
         case TrainOptions():
             from pipeline.train import train
 
-            report = train(options, console)
+            return train(options, console)
         case PreviewOptions():
             from pipeline.commands.preview import preview
 
-            report = preview(options, _extract, console)
+            return preview(options, _extract, console)
         case ConvertOptions():
             from pipeline.convert import convert
 
-            report = convert(options, _extract, console)
+            return convert(options, _extract, console)
         case PeopleOptions():
             from pipeline.commands.people import people_command
 
-            report = people_command(options)
+            return people_command(options)
         case ReviewOptions():
             from pipeline.commands.review import review
 
-            report = review(options, console)
+            return review(options, console)
         case ModelsOptions():
-            from pipeline.commands.models import list_models
+            from pipeline.commands.models import models_command
 
-            report = list_models(options)
-        case DoctorOptions():
-            from pipeline.commands.doctor import doctor
-
-            report = doctor(options)
-        case CheckOptions():
-            from pipeline.commands.check import check
-
-            report = check(options, console)
-        case VerifyOptions():
-            from pipeline.commands.verify import verify
-
-            report = verify(options)
+            return models_command(options)
         case ImportOptions():
             from pipeline.commands.models import import_model
 
-            report = import_model(options)
-    return report
+            return import_model(options)
+        case VerifyOptions():
+            from pipeline.commands.verify import verify
+
+            return verify(options)
+        case DoctorOptions():
+            from pipeline.commands.doctor import doctor
+
+            return doctor(options)
+        case CheckOptions():
+            from pipeline.commands.check import check
+
+            return check(options, console)
+    raise AssertionError(f"no command takes {type(options).__name__}")
 
 
 def _extract(options: ExtractOptions, console: "Console") -> "Report":
@@ -210,133 +180,12 @@ def _extract(options: ExtractOptions, console: "Console") -> "Report":
     return extract(options, console)
 
 
-def as_report(outcome: "Report | OldReport") -> "Report":
-    """Give every command's outcome the same form."""
-    from pipeline.console import Report
-
-    return outcome if isinstance(outcome, Report) else Report(outcome.lines(), outcome.problems(), to_json(outcome))
-
-
-class Terminal:
-    """Notes and progress bars on stderr; stdout is for the report. All is logged, with the time it took.
-
-    Args:
-        options: how much to show, and in what form.
-    """
-
-    def __init__(self, options: CommandOptions) -> None:
-        self._log, self._quiet, self._json = logging.getLogger("recast"), options.quiet, options.json
-        self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
-
-    def echo(self, line: str) -> None:
-        """Print what else only the log gets."""
-        self._err.line(line)
-
-    def note(self, line: str) -> None:
-        """Print a line above the bars."""
-        from tqdm import tqdm
-
-        self._log.info("%s", line)
-        if not self._quiet:
-            tqdm.write(printable(line), file=cast(TextIO, self._err))
-
-    @contextmanager
-    def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
-        """Show a bar with rate and time left."""
-        from tqdm import tqdm
-
-        shown: dict[str, Any] = {"unit": f" {unit}", "dynamic_ncols": True, "smoothing": 0.1, "disable": self._quiet}
-        with tqdm(desc=printable(description), total=total, file=cast(TextIO, self._err), **shown) as bar:
-            counted, began = TerminalBar(bar), time.monotonic()
-            try:
-                yield counted
-            finally:
-                took = time.monotonic() - began
-                self._log.debug("%s: %d x %s in %.1f s", description, counted.count, unit, took)
-
-    def show(self, outcome: "Report | OldReport") -> int:
-        """Print what a command did; return the exit code."""
-        report = as_report(outcome)
-        lines, problems = report.lines, list(dict.fromkeys(report.problems))  # two stages may say the same
-        code = 1 if problems else 0
-        for line in lines:
-            self._log.info("%s", line)
-            if not self._quiet and not self._json:
-                self._out.line(line)
-        return self._end([f"error: {problem}" for problem in problems], code, report)
-
-    def fail(self, line: str, code: int) -> int:
-        """Print why a command did nothing, or not all; return the exit code."""
-        return self._end([line], code, None)
-
-    def _end(self, errors: list[str], code: int, report: "Report | None") -> int:
-        for line in errors:
-            self._log.error("%s", line)
-            self._err.line(line)
-        if self._json:
-            said = {
-                "exit_code": code,
-                "errors": errors,
-                "lines": report.lines if report else [],
-                "report": to_json(report.facts) if report else None,
-            }
-            self._out.write(f"{json.dumps(said, indent=1)}\n")
-        self._out.flush()
-        if self._out.failure:
-            self._log.error("%s", self._out.failure)
-            self._err.line(f"error: {self._out.failure}; what was to be shown is in the log")
-            code = code or 1
-        self._log.debug("exit code %d", code)
-        return code
-
-
-class TerminalBar:
-    """One tqdm bar."""
-
-    def __init__(self, bar: "tqdm[NoReturn]") -> None:
-        self._bar, self.count = bar, 0
-
-    def advance(self, count: int = 1) -> None:
-        """Count more as done."""
-        self.count += count
-        self._bar.update(count)
-
-    def expect(self, total: int | None) -> None:
-        """Change where the bar ends."""
-        self._bar.total = total
-
-    def status(self, text: str) -> None:
-        """Show a text after the numbers."""
-        self._bar.set_postfix_str(printable(text), refresh=False)
-
-
-def _end_in_good_order() -> None:
-    """Let what ends a program unwind it like Ctrl-C, unless whoever started it wants it to be ignored (nohup)."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
-
-
-def _print_any_name() -> None:
-    """Show bytes of file names that are no text as escapes, where the terminal's encoding would refuse them."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind like Ctrl-C, so that temporary files go and encoders end."""
-    leave_closed_terminal()
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    gc.set_threshold(100_000)  # what imports make stays: looking through it every 700 objects took 0.1 s
+    gc.set_threshold(100_000)  # imported objects stay; collecting garbage every 700 objects took 0.1 s
     try:
         code: Any = main()
     except SystemExit as end:
         code = end.code or 0
     for stream in (sys.stdout, sys.stderr):
         Stream(stream).flush()
-    os._exit(code)  # all is done and closed; taking torch apart, object by object, took 0.5 s
+    os._exit(code)  # everything is written and closed; destroying torch's objects one by one took 0.5 s

@@ -1,15 +1,10 @@
-"""How a stage tells the person how far it is, without printing itself.
+"""What a person sees of a run: notes, progress bars, the report; and the run's log.
 
-What every stage gives back: words for the person, and what went wrong.
-
-Standard output and standard error, such that neither ends a run.
-
-The log of a run: what was asked, with what, what was said, how long it took, and what went wrong and where.
-
-A file per run under ``WORKSPACE/logs``, the newest of each command are kept. It is begun as soon as there is a
-workspace to keep it in; a command that found none leaves none, unless it broke down.
+Each run writes a log file in ``WORKSPACE/logs``; the newest of each command are kept. It is created once the workspace
+exists, so a mistyped ``--workspace`` leaves no log; a bug is then logged in a temporary folder.
 """
 
+import json
 import logging
 import math
 import os
@@ -24,63 +19,79 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
 
 import psutil
 
 from pipeline import __version__
 from pipeline.errors import WorkspaceError
+from pipeline.options import CommandOptions
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories of controls, format characters, line breaks
+JOINERS = "\u200c\u200d"  # which words and emoji need
+LOGS_KEPT = 30  # of each command
+LOG_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_(?P<command>[a-z]+)_(?P<process>\d{1,9})\.log")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "facenet-pytorch",
+    "opencv-python-headless",
+    "numpy",
+    "av",
+    "imageio-ffmpeg",
+    "c2pa-python",
+)
+logging.getLogger("recast").addHandler(logging.NullHandler())  # while no run is logged: Terminal prints errors itself
 
 
 class Bar(Protocol):
-    """One running progress bar."""
+    """A progress bar."""
 
     def advance(self, count: int = 1) -> None:
-        """Count ``count`` more units as done."""
+        """Count more units as done."""
 
     def expect(self, total: int | None) -> None:
-        """Change at which count the work is finished."""
+        """Set the number of units."""
 
     def status(self, text: str) -> None:
-        """Show a short text beside the bar, replacing the last one."""
+        """Show a short text beside the bar, instead of the last one."""
 
 
 class Console(Protocol):
-    """Where a stage's words go; the command line has the real one."""
+    """Where a stage's notes and progress go: the terminal, or nowhere."""
 
     def note(self, line: str) -> None:
-        """Say one line that stays."""
+        """Show a line that stays."""
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
-        """Show a bar while the block runs; ``total`` None where the end is not known."""
+        """Show a bar while the block runs; ``total`` is None if it is not known."""
         yield NullConsole()
 
 
 class NullConsole:
-    """A console that says nothing, for library use."""
+    """A console, and its bars, that show nothing: for use as a library."""
 
     def note(self, line: str) -> None:
-        """Drop the line."""
+        """Show nothing."""
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
-        """Yield a bar that shows nothing."""
+        """Show nothing."""
         yield self
 
     def advance(self, count: int = 1) -> None:
-        """Count nothing."""
+        """Show nothing."""
 
     def expect(self, total: int | None) -> None:
-        """Expect nothing."""
+        """Show nothing."""
 
     def status(self, text: str) -> None:
         """Show nothing."""
-
-
-UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's categories of what commands, and is not shown itself
-JOINERS = "\u200c\u200d"  # which words and emoji need
 
 
 @dataclass
@@ -89,7 +100,7 @@ class Report:
 
     Attributes:
         lines: what was done, what was skipped and why, where the result is.
-        problems: what could not be done; the command fails when there are any.
+        problems: what could not be done; the command fails if there are any.
         facts: the same as values, for ``--json``.
     """
 
@@ -109,55 +120,55 @@ class OldReport(Protocol):
 
 
 def printable(text: str) -> str:
-    """Make a text fit for a terminal and a log: what would command the one or forge the other shows as an escape."""
+    """Escape what would control a terminal or start a new line in a log."""
     return "".join(
-        c if c in JOINERS or unicodedata.category(c) not in UNSEEN else c.encode("unicode_escape").decode()
+        c if c in JOINERS or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode()
         for c in text
     )
 
 
 def format_duration(seconds: float) -> str:
-    """Say a duration in the unit that suits it."""
+    """Give a duration in the unit that suits it."""
     for limit, unit, length in ((90, "seconds", 1), (5400, "minutes", 60), (172_800, "hours", 3600)):
         if seconds < limit:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds / 86400:.1f} days"
 
 
-def plural(number: int, what: str) -> str:
-    """Say how many there are of something."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def plural(count: int, noun: str) -> str:
+    """``1 face``, ``2 faces``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def join_words(words: list[str], shown: int = 5) -> str:
-    """List words for a person; the many are cut short."""
-    more = f" and {len(words) - shown} more" if len(words) > shown else ""
-    return ", ".join(words[:shown]) + more
+def join_words(words: list[str], most: int = 5) -> str:
+    """List words for a person; a long list is cut short."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def to_json(value: object) -> Any:
-    """Turn a report, or what is in one, into what JSON holds; what has no other form becomes text."""
+    """Convert a report, or a value in one, to what JSON has; anything else becomes text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no such numbers
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): to_json(one) for key, one in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [to_json(one) for one in value]
+        return [to_json(item) for item in value]
     return str(value) if isinstance(value, Path | Exception) else repr(value)
 
 
 class Stream:
-    """A standard stream that never ends a run: what it cannot show it shows as escapes, what it cannot take it drops.
+    """A standard stream that never ends a run: it escapes what its encoding lacks, and drops what cannot be written.
 
     Args:
-        stream: the system's; None where there is none.
+        stream: the system's; None if the process has none.
 
     Attributes:
-        failure: why something was dropped; empty where nothing was.
+        failure: why something was dropped; empty if nothing was.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -167,65 +178,137 @@ class Stream:
         """Write what can be written."""
         if self._stream is not None and not self.failure:
             encoding = self._stream.encoding or "utf-8"
-            with self._noticed():
+            with self._record_failure():
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what is buffered."""
+        """Write what is buffered."""
         if self._stream is not None and not self.failure:
-            with self._noticed():
+            with self._record_failure():
                 self._stream.flush()
 
     def line(self, text: str) -> None:
-        """Write a line, harmless for the terminal, at once."""
+        """Write a printable line at once."""
         self.write(f"{printable(text)}\n")
         self.flush()
 
     @contextmanager
-    def _noticed(self) -> Iterator[None]:
+    def _record_failure(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # full, closed at the other end, or closed here
+        except (OSError, ValueError) as error:  # full disk, closed pipe, closed stream
             self.failure = f"cannot write to standard output: {getattr(error, 'strerror', None) or error}"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-KEPT = 30  # logs of each command
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "facenet-pytorch",
-    "opencv-python-headless",
-    "numpy",
-    "av",
-    "imageio-ffmpeg",
-    "c2pa-python",
-)
-OWN = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_(?P<command>[a-z]+)_\d{1,9}\.log")
-"""Names of ours, which end in the number of the process; others in the folder are not ours to delete."""
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
+class Terminal:
+    """Console of the command line: notes and bars on stderr, the report on stdout, everything in the log."""
+
+    def __init__(self, options: CommandOptions) -> None:
+        self._log, self._quiet, self._json = logging.getLogger("recast"), options.quiet, options.json
+        self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
+
+    def echo(self, line: str) -> None:
+        """Print a line that is in the log already."""
+        self._err.line(line)
+
+    def note(self, line: str) -> None:
+        """Print a line above the bars."""
+        from tqdm import tqdm  # noqa: PLC0415 - --help shall be fast
+
+        self._log.info("%s", line)
+        if not self._quiet:
+            tqdm.write(printable(line), file=cast(TextIO, self._err))
+
+    @contextmanager
+    def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
+        """Show a bar with rate and time left."""
+        from tqdm import tqdm  # noqa: PLC0415 - --help shall be fast
+
+        style: dict[str, Any] = {"unit": f" {unit}", "dynamic_ncols": True, "smoothing": 0.1, "disable": self._quiet}
+        with tqdm(desc=printable(description), total=total, file=cast(TextIO, self._err), **style) as shown:
+            bar, began = TerminalBar(shown), time.monotonic()
+            try:
+                yield bar
+            finally:
+                self._log.debug("%s: %d x %s in %.1f s", description, bar.count, unit, time.monotonic() - began)
+
+    def show(self, report: Report | OldReport) -> int:
+        """Print a report and return the exit code."""
+        if not isinstance(report, Report):
+            report = Report(report.lines(), report.problems(), to_json(report))
+        for line in report.lines:
+            self._log.info("%s", line)
+            if not self._quiet and not self._json:
+                self._out.line(line)
+        problems = dict.fromkeys(report.problems)  # two stages may report the same
+        return self._end([f"error: {problem}" for problem in problems], 1 if problems else 0, report)
+
+    def fail(self, line: str, code: int) -> int:
+        """Print why a command ended early and return the exit code."""
+        return self._end([line], code, None)
+
+    def _end(self, errors: list[str], code: int, report: Report | None) -> int:
+        for line in errors:
+            self._log.error("%s", line)
+            self._err.line(line)
+        if self._json:
+            document = {
+                "exit_code": code,
+                "errors": errors,
+                "lines": report.lines if report else [],
+                "report": to_json(report.facts) if report else None,
+            }
+            self._out.write(f"{json.dumps(document, indent=1)}\n")
+        self._out.flush()
+        if self._out.failure:
+            self._log.error("%s", self._out.failure)
+            self._err.line(f"error: {self._out.failure}; the log has the whole report")
+            code = code or 1
+        self._log.debug("exit code %d", code)
+        return code
+
+
+class TerminalBar:
+    """A tqdm bar."""
+
+    def __init__(self, bar: "tqdm[NoReturn]") -> None:
+        self._bar, self.count = bar, 0
+
+    def advance(self, count: int = 1) -> None:
+        """Count more units as done."""
+        self.count += count
+        self._bar.update(count)
+
+    def expect(self, total: int | None) -> None:
+        """Set the number of units."""
+        self._bar.total = total
+
+    def status(self, text: str) -> None:
+        """Show a text after the numbers."""
+        self._bar.set_postfix_str(printable(text), refresh=False)
 
 
 class RunLog(logging.Handler):
-    """Takes what is logged while the run lasts.
+    """Writes everything that is logged during a run into a file of the workspace.
 
     Args:
-        workspace: in which the log is kept once it is there; None for a command that has none.
+        workspace: its folder; None for a command without one.
         command: name of the command.
         arguments: as typed.
-        echo: shows a line that the person does not see otherwise; None: nobody wants to.
+        echo: prints lines that only the log gets otherwise; None to print none.
     """
 
     def __init__(
         self, workspace: Path | None, command: str, arguments: Sequence[str], echo: Callable[[str], None] | None
     ) -> None:
         super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._folder: Path | None = None
-        with suppress(WorkspaceError, OSError, RuntimeError, ValueError):  # it is a link out of it, or no name at all
+        with suppress(WorkspaceError, OSError, RuntimeError, ValueError):  # a link out of it, or not a valid path
             self._folder = workspace and Workspace(workspace).logs
         self._waiting, self._echo, self._command = list[str](), echo, command
         self._name = f"{time.strftime('%Y-%m-%d_%H%M%S')}_{command}_{os.getpid()}.log"
@@ -237,27 +320,27 @@ class RunLog(logging.Handler):
             logger.propagate = False
         logging.captureWarnings(True)
         self._loggers[0].debug("typed: %s", " ".join(arguments))
-        self._loggers[0].debug("%s", about())
+        self._loggers[0].debug("%s", describe_environment())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it until there is a file to write it to."""
+        """Write a line, or keep it until the workspace exists."""
         lines = self.format(record).splitlines() if record.exc_info else [self.format(record).rstrip("\n")]
         self._waiting += map(printable, lines)
         if self._echo is not None and record.levelno in (logging.DEBUG, logging.WARNING):
             self._echo(record.getMessage())
-        with suppress(OSError, ValueError):  # nothing of it may be readable
+        with suppress(OSError, ValueError):  # the workspace cannot be read
             if self._folder is not None and self._folder.parent.is_dir():
                 self._write(self._folder)
 
-    def break_down(self) -> Path | None:
-        """Log the exception that is being handled, wherever there is room for it; say where."""
-        self._loggers[0].exception("this should not have happened")
+    def log_traceback(self) -> Path | None:
+        """Log the exception that is being handled, in a temporary folder if need be; return the log's path."""
+        self._loggers[0].exception("unexpected error")
         if self.path is None:
             self._write(Path(tempfile.mkdtemp(prefix="recast-log-")))
         return self.path
 
     def end(self) -> None:
-        """Take no more."""
+        """Stop logging."""
         logging.captureWarnings(False)
         for logger in self._loggers:
             logger.removeHandler(self)
@@ -266,27 +349,27 @@ class RunLog(logging.Handler):
         with suppress(OSError):  # a log that cannot be written must not end a run
             if self.path is None:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._drop_old(folder)
+                self._delete_old(folder)
             path = self.path or folder / self._name
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write("".join(f"{line}\n" for line in self._waiting))
+                file.writelines(f"{line}\n" for line in self._waiting)
             self.path = path
             self._waiting.clear()
 
-    def _drop_old(self, folder: Path) -> None:
-        """Delete all but the newest logs of the same command, and of those none whose run may go on."""
-        names = [match for path in folder.glob("*.log") if (match := OWN.fullmatch(path.name))]
-        own = sorted(match[0] for match in names if match["command"] == self._command)
-        for old in own[: -(KEPT - 1)]:
-            if not psutil.pid_exists(int(old.removesuffix(".log").rpartition("_")[2])):
-                (folder / old).unlink(missing_ok=True)
+    def _delete_old(self, folder: Path) -> None:
+        """Delete all but the newest logs of this command, except logs of processes that still run."""
+        matches = [match for path in folder.glob("*.log") if (match := LOG_NAME.fullmatch(path.name))]
+        logs = sorted((match[0], int(match["process"])) for match in matches if match["command"] == self._command)
+        for name, process in logs[: -(LOGS_KEPT - 1)]:
+            if not psutil.pid_exists(process):
+                (folder / name).unlink(missing_ok=True)
 
 
-def about() -> str:
-    """Say in one line what this is and what it stands on."""
-    found = []
+def describe_environment() -> str:
+    """Versions of Recast, Python, the system and the main packages, in one line."""
+    packages = []
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
-            found.append(f"{package} {version(package)}")
+            packages.append(f"{package} {version(package)}")
     system = f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"
-    return f"Recast {__version__}, {system}; {', '.join(found)}; in {sys.prefix}"
+    return f"Recast {__version__}, {system}; {', '.join(packages)}; in {sys.prefix}"

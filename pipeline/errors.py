@@ -3,16 +3,16 @@
     RecastError            exit 1: expected failure, one line for the person
     ├── UsageError         exit 2: the command line is wrong
     ├── MediaError         a video or picture cannot be read or written
-    ├── WorkspaceError     the workspace lacks something, or holds something odd
-    └── NothingToDoError   the input is fine but holds no face, person, or video to work on
+    ├── WorkspaceError     something in the workspace is missing, damaged or in the way
+    └── NothingToDoError   the input is fine but has no face, person or video to work on
 
-A message says what, where, and what to type next. What else escapes is a full disk, too little memory, or a bug.
+A message says what, where, and what to type next. Any other error is a full disk, too little memory, or a bug.
 """
 
-UNEXPECTED, INTERRUPTED = 3, 130  # exit codes
-OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # torch's and OpenCV's words
-ODD_PATHS = ("Symlink loop", "embedded null")  # Python's words of links that lead in a circle, and of names with a 0
-LONGEST = 200  # characters of what a library says
+BUG, INTERRUPTED = 3, 130  # exit codes
+OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # in messages of torch and OpenCV
+UNUSABLE_PATH = ("Symlink loop", "embedded null")  # in Python's messages
+MAX_LENGTH = 200  # characters of a library's message
 
 
 class RecastError(Exception):
@@ -22,7 +22,7 @@ class RecastError(Exception):
 
 
 class UsageError(RecastError):
-    """An option has a value that cannot be meant."""
+    """An option is unknown or has an invalid value."""
 
     exit_code = 2
 
@@ -36,36 +36,36 @@ class WorkspaceError(RecastError):
 
 
 class NothingToDoError(RecastError):
-    """The input holds nothing to work on."""
+    """The input has nothing to work on."""
 
 
 def as_recast_error(error: RecastError | OSError | UnicodeError) -> RecastError:
-    """Take what the system refused (a file that has gone, a full disk, a name) for an expected failure, in one line."""
-    return error if isinstance(error, RecastError) else RecastError(_refused(error))
-
-
-def _refused(error: BaseException) -> str:
-    if isinstance(error, UnicodeEncodeError):
-        return f"the name {str(error.object)[:LONGEST]!a} holds bytes that are no text: give the file another"
-    if isinstance(error, UnicodeError):
-        return f"what should be text is none: {error}"
-    if not isinstance(error, OSError):
-        return f"a path cannot be used: {error}; name another"
-    place = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{place}; check the disk, and who may read and write there"
+    """Make an error of the system (a missing file, a full disk, an odd name) an expected failure in one line."""
+    return error if isinstance(error, RecastError) else RecastError(_system_message(error))
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """Say what ended a command in one line, and the exit code for it."""
+    """Say in one line what ended a command, and give the exit code."""
     if isinstance(error, RecastError):
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted: type the same command again, and it goes on from what was finished", INTERRUPTED
+        return "interrupted: run the same command again to continue from what was finished", INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
         return f"error: the package {error.name!r} is missing; run: pip install -r requirements.txt", 1
     if isinstance(error, MemoryError) or any(words in f"{type(error).__name__} {error}" for words in OUT_OF_MEMORY):
         return "error: not enough memory; a smaller batch (-b), model or picture needs less", 1
-    if isinstance(error, OSError | UnicodeEncodeError) or str(error).startswith(ODD_PATHS):
-        return f"error: {_refused(error)}", 1
-    what = (str(error).splitlines() or [""])[0][:LONGEST]
-    return f"error: {type(error).__name__}: {what}; this is a mistake in Recast: please report it", UNEXPECTED
+    if isinstance(error, OSError | UnicodeEncodeError) or str(error).startswith(UNUSABLE_PATH):
+        return f"error: {_system_message(error)}", 1
+    message = (str(error).splitlines() or [""])[0][:MAX_LENGTH]
+    return f"error: {type(error).__name__}: {message}; this is a bug in Recast: please report it", BUG
+
+
+def _system_message(error: BaseException) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"the name {str(error.object)[:MAX_LENGTH]!a} has bytes that are not text: rename the file"
+    if isinstance(error, UnicodeError):
+        return f"not valid text: {error}"
+    if not isinstance(error, OSError):
+        return f"a path cannot be used: {error}; name another"
+    path = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{path}; check the disk and the permissions"

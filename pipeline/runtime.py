@@ -1,13 +1,4 @@
-"""Files that lie inside installed packages, found without importing these.
-
-Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to stop.
-
-How this process keeps its memory.
-
-Where networks run.
-
-Work done ahead in a thread of its own, so that stages of a pipeline overlap.
-"""
+"""The process itself: signals, memory, the device, files inside installed packages, and work in other threads."""
 
 import ctypes
 import os
@@ -19,21 +10,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, Full, Queue
-from types import FrameType, TracebackType
-from typing import Literal, Self, TypeVar
+from types import FrameType
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 from pipeline.errors import WorkspaceError
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux and on Windows
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of glibc's mallopt(3)
+GROW_BY = 64 << 20  # bytes
+POLL_S = 0.1  # Windows handles Ctrl-C only between waits, so no wait is longer
+
 
 def package_file(package: str, file: str) -> Path:
-    """Name a file of a package.
+    """Find a file inside an installed package without importing the package.
 
     Raises:
-        WorkspaceError: the package is not installed, or lacks it.
+        WorkspaceError: the package is not installed, or has no such file.
     """
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
@@ -42,68 +39,28 @@ def package_file(package: str, file: str) -> Path:
     raise WorkspaceError(f"the package {package} is missing, or has no {file}; run: pip install -r requirements.txt")
 
 
-REQUESTS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last: its terminal was closed; Windows has none
+def choose_device(*, no_cuda: bool) -> Literal["cpu", "cuda"]:
+    """Choose the GPU if torch can use one; torch is imported only if there is an NVIDIA driver."""
+    if no_cuda or not any(map(_can_load, CUDA_DRIVERS)):
+        return "cpu"
+    import torch  # noqa: PLC0415 - takes seconds to load
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class StopRequest:
-    """While the block runs, the first such signal is noted; a second Ctrl-C interrupts as usual.
-
-    SIGTERM and SIGHUP stay ignored where whoever started the process wants that (nohup).
-
-    Attributes:
-        made: someone asked for the end.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> Self:
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (getattr(signal, name) for name in REQUESTS if hasattr(signal, name)):
-                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True
-        leave_closed_terminal()
-
-
-def leave_closed_terminal() -> None:
-    """Write nowhere from now on, where this process wrote to a terminal that was closed: writing to it would fail."""
-    for number in (1, 2):  # standard output, standard error
-        try:
-            was_terminal = stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number)
-        except OSError:  # there never was one
-            continue
-        if was_terminal:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, number)
-            os.close(nowhere)
-
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of glibc's mallopt(3)
-GROW_BY = 64 << 20  # bytes
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees for its next use, where glibc is the C library.
+    """Tune glibc to keep freed memory for the next use; return whether that worked.
 
-    By default glibc gives large blocks back to the system at once, and the system hands them out again page by page,
-    each filled with zeros: with the large tensors of a training step that took a third of the time (docs/log.md). The
-    price is that the process never shrinks.
-
-    Returns:
-        Whether that is so now.
+    By default glibc returns large blocks to the system at once, and the system hands them out again page by page,
+    filled with zeros: that took a third of the time of a training step (docs/log.md). The process never shrinks.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -111,148 +68,124 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, GROW_BY)))
 
 
-DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # libraries of NVIDIA's driver, on Linux and on Windows
+def unwind_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the program like Ctrl-C, so that temporary files go and encoders end.
+
+    They stay ignored if whoever started the process ignores them (nohup).
+    """
+
+    def unwind(number: int, frame: FrameType | None) -> NoReturn:
+        leave_closed_terminal()
+        raise KeyboardInterrupt
+
+    for number in _signals("SIGTERM", "SIGHUP"):
+        signal.signal(number, unwind)
 
 
-def choose_device(*, no_cuda: bool) -> Literal["cpu", "cuda"]:
-    """Choose the GPU where torch can use one, unless it is not wanted; torch is loaded only where there is a driver."""
-    if no_cuda or not _has_driver():
-        return "cpu"
-    import torch  # noqa: PLC0415 - takes seconds to load
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _signals(*names: str) -> list[int]:
+    """The signals of these names that this system has (Windows has no SIGHUP) and that are not ignored."""
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
-def _has_driver() -> bool:
-    for library in DRIVERS:
-        with suppress(OSError):
-            ctypes.CDLL(library)
-            return True
-    return False
+class StopRequest:
+    """While the block runs, the first Ctrl-C, SIGTERM or SIGHUP sets ``requested``; a second Ctrl-C interrupts."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in {signal.SIGINT, *_signals("SIGTERM", "SIGHUP")}:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        leave_closed_terminal()
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-PATIENCE_S = 0.1  # how soon a thread that waits notices that it is to stop
-
-
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None
+def leave_closed_terminal() -> None:
+    """Send standard output and error to nowhere if their terminal was closed: each write to it would fail."""
+    for descriptor in (1, 2):
+        try:
+            was_terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor)
+        except OSError:  # the process was started without it
+            continue
+        if was_terminal:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 @contextmanager
 def prefetched(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
-    """Draw items in another thread, up to ``depth`` ahead of who uses them.
+    """Iterate over items that one other thread draws, at most ``depth`` and the one in hand ahead of their use.
 
-    What is raised in drawing is raised again where the items are used, after those before it. Leaving the block ends
-    the thread: it finishes the item it is at, and draws no more.
-
-    Args:
-        items: drawn from in the thread, and nowhere else meanwhile.
-        depth: most items that wait.
-
-    Yields:
-        The items, in order.
+    An error in drawing is raised where the items are used, after those before it. Leaving the block ends the thread
+    after the item it is at.
     """
-    waiting: Queue[T | _End] = Queue(depth)
-    unwanted = threading.Event()
-    thread = threading.Thread(target=_draw, args=(items, waiting, unwanted), daemon=True)
-    thread.start()
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1)
+    waiting: deque[Future[Any]] = deque(pool.submit(next, iterator, end) for _ in range(depth + 1))
+
+    def drawn() -> Iterator[T]:
+        while (item := wait_for(waiting.popleft())) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield item
+
     try:
-        yield _handed_on(waiting)
-    finally:
-        unwanted.set()
-        thread.join()
-
-
-def _draw(items: Iterable[T], waiting: "Queue[T | _End]", unwanted: threading.Event) -> None:
-    end = _End(None)
-    try:
-        for item in items:
-            if not _put(waiting, item, unwanted):
-                return
-    except BaseException as error:  # noqa: BLE001 - raised again where the items are used
-        end = _End(error)
-    _put(waiting, end, unwanted)
-
-
-def _put(waiting: "Queue[T | _End]", item: "T | _End", unwanted: threading.Event) -> bool:
-    while not unwanted.is_set():
-        try:
-            waiting.put(item, timeout=PATIENCE_S)
-        except Full:
-            continue
-        return True
-    return False
-
-
-def _handed_on(waiting: "Queue[T | _End]") -> Iterator[T]:
-    while True:
-        try:
-            item = waiting.get(timeout=PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
-        except Empty:
-            continue
-        if isinstance(item, _End):
-            if item.error is not None:
-                raise item.error
-            return
-        yield item
-
-
-@contextmanager
-def map_in_threads(
-    work: Callable[[T], R], items: Iterator[T], workers: int, waiting: int, begin: Callable[[], None]
-) -> Iterator[Iterator[R]]:
-    """Do work on items in several threads, as many items at once as there are threads, and some ahead.
-
-    What is raised in a thread is raised again where the results are used, after those before it. Leaving the block ends
-    the threads: each finishes the item it is at.
-
-    Args:
-        work: done to each.
-        items: drawn from where the results are used.
-        workers: number of threads.
-        waiting: results that may wait, so that no thread stops when whoever uses them is slow for a moment.
-        begin: called first in each of them.
-
-    Yields:
-        The results, in the order of the items.
-    """
-    pool = ThreadPoolExecutor(workers, initializer=begin)
-    try:
-        yield _results(pool, work, items, workers + waiting)
+        yield drawn()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _results(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T], most: int) -> Iterator[R]:
-    running: deque[Future[R]] = deque()
-    for item in items:
-        running.append(pool.submit(work, item))
-        if len(running) == most:
+@contextmanager
+def map_in_threads(
+    work: Callable[[T], R], items: Iterator[T], workers: int, begin: Callable[[], None]
+) -> Iterator[Iterator[R]]:
+    """Iterate over the results of ``work`` on items, in order, from so many threads; each calls ``begin`` first.
+
+    Items are drawn where the results are used. An error in a thread is raised there, too, after the results before it.
+    Leaving the block ends each thread after the item it is at.
+    """
+    pool = ThreadPoolExecutor(workers, initializer=begin)
+
+    def results() -> Iterator[R]:
+        running: deque[Future[R]] = deque()
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) == workers:
+                yield wait_for(running.popleft())
+        while running:
             yield wait_for(running.popleft())
-    while running:
-        yield wait_for(running.popleft())
+
+    try:
+        yield results()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def wait_for(future: "Future[R]") -> R:
-    """Wait for work that was begun in another thread, and return or raise what it did."""
+    """Return or raise what the work in another thread returns or raises, while Ctrl-C still works."""
     while not future.done():
         with suppress(TimeoutError):
-            future.result(PATIENCE_S)  # without an end to it Windows would not hear Ctrl-C
+            future.result(POLL_S)
     return future.result()
 
 
 def run_interruptible(work: Callable[[threading.Event], R]) -> R:
-    """Do work in a thread and wait for it, so that Ctrl-C reaches this thread and not a library that would swallow it.
+    """Run a library's work in a thread, so that Ctrl-C reaches this thread and not the library, which would lose it.
 
-    Python runs signal handlers in the main thread only, in whatever Python code a library calls there. When this
-    thread is interrupted the work is told, and has ended before the interrupt goes on.
-
-    Args:
-        work: gets an event that is set when nobody waits for it any more; it should then fail soon.
+    Python runs signal handlers in the main thread, inside whatever Python code a library calls there. The work gets an
+    event that is set when nobody waits for it any more; it should then fail soon. It has ended when this returns.
     """
     is_unwanted = threading.Event()
     pool = ThreadPoolExecutor(1)

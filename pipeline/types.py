@@ -1,4 +1,4 @@
-"""The arrays that modules hand each other, by name.
+"""Types of arrays and small values that modules share.
 
 Pictures are BGR, rows first; points are (x, y) in px with pixel centres at integers; transforms are named
 ``<to>_from_<from>`` and map column vectors (x, y, 1).
@@ -26,7 +26,7 @@ Affine = npt.NDArray[np.float64]
 """(2, 3)."""
 
 Embedding = npt.NDArray[np.float64]
-"""(128,): who a face is; near ones are one person."""
+"""(128,): identity of a face; small distances mean the same person."""
 
 Samples = npt.NDArray[Any]
 """(H, W) samples of one plane of a frame, 8 or 16 bits."""
@@ -43,10 +43,10 @@ class Rect(NamedTuple):
 
 @dataclass(frozen=True)
 class Patch:
-    """A part of a frame that was drawn anew.
+    """A redrawn part of a frame.
 
     Attributes:
-        left, top: where it lies, px of the frame; even.
+        left, top: position in the frame, px; even.
         image: (H, W, 3) BGR, H and W even or reaching the frame's edge.
         changed: (H, W) bool, where it differs from the frame.
     """
@@ -57,7 +57,7 @@ class Patch:
     changed: npt.NDArray[np.bool_]
 
     def moved(self, right: int, down: int) -> "Patch":
-        """The same elsewhere; by an even number of px each way."""
+        """Shift the patch, by an even number of px each way."""
         return Patch(self.left + right, self.top + down, self.image, self.changed)
 
 

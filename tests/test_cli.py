@@ -13,8 +13,7 @@ import pytest
 from cli import main, parse
 from demo.clips import HOPPER, make_clip
 from pipeline import __version__
-from pipeline.commands.verify import Verified, VerifyReport
-from pipeline.console import KEPT, Console, Report, to_json
+from pipeline.console import LOGS_KEPT, Console, Report, to_json
 from pipeline.errors import MediaError
 from pipeline.extract import extract
 from pipeline.options import ConvertOptions, ExtractOptions, TrainOptions
@@ -187,14 +186,14 @@ def test_old_logs_go(tmp_path: Path) -> None:
     (tmp_path / "logs" / "access.log").write_text("of another program")
     assert main(["models", "--workspace", str(tmp_path)]) == 1
     assert (tmp_path / "logs" / "access.log").exists()
-    assert len(logs(tmp_path)) <= KEPT + 1
-    assert 0 < sum(text == "old" for text in logs(tmp_path)) < KEPT
+    assert len(logs(tmp_path)) <= LOGS_KEPT + 1
+    assert 0 < sum(text == "old" for text in logs(tmp_path)) < LOGS_KEPT
 
 
 def test_logs_of_other_commands_and_of_runs_that_go_on_stay(tmp_path: Path) -> None:
     others = write_logs(tmp_path, "train", NOBODY)
     running = write_logs(tmp_path, "models", os.getpid(), 1)
-    write_logs(tmp_path, "models", NOBODY, KEPT)
+    write_logs(tmp_path, "models", NOBODY, LOGS_KEPT)
     assert main(["models", "--workspace", str(tmp_path)]) == 1
     assert all(path.exists() for path in (*others, *running))
 
@@ -202,7 +201,7 @@ def test_logs_of_other_commands_and_of_runs_that_go_on_stay(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("error", "words", "code"),
     [
-        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero; this is a mistake in Recast", 3),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero; this is a bug in Recast", 3),
         (
             OSError(28, "No space left on device", "/some/file"),
             "No space left on device: /some/file; check the disk",
@@ -223,7 +222,7 @@ def test_what_nobody_foresaw_ends_in_one_line_and_a_log(
     def break_down(options: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.commands.models.list_models", break_down)
+    monkeypatch.setattr("pipeline.commands.models.models_command", break_down)
     assert main(["models", "--workspace", str(tmp_path)]) == code
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
@@ -289,7 +288,12 @@ def test_verbose_shows_what_the_log_gets(trained: Path, capsys: pytest.CaptureFi
 
 
 def test_reports_of_all_kinds_become_json() -> None:
-    found = to_json(VerifyReport([Verified(Path("a.mp4"), Credentials("none"))], [MediaError("cannot read b.mp4")]))
+    found = to_json(
+        {
+            "found": [{"path": Path("a.mp4"), "credentials": Credentials("none")}],
+            "failed": [MediaError("cannot read b.mp4")],
+        }
+    )
     assert found["found"][0]["path"] == "a.mp4"
     assert found["found"][0]["credentials"]["state"] == "none"
     assert found["failed"] == ["cannot read b.mp4"]

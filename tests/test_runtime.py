@@ -1,12 +1,16 @@
-"""Work drawn ahead in another thread."""
+"""Work in other threads, and memory that is kept."""
 
+import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from pipeline.runtime import prefetched
+from pipeline.runtime import map_in_threads, prefetched
+from tests.conftest import ROOT
 
 DEPTH = 3
 
@@ -74,3 +78,55 @@ def test_leaving_early_ends_the_threads_of_a_whole_chain(depth: int) -> None:
         assert next(second) == 1
         raise KeyboardInterrupt
     assert threads() == before
+
+
+def test_results_of_threads_come_in_order_and_errors_after_them() -> None:
+    started: list[int] = []
+
+    def work(number: int) -> int:
+        if number == 4:
+            raise OSError("the disk is gone")
+        time.sleep(0.01 * (number % 2))
+        return 10 * number
+
+    before, used = threads(), list[int]()
+    with (
+        pytest.raises(OSError, match="the disk is gone"),
+        map_in_threads(work, iter(range(9)), 2, lambda: started.append(1)) as results,
+    ):
+        for result in results:
+            used.append(result)
+    assert used == [0, 10, 20, 30]
+    assert 1 <= len(started) <= 2
+    assert threads() == before
+
+
+PROBE = """
+import ctypes, resource
+from pipeline.runtime import keep_freed_memory
+
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+
+def pages_for(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        block = ctypes.c_void_p(c.malloc(80_000_000))
+        c.memset(block, 1, 80_000_000)
+        c.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = pages_for(3)
+assert keep_freed_memory()
+pages_for(1)
+print(given_back, pages_for(3))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory can be told to stay")
+def test_freed_memory_is_used_again() -> None:
+    done = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    given_back, kept = map(int, done.stdout.split())
+    assert given_back > 50_000, "80 MB in pages of 4 kB, three times"
+    assert kept < 500

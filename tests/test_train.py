@@ -196,7 +196,7 @@ def test_people_chosen_train_and_the_others_keep_their_decoders(tmp_path: Path) 
     ("people", "code", "words"),
     [
         ("ann,zoe", 1, "no faces of 'zoe'"),
-        (",", 2, "--people: name some"),
+        (",", 2, "--people: name at least one"),
         ("../ann", 2, "person"),
     ],
 )

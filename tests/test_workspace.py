@@ -1,12 +1,17 @@
 import os
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.converting import segments
+from pipeline.converting.segments import segments_folder
 from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.workspace import (
     Workspace,
@@ -15,9 +20,11 @@ from pipeline.workspace import (
     is_name,
     list_people,
     list_pictures,
+    locked,
     name_from_file,
     write_bytes,
 )
+from tests.conftest import ROOT
 
 GOOD = ["cage", "Grace Hopper", "trump_2", "a.b-c", "_", "7", "影", "Äön", "नमस्ते", "com10", "nullify", "x" * 100]
 BAD = {
@@ -307,3 +314,62 @@ def test_no_video_is_named_out_of_the_workspace(tmp_path: Path, name: str) -> No
     for ask in (Workspace(tmp_path).store, Workspace(tmp_path).pending_crops):
         with pytest.raises(UsageError):
             ask(name)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from typing import Any
+from pipeline.workspace import locked
+with locked(Path(sys.argv[1]), "busy"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_kept_off_until_the_holder_dies(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "a.lock"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], cwd=ROOT, text=True, **pipes) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WorkspaceError, match="busy"), locked(path, "busy"):
+            pass
+        holder.kill()
+        holder.wait()
+    with locked(path, "busy"):
+        pass
+
+
+def test_what_is_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    path.write_bytes(b"garbage" * 1000)
+    with locked(path, "busy"), pytest.raises(WorkspaceError, match="busy"), locked(path, "busy"):
+        pass
+    with locked(path, "busy"):
+        pass
+
+
+def test_a_file_in_the_way_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WorkspaceError, match="cannot write"), locked(tmp_path / "file" / "a.lock", ""):
+        pass
+
+
+def test_the_segments_are_deleted_before_their_lock_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a second run, which has the lock by then, would lose what it writes."""
+    final, delete, refused = tmp_path / "a.mp4", segments._delete_folder, []
+
+    def delete_while_another_tries(folder: Path) -> None:
+        with pytest.raises(WorkspaceError, match="another run") as error, segments_folder(final):
+            pass
+        refused.append(error)
+        delete(folder)
+
+    with segments_folder(final) as folder:
+        (folder / "part_0").write_bytes(b"half")
+        monkeypatch.setattr(segments, "_delete_folder", delete_while_another_tries)
+    assert refused
+    assert not folder.exists()

@@ -1,14 +1,13 @@
-"""Reads a workspace and says what in it does not fit; changes nothing unless asked to, and then only what is safe."""
+"""The command check: find what is damaged or unfinished in a workspace; with --repair, fix what is safe to fix."""
 
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from models import checkpoint
-from pipeline.console import Console, plural
+from pipeline.console import Console, Report, plural
 from pipeline.errors import MediaError, RecastError
 from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
 from pipeline.faces.footage import (
@@ -31,71 +30,58 @@ STALE_S = 3600  # a part file this old is no longer being written
 
 
 @dataclass
-class CheckReport:
-    """What was found."""
+class Findings:
+    """What is in order, worth a note, repaired, and wrong: a line each."""
 
     fits: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[str]:
-        """What is there, what was repaired, and what is worth knowing."""
-        return [*self.fits, *(f"repaired: {line}" for line in self.repaired), *(f"note: {line}" for line in self.notes)]
 
-    def problems(self) -> list[str]:
-        """What does not fit."""
-        return self.wrong
-
-
-def check(options: CheckOptions, console: Console) -> CheckReport:
-    """Look at everything in a workspace."""
-    workspace, report = Workspace(options.workspace), CheckReport()
-    _check_links(workspace, report)
-    _check_stores(workspace, options.repair, report, console)
-    _check_crops(workspace, report)
-    _check_models(workspace, report)
-    _check_results(workspace, report)
-    _check_leftovers(workspace, options.repair, report)
-    return report
+def check(options: CheckOptions, console: Console) -> Report:
+    """Check everything in a workspace."""
+    workspace, findings = Workspace(options.workspace), Findings()
+    _check_links(workspace, findings)
+    _check_stores(workspace, options.repair, findings, console)
+    _check_crops(workspace, findings)
+    _check_models(workspace, findings)
+    _check_results(workspace, findings)
+    _check_leftovers(workspace, options.repair, findings)
+    repaired, notes = [f"repaired: {line}" for line in findings.repaired], [f"note: {line}" for line in findings.notes]
+    return Report([*findings.fits, *repaired, *notes], findings.wrong, asdict(findings))
 
 
-def _check_links(workspace: Workspace, report: CheckReport) -> None:
+def _check_links(workspace: Workspace, findings: Findings) -> None:
     root = workspace.root.resolve()
-    for path in _everything(workspace.root):
+    for path in sorted(workspace.root.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            report.wrong.append(f"{path} is a link that leads out of the workspace: put the file itself there")
+            findings.wrong.append(f"{path} is a link that leads out of the workspace: put the file itself there")
 
 
-def _everything(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _everything(path)
-
-
-def _check_stores(workspace: Workspace, repair: bool, report: CheckReport, console: Console) -> None:
-    for path in sorted((workspace.root / "videos").glob("*/faces.sqlite")):
+def _check_stores(workspace: Workspace, repair: bool, findings: Findings, console: Console) -> None:
+    paths = sorted((workspace.root / "videos").glob("*/faces.sqlite"))
+    for path in paths:
         video = path.parent.name
         try:
             with FaceStore(workspace.store(video)) as store:
-                sum(1 for _ in store.each_face())
+                sum(1 for _ in store.each_face())  # reads and checks each
                 if store.fact("pictures") is None:
                     store.timestamps()
                 source, is_finished = Path(store.fact("source") or "VIDEO"), bool(store.fact("finished"))
                 missing = find_missing(store, workspace)
             if not is_finished:
-                report.wrong.append(f"{video!r} is not extracted to its end; go on: python cli.py extract {source}")
-            elif missing and not (repair and _restore(workspace, video, source, report, console)):
+                findings.wrong.append(f"{video!r} is not extracted to its end; go on: python cli.py extract {source}")
+            elif missing and not (repair and _restore(workspace, video, source, findings, console)):
                 lost = plural(len(missing), "crop")
-                report.wrong.append(f"{lost} of {video!r} went missing: python cli.py extract {source} --restore")
+                findings.wrong.append(f"{lost} of {video!r} went missing: python cli.py extract {source} --restore")
         except RecastError as error:
-            report.wrong.append(str(error))
-    report.fits.append(f"{plural(len(list((workspace.root / 'videos').glob('*/faces.sqlite'))), 'store')} looked at")
+            findings.wrong.append(str(error))
+    findings.fits.append(f"{plural(len(paths), 'store')} checked")
 
 
-def _restore(workspace: Workspace, video: str, source: Path, report: CheckReport, console: Console) -> bool:
-    """Make the lost crops of a video again; say whether all are there now."""
+def _restore(workspace: Workspace, video: str, source: Path, findings: Findings, console: Console) -> bool:
+    """Write the lost crops of a video again; tell whether that worked for all."""
     if not source.exists() or name_footage(workspace, source) != video or not is_footage_extracted(workspace, source):
         return False
     with lock_video(workspace, video), ExitStack() as stack:
@@ -107,15 +93,15 @@ def _restore(workspace: Workspace, video: str, source: Path, report: CheckReport
             else PictureFootage(source, pictures)
         )
         footage.resume(store)
-        wanted = missing_files(store, workspace)
-        bar = stack.enter_context(console.bar(f"crops of {video} again", len(wanted), "crop"))
-        count = restore_crops(store, footage, wanted, bar)
-    report.repaired.append(f"{plural(count, 'crop')} of {video!r}")
-    return count == len(wanted)
+        missing = missing_files(store, workspace)
+        bar = stack.enter_context(console.bar(f"restore crops of {video}", len(missing), "crop"))
+        count = restore_crops(store, footage, missing, bar)
+    findings.repaired.append(f"{plural(count, 'crop')} of {video!r}")
+    return count == len(missing)
 
 
-def _check_crops(workspace: Workspace, report: CheckReport) -> None:
-    """Crops that no store knows are fine: pictures of someone's own."""
+def _check_crops(workspace: Workspace, findings: Findings) -> None:
+    """Find unreadable crops; those without a store are fine: the user's own pictures."""
     people = list_people(workspace.data)
     crops = [crop for person in people for crop in list_pictures(workspace.data / person)]
     for crop in crops:
@@ -124,40 +110,40 @@ def _check_crops(workspace: Workspace, report: CheckReport) -> None:
                 raise MediaError("cut off")
             read_picture(crop)
         except MediaError:
-            report.wrong.append(f"{crop} is empty or damaged: delete it, then extract its video with --restore")
-    report.fits.append(f"{plural(len(crops), 'crop')} of {len(people)} people looked at")
+            findings.wrong.append(f"{crop} is empty or damaged: delete it, then extract its video with --restore")
+    findings.fits.append(f"{plural(len(crops), 'crop')} of {len(people)} people checked")
 
 
-def _check_models(workspace: Workspace, report: CheckReport) -> None:
+def _check_models(workspace: Workspace, findings: Findings) -> None:
     for folder in sorted((workspace.root / "output").glob("[!.]*")):
         try:
             if checkpoint.exists(workspace.model(folder.name)):
                 checkpoint.load(folder, for_training=True)
-                report.fits.append(f"model {folder.name!r} can be loaded")
+                findings.fits.append(f"model {folder.name!r} can be loaded")
         except RecastError as error:
-            report.wrong.append(str(error))
+            findings.wrong.append(str(error))
 
 
-def _check_results(workspace: Workspace, report: CheckReport) -> None:
+def _check_results(workspace: Workspace, findings: Findings) -> None:
     for path in sorted(workspace.root.glob("converted/**/[!.]*")):
         if path.is_file() and path.suffix != ".c2pa":
             try:
                 if read_credentials(path, []).state == "tampered":
-                    report.wrong.append(f"{path} was changed after it was signed: convert it again")
+                    findings.wrong.append(f"{path} was changed after it was signed: convert it again")
             except MediaError as error:
-                report.wrong.append(str(error))
+                findings.wrong.append(str(error))
 
 
-def _check_leftovers(workspace: Workspace, repair: bool, report: CheckReport) -> None:
-    for path in _everything(workspace.root):
+def _check_leftovers(workspace: Workspace, repair: bool, findings: Findings) -> None:
+    for path in sorted(workspace.root.rglob("*")):
         if path.name.endswith(".segments") and path.is_dir():
-            report.notes.append(f"{path} holds what an unfinished conversion can go on from")
+            findings.notes.append(f"{path} holds what an unfinished conversion can go on from")
         if path.name[0] != "." or ".part" not in path.name or not path.exists():
             continue
         if time.time() - path.lstat().st_mtime < STALE_S:
-            report.notes.append(f"{path} may be being written")
+            findings.notes.append(f"{path} may be being written")
         elif repair:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            report.repaired.append(f"deleted {path}")
+            findings.repaired.append(f"deleted {path}")
         else:
-            report.wrong.append(f"{path} was left by a killed run: python cli.py check --repair deletes it")
+            findings.wrong.append(f"{path} was left by a killed run: python cli.py check --repair deletes it")

@@ -1,4 +1,4 @@
-"""Looks at everything that the stages stand on, and tries each of them for a second."""
+"""The command doctor: check everything that the stages need, and try each stage for a second."""
 
 import os
 import platform
@@ -7,7 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from models import PICTURE_PX
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline import __version__
+from pipeline.console import Report
 from pipeline.errors import MediaError, RecastError, UsageError, WorkspaceError
 from pipeline.faces.alignment import align, cut_crop
 from pipeline.faces.detection import Detector, ImagePyramid
@@ -46,154 +48,133 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing.
+    """The state of one thing.
 
     Attributes:
-        name: what was looked at.
-        state: ``ok``; ``note``: something may be missed; ``problem``: something will not work.
-        words: what is there.
-        remedy: what to do; empty where nothing is to be.
+        state: ``ok``; ``note``: a feature may be missing; ``problem``: something will not work.
+        words: what was found.
+        remedy: what to do; empty for nothing.
     """
 
-    name: str
     state: State
     words: str
     remedy: str = ""
 
 
-@dataclass
-class DoctorReport:
-    """What was found."""
-
-    findings: list[Finding] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """A line for each thing."""
-        return [
-            f"{one.state:8}{one.name}: {one.words}{f'; {one.remedy}' if one.remedy else ''}" for one in self.findings
-        ]
-
-    def problems(self) -> list[str]:
-        """What will not work."""
-        found = [one for one in self.findings if one.state == "problem"]
-        return [f"{one.name}: {one.words}{f'; {one.remedy}' if one.remedy else ''}" for one in found]
-
-
-def doctor(options: DoctorOptions) -> DoctorReport:
-    """Look at everything; nothing stays behind but a certificate, where there was none."""
-    looks: dict[str, Callable[[], Finding]] = {
-        "Recast": _recast,
-        "device": _device,
-        "memory": _memory,
-        "disk": lambda: _disk(options.workspace),
-        "ffmpeg": _ffmpeg,
-        "face mesh": _mesh,
-        "certificate": _certificate,
-        "try extract": lambda: _timed("try extract", _find_a_face),
-        "try train": lambda: _timed("try train", _take_a_step),
-        "try convert": lambda: _timed("try convert", _make_a_video),
+def doctor(options: DoctorOptions) -> Report:
+    """Check everything; only a signing certificate is created, if there is none."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "Recast": _check_recast,
+        "device": _check_device,
+        "memory": _check_memory,
+        "disk": lambda: _check_disk(options.workspace),
+        "ffmpeg": _check_ffmpeg,
+        "face mesh": _check_mesh,
+        "certificate": _check_certificate,
+        "try extract": lambda: _timed(_find_a_face),
+        "try train": lambda: _timed(_take_two_steps),
+        "try convert": lambda: _timed(_make_a_video),
     }
-    report = DoctorReport()
-    for name, look in looks.items():
+    report, facts = Report(), list[dict[str, str]]()
+    for name, check in checks.items():
         try:
-            report.findings.append(look())
+            finding = check()
         except RecastError as error:
-            report.findings.append(Finding(name, "problem", str(error)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
-            report.findings.append(Finding(name, "problem", f"{type(error).__name__}: {error}", REINSTALL))
+            finding = Finding("problem", str(error))
+        except Exception as error:  # noqa: BLE001 - any error is what the doctor looks for
+            finding = Finding("problem", f"{type(error).__name__}: {error}", REINSTALL)
+        line = f"{name}: {finding.words}{f'; {finding.remedy}' if finding.remedy else ''}"
+        report.lines.append(f"{finding.state:8}{line}")
+        if finding.state == "problem":
+            report.problems.append(line)
+        facts.append({"name": name, **asdict(finding)})
+    report.facts = {"findings": facts}
     return report
 
 
-def _recast() -> Finding:
+def _check_recast() -> Finding:
     words = f"{__version__}, Python {platform.python_version()} on {platform.platform()}, torch {torch.__version__}"
     if sys.prefix == sys.base_prefix:
-        return Finding("Recast", "note", words, "it runs outside a virtual environment: other programs may change its")
-    return Finding("Recast", "ok", words)
+        return Finding("note", words, "not in a virtual environment: other programs may change its packages")
+    return Finding("ok", words)
 
 
-def _device() -> Finding:
+def _check_device() -> Finding:
     if not torch.cuda.is_available():
         words = f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads; computes in fp32"
-        return Finding("device", "note", words, "training takes hours; with an NVIDIA GPU install torch for CUDA")
+        return Finding("note", words, "training takes hours; with an NVIDIA GPU install torch for CUDA")
     device = torch.device("cuda")
     free, total = torch.cuda.mem_get_info(device)
     name, precision = torch.cuda.get_device_name(device), choose_precision("auto", device)
-    words = f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free; computes in {precision}"
-    return Finding("device", "ok", words)
+    return Finding("ok", f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free; computes in {precision}")
 
 
-def _memory() -> Finding:
+def _check_memory() -> Finding:
     memory = psutil.virtual_memory()
     words = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
     if memory.available < LITTLE_MEMORY:
-        return Finding("memory", "note", words, "training takes about 2.5 GB: close other programs")
-    return Finding("memory", "ok", words)
+        return Finding("note", words, "training takes about 2.5 GB: close other programs")
+    return Finding("ok", words)
 
 
-def _disk(workspace: Path) -> Finding:
-    there = next(folder for folder in (workspace.resolve(), *workspace.resolve().parents) if folder.exists())
-    if not os.access(there, os.W_OK):
-        return Finding("disk", "problem", f"{there} cannot be written to", "choose another --workspace")
-    free = shutil.disk_usage(there).free
-    words = f"{free / 1e9:.0f} GB free in {there}"
+def _check_disk(workspace: Path) -> Finding:
+    folder = next(folder for folder in (workspace.resolve(), *workspace.resolve().parents) if folder.exists())
+    if not os.access(folder, os.W_OK):
+        return Finding("problem", f"{folder} cannot be written to", "choose another --workspace")
+    free = shutil.disk_usage(folder).free
+    words = f"{free / 1e9:.0f} GB free in {folder}"
     if free < LITTLE_DISK:
-        return Finding("disk", "note", words, "a model takes some 2 GB, crops 20 MB a minute: make room")
-    return Finding("disk", "ok", words)
+        return Finding("note", words, "a model takes about 2 GB, crops 20 MB per minute: free some space")
+    return Finding("ok", words)
 
 
-def _ffmpeg() -> Finding:
+def _check_ffmpeg() -> Finding:
     version = Encoding().version.removeprefix("ffmpeg version ").partition(" ")[0]
-    there = []
+    available = []
     for codec in ENCODERS:
-        try:
+        with suppress(UsageError):
             pixel_formats(codec)
-        except UsageError:
-            continue
-        there.append(codec)
+            available.append(codec)
     path, rejected = choose_ffmpeg()
-    words = "; ".join(
-        [
-            f"{version} at {path}, with {', '.join(there)}",
-            *(f"passed over: {line}" for line in rejected),
-        ]
-    )
-    if "libx264" not in there:
-        return Finding("ffmpeg", "problem", words, "it lacks libx264: take it off PATH, and the one inside is used")
-    if rejected:
-        return Finding("ffmpeg", "note", words)
-    return Finding("ffmpeg", "ok", words)
+    words = "; ".join([
+        f"{version} at {path}, with {', '.join(available)}",
+        *(f"passed over: {line}" for line in rejected),
+    ])  # fmt: skip
+    if "libx264" not in available:
+        return Finding("problem", words, "it lacks libx264: take it off PATH, then the ffmpeg of the package is used")
+    return Finding("note" if rejected else "ok", words)
 
 
-def _mesh() -> Finding:
+def _check_mesh() -> Finding:
     try:
-        return Finding("face mesh", "ok", f"weights at {mesh_weights()}")
+        return Finding("ok", f"weights at {mesh_weights()}")
     except UsageError as error:
-        return Finding("face mesh", "note", str(error), "only --mask mesh needs it")
+        return Finding("note", str(error), "only --mask mesh needs it")
 
 
-def _certificate() -> Finding:
+def _check_certificate() -> Finding:
     identity = own_identity()
-    return Finding("certificate", "ok", f"in {config_folder()}, valid until {valid_until(identity):%Y-%m-%d}")
+    return Finding("ok", f"in {config_folder()}, valid until {valid_until(identity):%Y-%m-%d}")
 
 
-def _timed(name: str, attempt: Callable[[], str]) -> Finding:
+def _timed(attempt: Callable[[], str]) -> Finding:
     began = time.monotonic()
     words = attempt()
-    return Finding(name, "ok", f"{words} in {time.monotonic() - began:.1f} s")
+    return Finding("ok", f"{words} in {time.monotonic() - began:.1f} s")
 
 
 def _find_a_face() -> str:
-    """Find and recognise the portrait that lies inside matplotlib."""
+    """Find and recognise the portrait among matplotlib's sample data."""
     picture = read_picture(package_file("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"))
     detector = Detector(40, 0.95, choose_device(no_cuda=False))
     (faces,) = detector.detect([ImagePyramid(picture)])
     if len(faces) != 1:
-        raise WorkspaceError(f"MTCNN found {len(faces)} faces where there is one; {REINSTALL}")
+        raise WorkspaceError(f"MTCNN found {len(faces)} faces instead of one; {REINSTALL}")
     length = float(np.linalg.norm(embed(cut_crop(picture, align(faces[0].landmarks)))))
-    return f"MTCNN found the face, dlib knows it (length {length:.2f})"
+    return f"MTCNN found the face, dlib embedded it (length {length:.2f})"
 
 
-def _take_a_step() -> str:
+def _take_two_steps() -> str:
     device = torch.device(choose_device(no_cuda=False))
     model = Model(Encoder(8, 64))
     model.add_person("somebody")
@@ -208,7 +189,7 @@ def _make_a_video() -> str:
     """Encode, join, sign and verify two frames."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        source, segment, made = folder / "source.y4m", folder / "segment.nut", folder / "made.mp4"
+        source, segment, result = folder / "source.y4m", folder / "segment.nut", folder / "result.mp4"
         frame = b"FRAME\n" + bytes(64 * 48) + bytes([128]) * (2 * 32 * 24)
         source.write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n" + 2 * frame)
         info = probe(source)
@@ -219,9 +200,9 @@ def _make_a_video() -> str:
         whole = inspect_segment(segment, (0, 1), info.time_base)
         if whole is None:
             raise MediaError("ffmpeg did not encode both frames of a test video")
-        join([whole], made, info)
-        sign(made, Disclosure("none", {}), own_identity(), source)
-        state = read_credentials(made, []).state
+        join([whole], result, info)
+        sign(result, Disclosure("none", {}), own_identity(), source)
+        state = read_credentials(result, []).state
         if state != "valid":
-            raise MediaError(f"what was signed reads as {state}")
+            raise MediaError(f"the signature of a new file is read as {state!r}")
     return "two frames encoded, joined, signed"

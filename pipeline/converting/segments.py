@@ -37,7 +37,7 @@ from pipeline.media.reader import Frame, VideoReader
 from pipeline.media.writer import Encoding, SegmentWriter, build_encode_command
 from pipeline.options import Look, ResultView
 from pipeline.runtime import map_in_threads, prefetched, wait_for
-from pipeline.workspace import atomic_path, locked
+from pipeline.workspace import atomic_path, cannot_write, locked
 
 SEGMENT_S = 3.0  # of work: with what is still being drawn and encoded, a stop costs at most about five
 FIRST_FRAMES, FIRST_PIXELS = 24, 50_000_000  # of the first segment
@@ -128,7 +128,7 @@ def _make_folder(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         paths = [folder] if folder.is_symlink() else list(folder.iterdir())
     except OSError as error:
-        raise WorkspaceError(f"cannot write {folder}: {error.strerror}; check the disk and the folder") from error
+        raise cannot_write(folder, error) from error
     for link in filter(Path.is_symlink, paths):
         raise WorkspaceError(f"{link} is a link: files would be written and deleted elsewhere; move it away")
     for path in paths:
@@ -258,8 +258,8 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
     with (
         _limited_threads(threads),
         prefetched(_batches(job, first, end, sizer), 1) as batches,
-        map_in_threads(draw, batches, workers + 1, 0, begin) as drawn,  # one waits for its turn with Python
-        map_in_threads(paste, smooth_stats(drawn), workers, 0, begin) as pasted,
+        map_in_threads(draw, batches, workers + 1, begin) as drawn,  # one waits for its turn with Python
+        map_in_threads(paste, smooth_stats(drawn), workers, begin) as pasted,
         _SegmentEncoder(job) as encoder,
     ):
         for batch, frames in pasted:

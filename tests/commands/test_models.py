@@ -74,7 +74,7 @@ def test_a_slim_copy_draws_the_same(trained: Path, capsys: pytest.CaptureFixture
     assert np.abs(drawn[0] - drawn[1]).max() <= 6
     assert np.abs(drawn[0] - drawn[1]).mean() < 0.1
     assert models(trained, "export", "model") == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_other_programs_draw_the_same(trained: Path) -> None:

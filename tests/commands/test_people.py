@@ -109,7 +109,7 @@ def test_remove_sets_aside_and_can_be_undone(extracted: Path, capsys: pytest.Cap
     ("arguments", "code", "words"),
     [
         (("rename", "hopper"), 2, "people rename OLD NEW"),
-        (("remove",), 2, "people remove WHO"),
+        (("remove",), 2, "people remove NAME"),
         (("list", "hopper"), 2, "people list"),
         (("rename", "hopper", "a/b"), 2, "cannot name a person"),
         (("merge", "hopper", "hopper"), 2, "nothing to merge"),
@@ -167,14 +167,14 @@ class TestDiscard:
         assert people(extracted, "discard", "hopper", "--list", str(listed)) == 1
         words = capsys.readouterr()
         assert "1 crops of hopper set aside" in words.out
-        assert f"2 crops of the list are not there: gone.jpg, {outside}" in words.err
+        assert f"2 crops of the list do not exist: gone.jpg, {outside}" in words.err
         assert crops(extracted) == {"collins": FRAMES, "hopper": FRAMES - 1}
 
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
         [
-            (("discard", "hopper"), 2, "people discard WHO --list FILE"),
-            (("remove", "hopper", "--list", "x"), 2, "people remove WHO"),
+            (("discard", "hopper"), 2, "people discard NAME --list FILE"),
+            (("remove", "hopper", "--list", "x"), 2, "people remove NAME"),
             (("discard", "hopper", "--list", "nowhere.txt"), 1, "cannot read nowhere.txt"),
             (("discard", "nixon", "--list", "nowhere.txt"), 1, "nobody called 'nixon'"),
         ],

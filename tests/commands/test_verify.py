@@ -61,7 +61,7 @@ def test_a_file_without_fails_and_several_are_all_looked_at(tmp_path: Path, caps
     assert verify(plain, tmp_path / "none.png", result, stripped) == 1
     shown = capsys.readouterr()
     assert shown.out.count("signature: none") == 2
-    assert shown.out.count("removed, or stripped.png.c2pa is not beside it") == 1
+    assert shown.out.count("signature removed, or stripped.png.c2pa is not beside it") == 1
     assert "trusted" in shown.out
     assert [line.split(":")[0] for line in shown.err.splitlines()] == ["error"] * 3
 

@@ -335,7 +335,7 @@ def test_only_the_mask(trained: Path, clips: dict[str, Path]) -> None:
         (["--scale", "2"], "--scale 2: must be 0.9 to 1.1"),
         (["--color", "nan"], "reinhard"),
         (["--side-by-side", "--only-mask"], "choose one"),
-        (["--opacity", "nan"], "must be a finite number"),
+        (["--opacity", "nan"], "--opacity nan: must be 0 to 1"),
     ],
 )
 def test_looks_that_cannot_be(look: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
