@@ -38,7 +38,6 @@ from pipeline.options import (
     PeopleOptions,
     PreviewOptions,
     ReviewOptions,
-    SwapOptions,
     TrainOptions,
     VerifyOptions,
     WorkspaceOptions,
@@ -47,10 +46,7 @@ from pipeline.options import (
 from pipeline.runtime import unwind_on_signals
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from models.checkpoint import Model
-    from pipeline.console import OldReport, Report
+    from pipeline.console import Console, OldReport, Report
 
 ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -134,17 +130,19 @@ def run(options: CommandOptions, console: Terminal) -> "Report | OldReport":  # 
     """Run the command of the options; only its own imports are loaded."""
     match options:
         case ExtractOptions():
-            from pipeline.extract import extract
-
-            return extract(options, console)
+            return _extract(options, console)
         case TrainOptions():
             from pipeline.train import train
 
             return train(options, console)
         case PreviewOptions():
-            return _preview(options, console)
+            from pipeline.commands.preview import preview
+
+            return preview(options, _extract, console)
         case ConvertOptions():
-            return _convert(options, console)
+            from pipeline.convert import convert
+
+            return convert(options, _extract, console)
         case PeopleOptions():
             from pipeline.commands.people import people_command
 
@@ -176,46 +174,10 @@ def run(options: CommandOptions, console: Terminal) -> "Report | OldReport":  # 
     raise AssertionError(f"no command takes {type(options).__name__}")
 
 
-def _preview(options: PreviewOptions, console: Terminal) -> "Report | OldReport":
-    from pipeline.commands.preview import preview
+def _extract(options: ExtractOptions, console: "Console") -> "Report":
+    from pipeline.extract import extract
 
-    model, videos, failed = _ready(options, console)
-    report = preview(options, model, videos, console)
-    report.failed = [*failed, *report.failed]
-    return report
-
-
-def _convert(options: ConvertOptions, console: Terminal) -> "Report | OldReport":
-    from pipeline.convert import ConvertReport, check, convert
-
-    check(options)
-    model, videos, failed = _ready(options, console)
-    try:
-        report = convert(options, model, videos, console)
-    except RecastError as error:
-        if not failed or isinstance(error, UsageError):
-            raise
-        report = ConvertReport(failed=[error])
-    report.failed = [*failed, *report.failed]
-    return report
-
-
-def _ready(options: SwapOptions, console: Terminal) -> "tuple[Model, list[Path], list[RecastError]]":
-    """Check a command against the workspace, extract the videos that are not; return also what failed of those."""
-    from pipeline.converting.prepare import plan
-
-    planned = plan(options)
-    ready, failed = list(planned.known), list(planned.failed)
-    for path in planned.unknown:  # each by itself: pictures named together would become one set
-        from pipeline.extract import extract
-
-        first = ExtractOptions(
-            videos=(path,), person=planned.name, workspace=options.workspace, no_cuda=options.no_cuda
-        )
-        report = extract(first, console)
-        ready += [path for _ in report.lines]
-        failed += map(RecastError, report.problems)
-    return planned.model, ready, failed
+    return extract(options, console)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def steadiness(clip: Path) -> Row:
 def drawn_transforms(workspace: Workspace, clip: Path, people: Mapping[str, str]) -> dict[int, Affine]:
     """``crop_from_frame`` of the first face that ``convert`` draws in each frame."""
     timeline = Timeline(workspace, name_footage(workspace, clip), probe(clip), people)
-    return {frame: swaps[0].crop_from_frame for frame, swaps in timeline.swaps(0, timeline.frames).items()}
+    return {frame: swaps[0].crop_from_frame for frame, swaps in timeline.swaps(0, timeline.frame_count).items()}
 
 
 def crops_of(video: Path, transforms: Mapping[int, Affine]) -> list[Image]:

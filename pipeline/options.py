@@ -120,23 +120,28 @@ def check_usage(is_valid: bool, message: str) -> None:
         raise UsageError(message)
 
 
+MaskShape = Literal["outline", "mesh", "ellipse", "box"]
+ColorMatch = Literal["none", "mean", "reinhard", "lab-hist"]
+Blend = Literal["feather", "poisson"]
+
+
 @dataclass(frozen=True)
 class Look:
     """How new faces look."""
 
-    mask: Annotated[Literal["outline", "mesh", "ellipse", "box"], LOOK] = "outline"
+    mask: Annotated[MaskShape, LOOK] = "outline"
     """Shape of the mask: the outline of a face, a mesh that follows this face's own outline, an ellipse, or a box."""
     erode: Annotated[float, LOOK, Range(0, 40, "percent")] = 0.0
     """Make the mask smaller on all sides, in percent of the face's height."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0
     """Width of the mask's soft edge, in percent of the face's height."""
-    color: Annotated[Literal["none", "mean", "reinhard", "lab-hist"], LOOK] = "reinhard"
+    color: Annotated[ColorMatch, LOOK] = "reinhard"
     """Match the colours to the old face: not at all, their mean, mean and contrast, or their whole histogram."""
     sharpen: Annotated[float, LOOK, Range(0, 2)] = 0.0
     """Sharpen the new face."""
     match_grain: Annotated[bool, LOOK] = False
     """Give the new face the blur and the noise of the footage."""
-    blend: Annotated[Literal["feather", "poisson"], LOOK] = "feather"
+    blend: Annotated[Blend, LOOK] = "feather"
     """Fade the new face in, or also fit its brightness to the skin around it (poisson, slower)."""
     opacity: Annotated[float, LOOK, Range(0, 1)] = 1.0
     """How much of the new face shows."""

@@ -360,7 +360,7 @@ def test_the_segments_are_deleted_before_their_lock_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a second run, which has the lock by then, would lose what it writes."""
-    final, delete, refused = tmp_path / "a.mp4", segments._delete, []
+    final, delete, refused = tmp_path / "a.mp4", segments._delete_folder, []
 
     def delete_while_another_tries(folder: Path) -> None:
         with pytest.raises(WorkspaceError, match="another run") as error, segments_folder(final):
@@ -370,6 +370,6 @@ def test_the_segments_are_deleted_before_their_lock_is_released(
 
     with segments_folder(final) as folder:
         (folder / "part_0").write_bytes(b"half")
-        monkeypatch.setattr(segments, "_delete", delete_while_another_tries)
+        monkeypatch.setattr(segments, "_delete_folder", delete_while_another_tries)
     assert refused
     assert not folder.exists()

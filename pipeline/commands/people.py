@@ -151,11 +151,8 @@ def _discard_missing(workspace: Workspace, person: str) -> str:
     count = 0
     for path in workspace.stores():
         with FaceStore(path) as store:
-            stems = [
-                Path(label.crop).stem
-                for label in find_missing(store, workspace)
-                if label.crop and label.person == person
-            ]
+            missing = find_missing(store, workspace)
+            stems = [Path(label.crop).stem for label in missing if label.crop and label.person == person]
         if stems:
             with FaceStore(path, write=True) as store:
                 store.set_crops_aside(stems)

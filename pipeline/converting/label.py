@@ -1,4 +1,4 @@
-"""A small notice drawn into pictures: what they show is synthetic."""
+"""A small notice drawn into results, which says that they are synthetic."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,16 +17,12 @@ HEIGHT = 1 / 26  # of the letters, of the picture's shorter side
 SMALLEST_PX = 12.0
 PADDING = 0.4  # around the words, of the letters' height
 MARGIN = 0.6  # to the picture's edge, likewise
-WHITE, GREY = 255, 0.55  # of the letters; how much of the picture is left behind them
-MISSING = "\uffff"  # a character that no font has: it shows as all others do that are not in it
+WHITE, GROUND = 255, 0.55  # of the letters; how much of the picture's brightness is left behind them
+MISSING = "\uffff"  # a character that no font has: it looks like all others that are not in the font
 
 
 def check_label(text: str) -> None:
-    """Make sure that a notice can be drawn.
-
-    Raises:
-        UsageError: a character of it is not in the font.
-    """
+    """Raise UsageError where the font lacks a character of a notice."""
     font = _font(SMALLEST_PX)
     missing = bytes(font.getmask(MISSING))
     for character in text:
@@ -35,20 +31,20 @@ def check_label(text: str) -> None:
 
 
 def draw_label(canvas: Surface, text: str) -> None:
-    """Write a notice at the lower left of a frame or picture: white on darkened ground, in as many lines as needed."""
-    words, rect = _rendered(text, canvas.size_hw)
-    ground = GREY * canvas.part(rect).astype(np.float32)
-    made = np.asarray((ground + (WHITE - ground) * words[..., None]).round(), np.uint8)
-    canvas.draw(Patch(rect.left, rect.top, made, np.ones(words.shape, bool)))
+    """Write a notice at the lower left: white on darkened ground, in as many lines as needed."""
+    letters, rect = _render(text, canvas.size_hw)
+    ground = GROUND * canvas.part(rect).astype(np.float32)
+    image = np.asarray((ground + (WHITE - ground) * letters[..., None]).round(), np.uint8)
+    canvas.draw(Patch(rect.left, rect.top, image, np.ones(letters.shape, bool)))
 
 
 @lru_cache(maxsize=4)
-def _rendered(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
-    """Letters (H, W) in [0, 1], and where they are in the picture, left and top even."""
+def _render(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
+    """Draw letters, (H, W) in [0, 1]; also say where they go in the picture, left and top even."""
     height, width = size_hw
     letters_px = max(SMALLEST_PX, min(size_hw) * HEIGHT)
     font, padding, margin = _font(letters_px), round(PADDING * letters_px), round(MARGIN * letters_px)
-    lines = "\n".join(_wrapped(text, font, width - 2 * (padding + margin)))
+    lines = "\n".join(_wrap(text, font, width - 2 * (padding + margin)))
     pen = PIL.ImageDraw.Draw(PIL.Image.new("L", (1, 1)))
     left, top, right, bottom = (round(side) for side in pen.multiline_textbbox((0, 0), lines, font))
     box_w, box_h = min(right - left + 2 * padding, width), min(bottom - top + 2 * padding, height)
@@ -59,8 +55,8 @@ def _rendered(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
     return np.asarray(drawn, np.float32) / np.float32(WHITE), rect
 
 
-def _wrapped(text: str, font: PIL.ImageFont.FreeTypeFont, width_px: int) -> Iterator[str]:
-    """Break a text into lines that fit, between words where there are some."""
+def _wrap(text: str, font: PIL.ImageFont.FreeTypeFont, width_px: int) -> Iterator[str]:
+    """Break a text into lines that fit; words that are too long are broken too."""
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()
@@ -77,5 +73,5 @@ def _wrapped(text: str, font: PIL.ImageFont.FreeTypeFont, width_px: int) -> Iter
 
 @lru_cache(maxsize=4)
 def _font(size_px: float) -> PIL.ImageFont.FreeTypeFont:
-    """DejaVu Sans, which lies inside matplotlib; that is not imported, for it takes its time."""
+    """Load DejaVu Sans from matplotlib's files; importing matplotlib would take a second."""
     return PIL.ImageFont.truetype(package_file("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"), size_px)

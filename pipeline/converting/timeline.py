@@ -1,4 +1,4 @@
-"""A video to convert, as segments: which frames each has, and which faces are to be drawn in them."""
+"""What is converted of a video or of still pictures: which frames, and whose faces are drawn in them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipeline.console import join_words
-from pipeline.converting.compose import Swap
-from pipeline.converting.smoothing import AHEAD, MARGIN, smooth_positions
+from pipeline.converting.compose import FaceSwap
+from pipeline.converting.smoothing import POSITION_CONTEXT, STATS_CONTEXT, smooth_positions
 from pipeline.errors import NothingToDoError, UsageError
 from pipeline.faces.crops import describe_missing, find_missing
+from pipeline.faces.footage import name_footage, pictures_at, recorded_frames, result_name
 from pipeline.faces.measures import yaw_deg
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore, Label, StoredFace
@@ -20,206 +21,215 @@ from pipeline.media.probe import VideoInfo
 from pipeline.options import Timecode, frame_at
 from pipeline.workspace import Workspace
 
-MOST_MISSED = 5  # frames in a row in which the detector may miss a face that is drawn all the same
+LONGEST_GAP = 5  # frames in a row in which the detector may miss a face that is drawn nevertheless
+ASSUMED_RATE = 25  # frames a second, where the file does not say
+
+Swaps = dict[int, tuple[FaceSwap, ...]]
+"""What to draw, by number of the frame; frames without are not in it."""
 
 
 @dataclass(frozen=True)
 class PlannedSegment:
-    """A segment to be made.
+    """A segment to render.
 
     Attributes:
         first: number of its first frame in the video.
         pts: timestamps of its frames, in units of the video's time base.
-        swaps: what to draw, by number of the frame; also in the frames around it that are looked at with its own.
+        swaps: also of the frames around it that its own are smoothed with.
     """
 
     first: int
     pts: tuple[int, ...]
-    swaps: Mapping[int, tuple[Swap, ...]]
+    swaps: Swaps
 
     def name(self, settings: str) -> str:
-        """Make a file name from all that decides what is in the segment."""
-        known = hashlib.sha256(repr((settings, self.pts)).encode())
+        """Make a file name from everything that decides what is in the segment."""
+        digest = hashlib.sha256(repr((settings, self.pts)).encode())
         for frame, swaps in sorted(self.swaps.items()):
             for swap in swaps:
-                known.update(repr((frame, swap.track, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
-        return f"{self.first:08d}-{len(self.pts)}_{known.hexdigest()[:16]}.nut"
-
-    @property
-    def end(self) -> int:
-        """Number of the frame behind it."""
-        return self.first + len(self.pts)
+                digest.update(repr((frame, swap.track, swap.to_person)).encode() + swap.crop_from_frame.tobytes())
+        return f"{self.first:08d}-{len(self.pts)}_{digest.hexdigest()[:16]}.nut"
 
 
 class Timeline:
-    """The frames of a video that are to be converted.
+    """The frames of a video to convert, and the faces to draw in them.
 
     Args:
         workspace: where its faces are recorded.
         video: its name there.
         info: its facts.
         people: whose face becomes whose.
+        span: the part to convert, up to and without its end; None for the ends of the video.
 
     Attributes:
-        first: number of its first frame.
-        end: number of the frame behind its last.
-        frames: how many it has.
-        faces: how many are to be drawn anew.
+        first, end: number of its first frame, and of the frame after its last.
+        timestamps: of all frames of the video, in units of its time base.
 
     Raises:
         NothingToDoError: none of the people is in the video.
+        UsageError: there is no frame in the span.
     """
 
-    def __init__(self, workspace: Workspace, video: str, info: VideoInfo, people: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        video: str,
+        info: VideoInfo,
+        people: Mapping[str, str],
+        span: tuple[Timecode | None, Timecode | None] = (None, None),
+    ) -> None:
         self._store, self._video, self._info = workspace.store(video), video, info
         with FaceStore(self._store) as store:
             self._missing = find_missing(store, workspace, people)
-            self._people, self._pts = whose_faces(store, workspace, video, people), store.timestamps()
-        self.first, self.end = 0, len(self._pts)
-
-    @property
-    def missing(self) -> str | None:
-        """What to say of faces that stay as they are because their crops are lost; None where there are none."""
-        within = [gone for gone in self._missing if self.first <= gone.frame < self.end]
-        return describe_missing(within, self._video, self._info.path)
-
-    def cut(self, start: Timecode | None, end: Timecode | None) -> None:
-        """Leave only the frames from a moment up to, and without, another.
-
-        Raises:
-            UsageError: there is no frame between them.
-        """
-        if start is not None:
-            self.first = frame_at(start, self._pts, self._info.time_base)
-        if end is not None:
-            self.end = frame_at(end, self._pts, self._info.time_base)
+            self._to_person, self.timestamps = assign_faces(store, workspace, video, people), store.timestamps()
+        start, end = span
+        self.first = 0 if start is None else frame_at(start, self.timestamps, info.time_base)
+        self.end = len(self.timestamps) if end is None else frame_at(end, self.timestamps, info.time_base)
+        self._frame_s = 1 / (info.average_rate or Fraction(ASSUMED_RATE))
         if self.end <= self.first:
-            length = float((self._pts[-1] - self._pts[0]) * self._info.time_base)
+            length_s = float((self.timestamps[-1] - self.timestamps[0]) * info.time_base)
             raise UsageError(
-                f"no frame of {self._info.path} lies between --start and --end: "
-                f"it has {len(self._pts)} frames, the last at {length:.2f} s"
+                f"no frame of {info.path} lies between --start and --end: "
+                f"it has {len(self.timestamps)} frames, the last at {length_s:.2f} s"
             )
 
     @property
-    def frames(self) -> int:
+    def frame_count(self) -> int:
         """Number of frames."""
         return self.end - self.first
 
     @property
-    def faces(self) -> int:
-        """Number of faces to draw anew."""
-        return sum(self.first <= frame < self.end for frame, _ in self._people)
+    def face_count(self) -> int:
+        """Number of faces to draw."""
+        return sum(self.first <= frame < self.end for frame, _ in self._to_person)
 
     @property
-    def seconds(self) -> float:
-        """How long it is."""
-        lasts = 1 / (self._info.average_rate or Fraction(25))
-        return float((self._pts[self.end - 1] - self._pts[self.first]) * self._info.time_base + lasts)
+    def missing(self) -> str | None:
+        """A problem to report: faces that stay as they are because their crops are lost."""
+        missing = [crop for crop in self._missing if self.first <= crop.frame < self.end]
+        return describe_missing(missing, self._video, self._info.path)
+
+    @property
+    def duration_s(self) -> float:
+        """From the first frame to the end of the last."""
+        pts = self.timestamps
+        return float((pts[self.end - 1] - pts[self.first]) * self._info.time_base + self._frame_s)
 
     @property
     def part(self) -> Part | None:
-        """What of the video this is; None where it is all of it."""
-        if (self.first, self.end) == (0, len(self._pts)):
+        """What part of the video this is; None for all of it."""
+        pts, unit = self.timestamps, self._info.time_base
+        if (self.first, self.end) == (0, len(pts)):
             return None
-        unit, last = self._info.time_base, self._pts[self.end - 1]
-        if self.end < len(self._pts):
-            return Part(self._pts[self.first] * unit, self._pts[self.end] * unit)
-        return Part(self._pts[self.first] * unit, last * unit + 1 / (self._info.average_rate or Fraction(25)))
-
-    @property
-    def part_name(self) -> str:
-        """What to put behind the name of the result: nothing, or which frames it has."""
-        return "" if self.part is None else f"_{self.first}-{self.end - 1}"
+        end_s = pts[self.end] * unit if self.end < len(pts) else pts[-1] * unit + self._frame_s
+        return Part(pts[self.first] * unit, end_s)
 
     def pts(self, first: int, count: int) -> tuple[int, ...]:
-        """Timestamps of so many frames from one on."""
-        return tuple(self._pts[first : min(first + count, self.end)])
+        """Timestamps of so many frames from one on; fewer at the end."""
+        return tuple(self.timestamps[first : min(first + count, self.end)])
+
+    def context(self, first: int, end: int) -> tuple[int, int]:
+        """Widen a range of frames by those that its own are smoothed with."""
+        return max(self.first, first - STATS_CONTEXT), min(self.end, end + STATS_CONTEXT)
 
     def segment(self, first: int, count: int) -> PlannedSegment:
         """Plan a segment of so many frames from one on."""
         pts = self.pts(first, count)
-        return PlannedSegment(first, pts, self.swaps(self.before(first), self.behind(first + len(pts))))
+        return PlannedSegment(first, pts, self.swaps(*self.context(first, first + len(pts))))
 
-    def before(self, first: int) -> int:
-        """Number of the first frame that is looked at with one."""
-        return max(self.first, first - AHEAD)
-
-    def behind(self, end: int) -> int:
-        """Number of the frame behind the last that is looked at with those before ``end``."""
-        return min(self.end, end + AHEAD)
-
-    def swaps(self, start: int, end: int) -> dict[int, tuple[Swap, ...]]:
-        """Say what is to be drawn from a frame up to, and without, another; frames without are not in it."""
+    def swaps(self, first: int, end: int) -> Swaps:
+        """Say what to draw in the frames from ``first`` up to and without ``end``, at smoothed positions."""
         tracks: dict[int, list[StoredFace]] = {}
         with FaceStore(self._store) as store:
-            for stored in store.faces(start - MARGIN, end + MARGIN):
+            for stored in store.faces(first - POSITION_CONTEXT, end + POSITION_CONTEXT):
                 tracks.setdefault(stored.track, []).append(stored)
-        swaps: dict[int, tuple[Swap, ...]] = {}
+        swaps: Swaps = {}
         for track, faces in sorted(tracks.items()):
-            wanted = [frame for frame in range(start, end) if (frame, track) in self._people]
-            places = smooth_positions(
+            frames = [frame for frame in range(first, end) if (frame, track) in self._to_person]
+            positions = smooth_positions(
                 [self._time(stored.frame) for stored in faces],
                 [stored.crop_from_frame for stored in faces],
-                [self._time(frame) for frame in wanted],
+                [self._time(frame) for frame in frames],
             )
-            for frame, place in zip(wanted, places, strict=True):
-                swaps[frame] = (*swaps.get(frame, ()), Swap(place, self._people[frame, track], track))
+            for frame, position in zip(frames, positions, strict=True):
+                swaps[frame] = (*swaps.get(frame, ()), FaceSwap(position, self._to_person[frame, track], track))
         return swaps
 
-    def turned(self) -> list[int]:
-        """Frames that show one of the people, in the order of how far that head is turned, from left to right."""
+    def frames_by_yaw(self) -> list[int]:
+        """Frames that show one of the people, ordered by how far that head is turned, from left to right."""
         with FaceStore(self._store) as store:
-            found = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.each_face()}
-        first = {frame: track for frame, track in sorted(self._people, reverse=True) if (frame, track) in found}
-        return sorted(first, key=lambda frame: (found[frame, first[frame]], frame))
-
-    def moment(self, frame: int) -> int:
-        """Timestamp of a frame."""
-        return self._pts[frame]
+            yaw = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.each_face()}
+        first = {frame: track for frame, track in sorted(self._to_person, reverse=True) if (frame, track) in yaw}
+        return sorted(first, key=lambda frame: (yaw[frame, first[frame]], frame))
 
     def _time(self, frame: int) -> float:
         """When a frame is shown, counted in frames."""
-        return float(self._pts[frame] * self._info.time_base * (self._info.average_rate or 25))
+        return float(self.timestamps[frame] * self._info.time_base * (self._info.average_rate or ASSUMED_RATE))
 
 
-def whose_faces(
-    store: FaceStore, workspace: Workspace, video: str, people: Mapping[str, str]
-) -> dict[tuple[int, int], str]:
-    """Say whose each face to be drawn becomes, by frame and track.
+class PictureSet:
+    """A still picture, or those of a folder, and the faces to draw in them.
 
-    Args:
-        store: of the video, or the pictures.
-        workspace: whose folders say who is who.
-        video: its name.
-        people: whose face becomes whose.
+    Attributes:
+        pictures: the files, in order.
+        name: for results.
+        swaps: by index of the picture.
+        missing: a problem to report: faces that stay as they are because their crops are lost.
+        unreadable: which pictures of a folder extract could not read, in words.
 
     Raises:
-        NothingToDoError: none of them is in it.
+        NothingToDoError: none of the people is in any of them.
     """
-    labels, chosen = store.labels(), dict[tuple[int, int], str]()
+
+    def __init__(self, workspace: Workspace, path: Path, people: Mapping[str, str]) -> None:
+        self.pictures, self.name = pictures_at(path) or [], result_name(workspace, path)
+        self.swaps: Swaps = {}
+        video = name_footage(workspace, path)
+        with FaceStore(workspace.store(video)) as store:
+            self.unreadable: str | None = store.fact("lost") if path.is_dir() else None
+            index_of = {frame: index for index, frame in enumerate(recorded_frames(store, self.pictures))}
+            missing = [crop for crop in find_missing(store, workspace, people) if crop.frame in index_of]
+            self.missing = describe_missing(missing, video, path)
+            to_person = assign_faces(store, workspace, video, people)
+            for stored in store.each_face():
+                person, index = to_person.get((stored.frame, stored.track)), index_of.get(stored.frame)
+                if person is not None and index is not None:
+                    swap = FaceSwap(stored.crop_from_frame, person, stored.track)
+                    self.swaps[index] = (*self.swaps.get(index, ()), swap)
+
+
+def assign_faces(
+    store: FaceStore, workspace: Workspace, video: str, people: Mapping[str, str]
+) -> dict[tuple[int, int], str]:
+    """Say which faces of a video or a set of pictures are drawn, and as whom, by frame and track.
+
+    Raises:
+        NothingToDoError: none of the people is in it.
+    """
+    labels, to_person_of = store.labels(), dict[tuple[int, int], str]()
     for from_person, to_person in people.items():
-        own = faces_of_person(labels, crops_in(workspace.person(from_person)))
-        chosen |= dict.fromkeys(_bridged(labels, own), to_person)
-    if not chosen:
+        faces = faces_of_person(labels, crops_in(workspace.person(from_person)))
+        to_person_of |= dict.fromkeys(_bridge_gaps(labels, faces), to_person)
+    if not to_person_of:
         source = Path(store.fact("source") or "VIDEO")
         if missing := describe_missing(find_missing(store, workspace, people), video, source):
             raise NothingToDoError(missing)
-        who, seen = " nor ".join(map(repr, people)), join_words(list(store.people())) or "no face"
-        raise NothingToDoError(f"{who} is not in {video!r}; it shows {seen}")
-    return chosen
+        names, shown = " nor ".join(map(repr, people)), join_words(list(store.people())) or "no face"
+        raise NothingToDoError(f"{names} is not in {video!r}; it shows {shown}")
+    return to_person_of
 
 
-def _bridged(labels: Sequence[Label], own: Sequence[Label]) -> list[tuple[int, int]]:
-    """Frame and track of a person's faces, and of those that the detector missed for a moment between two of them."""
-    mine = {(label.frame, label.track) for label in own}
-    frames: dict[int, list[int]] = {}
+def _bridge_gaps(labels: Sequence[Label], faces: Sequence[Label]) -> list[tuple[int, int]]:
+    """Frame and track of a person's faces, and of those that the detector missed briefly between two of them."""
+    found = {(label.frame, label.track) for label in faces}
+    frames_of: dict[int, list[int]] = {}
     for label in labels:
-        frames.setdefault(label.track, []).append(label.frame)
+        frames_of.setdefault(label.track, []).append(label.frame)
     missed = [
         (frame, track)
-        for track, seen in frames.items()
-        for before, after in pairwise(seen)
-        if after - before <= MOST_MISSED + 1 and {(before, track), (after, track)} <= mine
+        for track, frames in frames_of.items()
+        for before, after in pairwise(frames)
+        if after - before <= LONGEST_GAP + 1 and {(before, track), (after, track)} <= found
         for frame in range(before + 1, after)
     ]
-    return [*mine, *missed]
+    return [*found, *missed]

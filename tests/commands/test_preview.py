@@ -60,9 +60,9 @@ def test_the_mesh_gives_each_face_its_own_mask(trained: Path) -> None:
 
 
 def test_the_result_is_what_convert_makes(trained: Path, clips: dict[str, Path]) -> None:
-    """The frame whose head is turned farthest left, cut from the converted film and seen on the sheet."""
+    """The frame whose head is turned farthest left, cut from the converted video and seen on the sheet."""
     workspace = Workspace(trained)
-    frame = Timeline(workspace, "hopper", probe(clips["hopper"]), {"hopper": "collins"}).turned()[0]
+    frame = Timeline(workspace, "hopper", probe(clips["hopper"]), {"hopper": "collins"}).frames_by_yaw()[0]
     assert run(trained, *SWAP, "--frames", "2") == 0
     out = trained / "out.mkv"
     part = ["--start", f"{frame}f", "--end", f"{frame + 1}f", "--codec", "ffv1"]
@@ -85,10 +85,10 @@ def test_the_result_is_what_convert_makes(trained: Path, clips: dict[str, Path])
 
 def test_frames_are_spread_over_how_far_the_head_is_turned(trained: Path, clips: dict[str, Path]) -> None:
     workspace = Workspace(trained)
-    film = Timeline(workspace, "hopper", probe(clips["hopper"]), {"hopper": "collins"})
+    timeline = Timeline(workspace, "hopper", probe(clips["hopper"]), {"hopper": "collins"})
     with FaceStore(workspace.store("hopper")) as store:
         turned = {face.frame: yaw_deg(face.face.landmarks) for face in store.faces()}
-    assert film.turned() == sorted(turned, key=turned.__getitem__)
+    assert timeline.frames_by_yaw() == sorted(turned, key=turned.__getitem__)
 
 
 @pytest.mark.parametrize(("option", "columns"), [("color", 5), ("mask", 5), ("match-grain", 3), ("scale", 6)])

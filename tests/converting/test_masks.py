@@ -3,11 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.converting.masks import core, face_mask, mesh_mask, smoothstep
+from pipeline.converting.masks import core_mask, face_mask, mesh_mask, smoothstep
 from pipeline.faces.alignment import CROP_PX, SEEN_PX, TEMPLATE
-from pipeline.options import Look
+from pipeline.options import Look, MaskShape
 from pipeline.types import Points
 
+SHAPES: tuple[MaskShape, ...] = ("outline", "ellipse", "box")
 MARGIN_PX = (CROP_PX - SEEN_PX) // 2
 
 
@@ -82,15 +83,15 @@ def test_smoothstep_by_hand() -> None:
 
 @pytest.mark.parametrize("shape", ["outline", "ellipse", "box"])
 @pytest.mark.parametrize(("erode", "feather"), [(0.0, 0.0), (0.0, 50.0), (10.0, 14.0), (40.0, 14.0)])
-def test_no_look_shows_the_border_of_what_the_model_sees(shape: str, erode: float, feather: float) -> None:
-    mask = face_mask(Look(mask=shape, erode=erode, feather=feather)).copy()  # type: ignore[arg-type]
+def test_no_look_shows_the_border_of_what_the_model_sees(shape: MaskShape, erode: float, feather: float) -> None:
+    mask = face_mask(Look(mask=shape, erode=erode, feather=feather)).copy()
     assert mask[140, 128] > 0.2
     mask[MARGIN_PX + 1 : -MARGIN_PX - 1, MARGIN_PX + 1 : -MARGIN_PX - 1] = 0
     assert not mask.any()
 
 
 def test_shapes_differ_where_they_should() -> None:
-    outline, ellipse, box = (face_mask(Look(mask=shape)) for shape in ("outline", "ellipse", "box"))
+    outline, ellipse, box = (face_mask(Look(mask=shape)) for shape in SHAPES)
     assert (box >= ellipse).all()
     assert box.sum() > 1.15 * ellipse.sum()
     np.testing.assert_allclose(ellipse, ellipse[::-1][np.arange(256) - 27], atol=1e-6, err_msg="as wide above as below")
@@ -146,7 +147,7 @@ def test_a_face_that_fills_the_crop_shows_no_border(radius: float) -> None:
 
 @pytest.mark.parametrize("size", [64, 180])
 def test_the_core_lies_where_the_mask_shows_all(size: int) -> None:
-    inside = core(size)
+    inside = core_mask(size)
     assert inside.shape == (size, size)
     assert set(np.unique(inside)) == {0, 1}
     assert 0.15 < inside.mean() < 0.5

@@ -3,7 +3,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.converting.texture import LARGEST_GRAIN, grain_of, grained, sharpened, softened, softness_of
+from pipeline.converting.texture import LARGEST_GRAIN, add_grain, measure_grain, measure_softness, sharpen, soften
 from pipeline.types import Image, Mask
 from tests.clips import scene
 
@@ -21,25 +21,25 @@ def noisy(deviation: float) -> Image:
 
 @pytest.mark.parametrize("deviation", [2.0, 5.0, 10.0])
 def test_grain_is_measured(deviation: float) -> None:
-    assert grain_of(noisy(deviation), EVERYWHERE) == pytest.approx(deviation, rel=0.15)
+    assert measure_grain(noisy(deviation), EVERYWHERE) == pytest.approx(deviation, rel=0.15)
 
 
 def test_edges_are_no_grain() -> None:
-    assert grain_of(scene(1, 128, 128), EVERYWHERE) < 0.7
-    assert grain_of(scene(1, 128, 128), ~EVERYWHERE) == 0
+    assert measure_grain(scene(1, 128, 128), EVERYWHERE) < 0.7
+    assert measure_grain(scene(1, 128, 128), ~EVERYWHERE) == 0
 
 
 def test_a_smooth_face_becomes_as_grainy_as_what_it_covers() -> None:
     under = noisy(6)
-    made = grained(smooth(), under, EVERYWHERE)
-    assert grain_of(made, EVERYWHERE) == pytest.approx(grain_of(under, EVERYWHERE), rel=0.2)
-    np.testing.assert_array_equal(made, grained(smooth(), under, EVERYWHERE))
+    made = add_grain(smooth(), under, EVERYWHERE)
+    assert measure_grain(made, EVERYWHERE) == pytest.approx(measure_grain(under, EVERYWHERE), rel=0.2)
+    np.testing.assert_array_equal(made, add_grain(smooth(), under, EVERYWHERE))
     assert abs(made.astype(int).mean() - smooth().mean()) < 0.5
 
 
 def test_a_grainy_face_stays_and_wild_footage_gives_only_so_much() -> None:
-    np.testing.assert_array_equal(grained(noisy(6), smooth(), EVERYWHERE), noisy(6))
-    assert grain_of(grained(smooth(), noisy(40), EVERYWHERE), EVERYWHERE) < 1.3 * LARGEST_GRAIN
+    np.testing.assert_array_equal(add_grain(noisy(6), smooth(), EVERYWHERE), noisy(6))
+    assert measure_grain(add_grain(smooth(), noisy(40), EVERYWHERE), EVERYWHERE) < 1.3 * LARGEST_GRAIN
 
 
 def test_sharpening_adds_detail_and_keeps_flat_colours() -> None:
@@ -47,9 +47,9 @@ def test_sharpening_adds_detail_and_keeps_flat_colours() -> None:
         return float(np.abs(cv2.Laplacian(image.astype(np.float32), cv2.CV_32F)).mean())
 
     face = smooth()
-    assert detail(sharpened(face, 1)) > 1.3 * detail(face)
+    assert detail(sharpen(face, 1)) > 1.3 * detail(face)
     flat = np.full((32, 32, 3), (40, 90, 200), np.uint8)
-    np.testing.assert_array_equal(sharpened(flat, 2), flat)
+    np.testing.assert_array_equal(sharpen(flat, 2), flat)
 
 
 def fine(blur: float) -> Image:
@@ -65,19 +65,19 @@ ALL_OF_IT: Mask = np.ones((180, 180), np.float32)
 
 @pytest.mark.parametrize("blur", [1.0, 1.7, 3.0])
 def test_a_face_sharper_than_the_picture_is_made_as_soft(blur: float) -> None:
-    softness = softness_of(fine(0), fine(blur), ALL_OF_IT)
+    softness = measure_softness(fine(0), fine(blur), ALL_OF_IT)
     assert softness == pytest.approx(blur, abs=0.25)
-    assert np.abs(softened(fine(0), softness).astype(int) - fine(blur)).mean() < 1.5
+    assert np.abs(soften(fine(0), softness).astype(int) - fine(blur)).mean() < 1.5
 
 
 def test_a_face_softer_than_the_picture_stays() -> None:
-    assert softness_of(fine(2), fine(0), ALL_OF_IT) == 0
-    np.testing.assert_array_equal(softened(fine(2), 0), fine(2))
+    assert measure_softness(fine(2), fine(0), ALL_OF_IT) == 0
+    np.testing.assert_array_equal(soften(fine(2), 0), fine(2))
 
 
 def test_softness_is_measured_where_it_counts_and_has_an_end() -> None:
     half = ALL_OF_IT.copy()
     half[:, 90:] = 0
     mixed = np.hstack([fine(0)[:, :90], fine(3)[:, 90:]])
-    assert softness_of(fine(0), mixed, half) < 0.4
-    assert softness_of(fine(0), np.full_like(fine(0), 90), ALL_OF_IT) == 4
+    assert measure_softness(fine(0), mixed, half) < 0.4
+    assert measure_softness(fine(0), np.full_like(fine(0), 90), ALL_OF_IT) == 4
