@@ -28,6 +28,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
+from models import CheckpointError
 from pipeline.console import Bar, RunLog, Stream, printable, to_json
 from pipeline.errors import RecastError, UsageError, line_and_code
 from pipeline.options import (
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - each ends in one line, and a code
         line, code = line_and_code(error)
-        is_foreseen = isinstance(error, RecastError | KeyboardInterrupt)
+        is_foreseen = isinstance(error, RecastError | CheckpointError | KeyboardInterrupt)
         return terminal.fail(line if is_foreseen else f"{line}; where: {log.break_down()}", code)
     finally:
         log.end()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from av.video.stream import VideoStream
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.errors import RecastError
@@ -41,7 +41,7 @@ class Target:
         """Read a file; an expected failure is none."""
         try:
             self.read(path)
-        except RecastError:
+        except (RecastError, CheckpointError):
             return
 
 

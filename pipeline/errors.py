@@ -6,8 +6,12 @@
     ├── WorkspaceError     the workspace lacks something, or holds something odd
     └── NothingToDoError   the input is fine but holds no face, person, or video to work on
 
+``models`` knows nothing of these and raises CheckpointError, which counts as a WorkspaceError here.
+
 A message says what, where, and what to type next. What else escapes is a full disk, too little memory, or a bug.
 """
+
+from models import CheckpointError
 
 UNEXPECTED, INTERRUPTED = 3, 130  # exit codes
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # torch's and OpenCV's words
@@ -39,8 +43,10 @@ class NothingToDoError(RecastError):
     """The input holds nothing to work on."""
 
 
-def as_recast_error(error: RecastError | OSError | UnicodeError) -> RecastError:
+def as_recast_error(error: RecastError | CheckpointError | OSError | UnicodeError) -> RecastError:
     """Take what the system refused (a file that has gone, a full disk, a name) for an expected failure, in one line."""
+    if isinstance(error, CheckpointError):
+        return WorkspaceError(str(error))
     return error if isinstance(error, RecastError) else RecastError(_refused(error))
 
 
@@ -57,6 +63,8 @@ def _refused(error: BaseException) -> str:
 
 def line_and_code(error: BaseException) -> tuple[str, int]:
     """Say what ended a command in one line, and the exit code for it."""
+    if isinstance(error, CheckpointError):
+        error = as_recast_error(error)
     if isinstance(error, RecastError):
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from pipeline.console import Console, plural
 from pipeline.errors import MediaError, RecastError
 from pipeline.faces.crops import cut_again, find_missing, is_whole, missing_files
@@ -134,7 +134,7 @@ def _check_models(workspace: Workspace, report: CheckReport) -> None:
             if checkpoint.exists(workspace.model(folder.name)):
                 checkpoint.load(folder, for_training=True)
                 report.fits.append(f"model {folder.name!r} can be loaded")
-        except RecastError as error:
+        except (RecastError, CheckpointError) as error:
             report.wrong.append(str(error))
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from models.checkpoint import Model, Training
 from models.onnx_files import write_onnx
 from models.reference import load_reference
 from pipeline.console import join_words
-from pipeline.errors import NothingToDoError, RecastError, WorkspaceError
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error
 from pipeline.options import ImportOptions, ModelsOptions
 from pipeline.training.dataset import check_people
 from pipeline.workspace import Workspace
@@ -128,8 +128,8 @@ def _list(workspace: Workspace) -> ModelsReport:
     for folder in folders:
         try:
             report.models.append(_listed(folder, checkpoint.load(folder)))
-        except RecastError as error:
-            report.failed.append(error)
+        except CheckpointError as error:
+            report.failed.append(as_recast_error(error))
     return report
 
 
