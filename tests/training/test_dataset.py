@@ -148,7 +148,7 @@ class TestLittleMemory:
             write(tmp_path / person / f"{place}.png", even(40 * place))
         in_memory = load_faces(tmp_path, Silence(), tmp_path / "spill").people
         assert not (tmp_path / "spill").exists()
-        monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
+        monkeypatch.setattr(dataset, "MEMORY_SHARE", 0.0)
         mapped = load_faces(tmp_path, Silence(), tmp_path / "spill").people
         assert {name: len(crops) for name, crops in mapped.items()} == {"ann": 3, "bea": 2}
         assert all(torch.equal(mapped[name], in_memory[name]) for name in in_memory)
@@ -156,7 +156,7 @@ class TestLittleMemory:
 
     def test_a_disk_that_is_full_too_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_two_people(tmp_path)
-        monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
+        monkeypatch.setattr(dataset, "MEMORY_SHARE", 0.0)
         monkeypatch.setattr(dataset, "FACE_BYTES", 1 << 50)
         with pytest.raises(WorkspaceError, match="neither into memory nor into"):
             load_faces(tmp_path, Silence(), tmp_path / "spill")
