@@ -24,6 +24,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}; use the environment's Python, .venv/bin/python cli.py …, or see README: Start")
 
+from models import CheckpointError
 from pipeline.console import RunLog, Stream, Terminal
 from pipeline.errors import RecastError, UsageError, describe_error
 from pipeline.options import (
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - every error ends in one line and an exit code
         line, code = describe_error(error)
-        is_expected = isinstance(error, RecastError | KeyboardInterrupt)
+        is_expected = isinstance(error, RecastError | CheckpointError | KeyboardInterrupt)
         return terminal.fail(line if is_expected else f"{line}; details: {log.log_traceback()}", code)
     finally:
         log.end()

@@ -1,3 +1,7 @@
 """The networks and their files on disk. Imports torch, never the pipeline."""
 
-PICTURE_PX = 64  # width and height of what the networks take and give; here, to be known without loading torch
+PICTURE_PX = 64  # width and height of the networks' pictures; defined here, where it costs no import of torch
+
+
+class CheckpointError(Exception):
+    """A model's files cannot be read or written; ``str()`` is one line for the user."""

@@ -1,7 +1,7 @@
 """The networks: one encoder that all people share, one decoder each.
 
 Convention: pictures are (N, 3, 64, 64) float32 BGR in [0, 1]. Layer names and sizes are those of the reference tool,
-so that its state dicts load as they are.
+so its state dicts load unchanged.
 """
 
 from typing import TypeVar
@@ -16,40 +16,40 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def _downscale(channels_in: int, channels_out: int) -> nn.Sequential:
-    layer = _started(nn.Conv2d(channels_in, channels_out, 5, stride=2, padding=2), LEAK)
+    layer = _initialized(nn.Conv2d(channels_in, channels_out, 5, stride=2, padding=2), LEAK)
     return nn.Sequential(layer, nn.LeakyReLU(LEAK))
 
 
 def _upscale(channels_in: int, channels_out: int, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
     """Double width and height by sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158).
 
-    The four px that come from one start with the same weights, so that there is no checkerboard (Aitken et al. 2017,
+    The four output px of one input px start with the same weights, so there is no checkerboard (Aitken et al. 2017,
     arXiv:1707.02937).
     """
-    layer = _started(convolution(channels_in, 4 * channels_out, 3, padding=1), LEAK)
+    layer = _initialized(convolution(channels_in, 4 * channels_out, 3, padding=1), LEAK)
     with torch.no_grad():
         layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
     return nn.Sequential(layer, nn.LeakyReLU(LEAK), nn.PixelShuffle(2))
 
 
-def _started(layer: Layer, slope: float) -> Layer:
-    """Draw starting weights that hand a signal on at its strength (He et al. 2015, arXiv:1502.01852, eq. 15).
+def _initialized(layer: Layer, slope: float) -> Layer:
+    """Draw initial weights that keep a signal's variance (He et al. 2015, arXiv:1502.01852, eq. 15).
 
-    PyTorch's own start shrinks what tells one face from another at each of eleven layers; here that cost three times
-    the steps (docs/log.md). A layer on the meta device gets none: it is made to be loaded into.
+    PyTorch's default shrinks the differences between faces at each of eleven layers; that took three times the steps
+    (docs/log.md).
 
     Args:
-        layer: a convolution or a linear one.
-        slope: below zero, of the leaky ReLU behind it; 1 where there is none.
+        layer: a convolution or a linear layer.
+        slope: below zero, of the leaky ReLU after it; 1 where there is none.
     """
-    if not layer.weight.is_meta:  # drawing there would take a second and draw nothing
+    if not layer.weight.is_meta:  # there, weights are loaded later, and drawing them would take a second for nothing
         nn.init.kaiming_normal_(layer.weight, slope)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 
 class _SmallConv2d(nn.Conv2d):
-    """A 3 x 3 convolution for pictures of a few px: on the CPU one matrix product, which is faster."""
+    """A 3 x 3 convolution for pictures of a few px: on the CPU a single matrix product is faster."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, out channels, H, W)."""
@@ -63,18 +63,18 @@ class _SmallConv2d(nn.Conv2d):
 
 
 class _ConvAfterShuffle(nn.Conv2d):
-    """A 5 x 5 convolution over what a pixel shuffle would make, computed before it.
+    """A 5 x 5 convolution of a pixel shuffle's output, computed before the shuffle.
 
-    Four times the channels at half the width and height: the library is built for many channels, and slow where the
-    result has three. The same sums in another order.
+    It works on four times the channels at half the width and height, because convolutions with only three output
+    channels are slow. The same sums in another order.
     """
 
     def forward(self, unshuffled: torch.Tensor) -> torch.Tensor:
         """Map (N, 4C, H, W), not yet shuffled, to (N, 3, 2H, 2W).
 
-        Row 2i + a of the result reads rows 2i + a - 2 … 2i + a + 2 of the shuffled picture, which lie in the
-        unshuffled one's rows i - 1 … i + 1: with one more row of zeros, before or behind by a, the 5 x 5 weights become
-        6 x 6, which are 3 x 3 of 2 x 2 (own derivation).
+        Output row 2i + a (a = 0, 1) reads rows 2i + a - 2 … 2i + a + 2 of the shuffled picture, which are in rows
+        i - 1 … i + 1 of the unshuffled one. With a row of zeros before (a = 1) or after (a = 0), the 5 x 5 weights
+        become 6 x 6, which are 3 x 3 blocks of 2 x 2 (own derivation).
         """
         out, channels = self.weight.shape[:2]
         shifted = [functional.pad(self.weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)]
@@ -85,11 +85,11 @@ class _ConvAfterShuffle(nn.Conv2d):
 
 
 class Encoder(nn.Module):
-    """From a face to a code that every decoder understands.
+    """Maps a face to the features that every decoder draws from.
 
     Args:
         init_dim: channels of the first convolution; each further one doubles them.
-        code_dim: length of the code in the middle.
+        code_dim: length of the code between the linear layers.
     """
 
     def __init__(self, init_dim: int = 32, code_dim: int = 1024) -> None:
@@ -99,8 +99,8 @@ class Encoder(nn.Module):
         self.conv2 = _downscale(init_dim, 2 * init_dim)
         self.conv3 = _downscale(2 * init_dim, 4 * init_dim)
         self.conv4 = _downscale(4 * init_dim, 8 * init_dim)
-        self.linear1 = _started(nn.Linear(8 * init_dim * 4 * 4, code_dim), 1)
-        self.linear2 = _started(nn.Linear(code_dim, 1024 * 4 * 4), 1)
+        self.linear1 = _initialized(nn.Linear(8 * init_dim * 4 * 4, code_dim), 1)
+        self.linear2 = _initialized(nn.Linear(code_dim, 1024 * 4 * 4), 1)
         self.upscale = _upscale(1024, 512, _SmallConv2d)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -112,16 +112,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the encoder's output to one person's face."""
+    """Draws one person's face from the encoder's output."""
 
     def __init__(self) -> None:
         super().__init__()
         self.upscale1 = _upscale(512, 256)
         self.upscale2 = _upscale(256, 128)
         self.upscale3 = _upscale(128, 64)
-        self.conv = _started(_ConvAfterShuffle(64, 3, 5, padding=2), 1)
+        self.conv = _initialized(_ConvAfterShuffle(64, 3, 5, padding=2), 1)
 
     def forward(self, encoded: torch.Tensor) -> torch.Tensor:
         """Map (N, 512, 8, 8) to (N, 3, 64, 64) pictures."""
-        convolve, activate, _ = self.upscale3  # its pixel shuffle comes after the last convolution, to the same effect
+        convolve, activate, _ = self.upscale3  # self.conv does its pixel shuffle
         return torch.sigmoid(self.conv(activate(convolve(self.upscale2(self.upscale1(encoded))))))

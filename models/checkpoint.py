@@ -5,17 +5,17 @@
                           decoder_<person>.safetensors
                           adam_<person>.safetensors    optimizer moments, by parameter name
 
-A state is written under a hidden name, flushed to the disk, read back and renamed, so a state that is there is whole.
-The newest counts; those before it are kept, one unless asked for more. Whatever else lies in the folder is left alone.
-Nothing is ever unpickled but tensors.
+A state is written under a hidden name, flushed to the disk, read back and renamed, so every visible state is whole.
+The newest counts; ``keep`` says how many stay. Other files in the folder are left alone.
 
-A hidden state-<steps> beside them is unfinished (.part), on its way out (.old), or the earlier state of the same step
-(.replaced), which counts while the new one does not have its name yet.
+A hidden state-<steps> is unfinished (.part), about to be deleted (.old), or the earlier state of the same step
+(.replaced), which counts until the new one has its name.
 """
 
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,21 +27,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models import CheckpointError
 from models.autoencoder import Decoder, Encoder
-from pipeline.errors import WorkspaceError, command
 
 VERSION = 1
 STATES_KEPT = 2
 LARGEST_DIM = 65_536  # of a network
-MOST_COUNTED = 1 << 53
-LONGEST_FACTS = 50_000_000  # bytes of a model.json; most of it are faces' numbers, where these have gaps
+LARGEST_COUNT = 1 << 53
+LARGEST_FACTS = 50_000_000  # bytes of a model.json; most of it is frame numbers of faces
 _NAME = re.compile(r"state-([0-9]{9}|[1-9][0-9]{9,})")
 _HIDDEN = re.compile(rf"\.({_NAME.pattern})\.(part|old|replaced)")
-
 _RANGE = re.compile(r"[0-9]{1,99}(-[0-9]{1,99})?")
 
 Tensors = dict[str, torch.Tensor]
-Ranges = tuple[tuple[int, int], ...]  # first and last of each, rising and apart
+Ranges = tuple[tuple[int, int], ...]  # first and last of each, ascending and disjoint
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the training loop the next step stands; all counted from 0."""
+    """Where in the training loop the next step is; all counted from 0."""
 
     epoch: int = 0
     visit: int = 0
@@ -69,11 +68,9 @@ class Position:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Faces kept from training, to judge by, and those trained on; for good (pipeline/training/dataset.py).
+    """Frame numbers of the faces held out for validation, and of those trained on, by the track they belong to.
 
-    Attributes:
-        held: numbers of frames, by the track or the series of pictures they are of.
-        trained: likewise.
+    Both are kept for the model's whole life (see pipeline/training/dataset.py).
     """
 
     held: Mapping[str, Ranges] = field(default_factory=dict)
@@ -82,16 +79,16 @@ class HeldOut:
 
 @dataclass
 class Model:
-    """One encoder, a decoder per person, and all that is needed to train on.
+    """One encoder, a decoder per person, and everything that is needed to continue training.
 
     Attributes:
         encoder: shared by all people.
         decoders: by person.
         trained: by person, as ``decoders``.
         moments: optimizer tensors by person, named ``<parameter>.<moment>``; missing where never trained.
-        position: where training goes on.
+        position: where training continues.
         steps: optimizer steps taken so far.
-        held_out: which faces judge it; None where it was trained before that was written down.
+        held_out: None where the model was trained before this was recorded.
     """
 
     encoder: Encoder
@@ -103,45 +100,42 @@ class Model:
     held_out: HeldOut | None = field(default_factory=HeldOut)
 
     def add_person(self, person: str) -> None:
-        """Give a person an untrained decoder, unless there is one."""
+        """Give a person an untrained decoder, unless the person has one."""
         if person not in self.decoders:
             self.decoders[person] = Decoder()
             self.trained[person] = Training()
 
 
 def exists(folder: Path) -> bool:
-    """Say whether a model was ever saved in a folder."""
+    """Say whether a folder holds a saved model."""
     return bool(_states(folder))
 
 
 def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a model's state beside the earlier ones, and drop all but the last.
-
-    Args:
-        folder: of the model; made when missing.
-        model: what to write; stays as it is.
-        keep: number of states that stay, the new one included.
-        dtype: of the weights on disk.
-
-    Returns:
-        Folder of the new state.
+    """Write a model's state, with weights as ``dtype``; delete all but the ``keep`` newest; return its folder.
 
     Raises:
-        WorkspaceError: it cannot be written; the earlier states are as they were.
+        CheckpointError: it cannot be written; the earlier states are as they were.
     """
     final = folder / f"state-{model.steps:09d}"
     part = _hidden(final, "part")
     try:
-        _make_folder(folder)
-        _tidy(folder)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            _flush(path.parent)  # so that a power cut does not take the new folder away
+        _clean_up(folder)
         part.mkdir()
-        _write_state(part, model, dtype)
+        for name, (tensors, stored_as) in _files(model, dtype).items():
+            stored = {key: tensor.detach().contiguous().cpu().to(stored_as) for key, tensor in tensors.items()}
+            save_file(stored, part / name)
+        (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
         for path in [*part.iterdir(), part]:
             _flush(path)
-        _read_back(part, model)
+        _check_written(part, model)
         _put(part, final)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WorkspaceError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
+        raise CheckpointError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
     finally:  # Ctrl-C too
         shutil.rmtree(part, ignore_errors=True)
     for old in _states(folder)[:-keep]:
@@ -149,20 +143,62 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
     return final
 
 
+def load(folder: Path, *, for_training: bool = False) -> Model:
+    """Read the newest state of a model onto the CPU; with its optimizer moments if it is for training.
+
+    Raises:
+        CheckpointError: there is no model, or it is damaged or from a newer version.
+    """
+    states = _states(folder)
+    if not states:
+        raise CheckpointError(f"no model in {folder}; run: python cli.py train -n {shlex.quote(folder.name)}")
+    state = states[-1]
+    try:
+        if (state / "model.json").stat().st_size > LARGEST_FACTS:
+            raise ValueError(f"model.json has more than {LARGEST_FACTS} bytes")
+        facts = json.loads((state / "model.json").read_text(encoding="utf-8"))
+        if facts["version"] > VERSION:
+            raise CheckpointError(f"{state} has version {facts['version']}, this Recast reads {VERSION}: update Recast")
+        return _read(state, facts, for_training)
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        raise CheckpointError(
+            f"the model state {state} is damaged ({type(error).__name__}: {str(error)[:200]}); "
+            "delete that folder to go back to the state before it"
+        ) from error
+
+
+def _states(folder: Path) -> list[Path]:
+    """Whole states of a model, the newest last."""
+    states: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():  # hidden ones first
+        hidden = _HIDDEN.fullmatch(path.name)
+        if hidden and hidden[3] != "replaced":
+            continue
+        name = _NAME.fullmatch(hidden[1] if hidden else path.name)
+        if name and _is_state(path):
+            states[int(name[1])] = path
+    return [states[steps] for steps in sorted(states)]
+
+
+def _is_state(path: Path) -> bool:
+    return (path / "model.json").is_file()
+
+
 def _hidden(state: Path, ending: str) -> Path:
     return state.with_name(f".{state.name}.{ending}")
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder, so that a power cut does not take it away again."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        _flush(path.parent)
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what killed runs left; a state they had moved aside gets its name back where nothing else has it."""
+def _clean_up(folder: Path) -> None:
+    """Remove what killed runs left; a replaced state gets its name back where no other has it."""
     for path in list(folder.iterdir()):
         if hidden := _HIDDEN.fullmatch(path.name):
             final = folder / hidden[1]
@@ -173,22 +209,16 @@ def _tidy(folder: Path) -> None:
                 _flush(folder)
 
 
-def _write_state(part: Path, model: Model, dtype: torch.dtype) -> None:
-    for name, (tensors, kind) in _files(model, dtype).items():
-        save_file({key: tensor.detach().contiguous().cpu().to(kind) for key, tensor in tensors.items()}, part / name)
-    (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
-
-
 def _files(model: Model, dtype: torch.dtype) -> dict[str, tuple[Mapping[str, torch.Tensor], torch.dtype]]:
     """By file name, the tensors it holds, and how they are stored."""
     return {
         "encoder.safetensors": (model.encoder.state_dict(), dtype),
         **{f"decoder_{person}.safetensors": (net.state_dict(), dtype) for person, net in model.decoders.items()},
-        **{f"adam_{person}.safetensors": (own, torch.float32) for person, own in model.moments.items()},
+        **{f"adam_{person}.safetensors": (moments, torch.float32) for person, moments in model.moments.items()},
     }
 
 
-def _read_back(part: Path, model: Model) -> None:
+def _check_written(part: Path, model: Model) -> None:
     """Make sure that a state holds what was written.
 
     Raises:
@@ -197,9 +227,9 @@ def _read_back(part: Path, model: Model) -> None:
     if json.loads((part / "model.json").read_text(encoding="utf-8")) != json.loads(json.dumps(_facts(model))):
         raise ValueError("model.json does not read back as written")
     for name, (tensors, _) in _files(model, torch.float32).items():
-        with safe_open(part / name, "pt") as file:  # refuses a file whose length does not fit what it lists
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
-        if found != {key: tuple(tensor.shape) for key, tensor in tensors.items()}:
+        with safe_open(part / name, "pt") as file:  # refuses a file whose length does not fit its header
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        if shapes != {key: tuple(tensor.shape) for key, tensor in tensors.items()}:
             raise ValueError(f"{name} does not read back as written")
 
 
@@ -221,7 +251,7 @@ def _put(part: Path, final: Path) -> None:
 
 
 def _remove(state: Path) -> None:
-    """Delete a state; cut short, it leaves no half of one under a state's name."""
+    """Delete a state; renamed first, so that an interrupted deletion leaves no half state under a visible name."""
     old = _hidden(state, "old")
     try:
         state.rename(old)
@@ -229,147 +259,6 @@ def _remove(state: Path) -> None:
     except OSError:  # on Windows, while another program reads it: the next save tries again
         return
     shutil.rmtree(old, ignore_errors=True)
-
-
-def load(folder: Path, *, for_training: bool = False) -> Model:
-    """Read the newest state of a model, onto the CPU.
-
-    Args:
-        folder: of the model.
-        for_training: read the optimizer moments too.
-
-    Raises:
-        WorkspaceError: there is no model, or it is damaged or from a newer version.
-    """
-    states = _states(folder)
-    if not states:
-        raise WorkspaceError(f"no model in {folder}; run: {command('train', '-n', folder.name)}")
-    state = states[-1]
-    try:
-        if (state / "model.json").stat().st_size > LONGEST_FACTS:
-            raise ValueError(f"model.json has more than {LONGEST_FACTS} bytes")
-        facts = json.loads((state / "model.json").read_text(encoding="utf-8"))
-        if facts["version"] > VERSION:
-            raise WorkspaceError(f"{state} is of version {facts['version']}, this is {VERSION}: use the newer Recast")
-        return _model(state, facts, for_training)
-    except (
-        OSError,
-        ArithmeticError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        raise WorkspaceError(
-            f"the model state {state} is damaged ({type(error).__name__}: {str(error)[:200]}); "
-            "delete that folder to go back to the state before it"
-        ) from error
-
-
-def _facts(model: Model) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "init_dim": model.encoder.init_dim,
-        "code_dim": model.encoder.code_dim,
-        "steps": model.steps,
-        "position": asdict(model.position),
-        "people": {person: asdict(training) for person, training in model.trained.items()},
-        **({} if model.held_out is None else {"held_out": _as_texts(model.held_out)}),
-    }
-
-
-def _as_texts(held_out: HeldOut) -> dict[str, dict[str, str]]:
-    """Write ranges as in "0-99 120 130-140"."""
-    return {
-        kind: {source: " ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in own) for source, own in ranges.items()}
-        for kind, ranges in vars(held_out).items()
-    }
-
-
-def _from_texts(facts: Mapping[str, Any]) -> HeldOut | None:
-    if "held_out" not in facts:
-        return None
-    kinds = {
-        kind: {source: tuple(map(_range, text.split())) for source, text in ranges.items()}
-        for kind, ranges in facts["held_out"].items()
-    }
-    for own in (own for ranges in kinds.values() for own in ranges.values()):
-        ends = [end for pair in own for end in pair]
-        if ends != sorted(ends):
-            raise ValueError(f"ranges of faces out of order: {str(own)[:50]}")
-    return HeldOut(**kinds)
-
-
-def _range(text: str) -> tuple[int, int]:
-    if not _RANGE.fullmatch(text):
-        raise ValueError(f"a range of faces of {text[:30]!r}")
-    first, _, last = text.partition("-")
-    return int(first), int(last or first)
-
-
-def _model(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
-    _refuse_odd(facts)
-    with torch.device("meta"):  # no memory, no starting weights: both come from the files
-        encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
-        model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
-        model.held_out = _from_texts(facts)
-        for person in facts["people"]:
-            model.add_person(person)
-    _fill(encoder, state / "encoder.safetensors", for_training)
-    for person, training in facts["people"].items():
-        _fill(model.decoders[person], state / f"decoder_{person}.safetensors", for_training)
-        model.trained[person] = Training(**training)
-        moments = state / f"adam_{person}.safetensors"
-        if for_training and moments.is_file():
-            model.moments[person] = load_file(moments)
-    return model
-
-
-def _refuse_odd(facts: Mapping[str, Any]) -> None:
-    """Refuse numbers that are none or beyond all measure, and people whose names would lead elsewhere.
-
-    Raises:
-        ValueError: there are some.
-    """
-    trained = [Training(**one) for one in facts["people"].values()]
-    counts = [facts["init_dim"], facts["code_dim"], facts["steps"], *facts["position"].values()]
-    for count in (*counts, *(one.samples for one in trained)):
-        if not isinstance(count, int) or not 0 <= count < MOST_COUNTED:
-            raise ValueError(f"a count of {str(count)[:30]}")
-    if max(facts["init_dim"], facts["code_dim"]) > LARGEST_DIM:
-        raise ValueError(f"sizes of {facts['init_dim']} and {facts['code_dim']}")
-    for loss in (one.loss for one in trained):
-        if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
-            raise ValueError(f"a loss of {str(loss)[:30]}")
-    for person in facts["people"]:
-        # the same rule as for crops in the pipeline's stores; this package imports nothing of it
-        if not person or person != Path(person).name or person[0] == "." or set(person) & set("/\\:\0"):
-            raise ValueError(f"a person named {person[:50]!r}")
-
-
-def _fill(network: nn.Module, path: Path, for_training: bool) -> None:
-    """Give a network the weights of a file; they stay in the file, read when used, unless they are to be changed."""
-    weights = {name: tensor.to(torch.float32, copy=for_training) for name, tensor in load_file(path).items()}
-    network.load_state_dict(weights, assign=True)
-
-
-def _states(folder: Path) -> list[Path]:
-    """Whole states of a model, the newest last."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():  # hidden ones first
-        hidden = _HIDDEN.fullmatch(path.name)
-        if hidden and hidden[3] != "replaced":
-            continue
-        name = _NAME.fullmatch(hidden[1] if hidden else path.name)
-        if name and _is_state(path):
-            found[int(name[1])] = path
-    return [found[steps] for steps in sorted(found)]
-
-
-def _is_state(path: Path) -> bool:
-    return (path / "model.json").is_file()
 
 
 def _flush(path: Path) -> None:
@@ -381,3 +270,91 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "init_dim": model.encoder.init_dim,
+        "code_dim": model.encoder.code_dim,
+        "steps": model.steps,
+        "position": asdict(model.position),
+        "people": {person: asdict(training) for person, training in model.trained.items()},
+        **({} if model.held_out is None else {"held_out": _held_out_as_text(model.held_out)}),
+    }
+
+
+def _held_out_as_text(held_out: HeldOut) -> dict[str, dict[str, str]]:
+    """Write ranges as in "0-99 120 130-140"."""
+    return {
+        kind: {
+            source: " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
+            for source, ranges in sources.items()
+        }
+        for kind, sources in vars(held_out).items()
+    }
+
+
+def _parse_held_out(facts: Mapping[str, Any]) -> HeldOut:
+    kinds = {
+        kind: {source: tuple(map(_parse_range, text.split())) for source, text in sources.items()}
+        for kind, sources in facts.items()
+    }
+    for ranges in (ranges for sources in kinds.values() for ranges in sources.values()):
+        ends = [end for pair in ranges for end in pair]
+        if ends != sorted(ends):
+            raise ValueError(f"ranges of faces out of order: {str(ranges)[:50]}")
+    return HeldOut(**kinds)
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    if not _RANGE.fullmatch(text):
+        raise ValueError(f"not a range of faces: {text[:30]!r}")
+    first, _, last = text.partition("-")
+    return int(first), int(last or first)
+
+
+def _read(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
+    _check_facts(facts)
+    with torch.device("meta"):  # no memory and no initial weights: the files bring both
+        encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
+        model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+        model.held_out = _parse_held_out(facts["held_out"]) if "held_out" in facts else None
+        for person in facts["people"]:
+            model.add_person(person)
+    _load_weights(encoder, state / "encoder.safetensors", for_training)
+    for person, training in facts["people"].items():
+        _load_weights(model.decoders[person], state / f"decoder_{person}.safetensors", for_training)
+        model.trained[person] = Training(**training)
+        moments = state / f"adam_{person}.safetensors"
+        if for_training and moments.is_file():
+            model.moments[person] = load_file(moments)
+    return model
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuse values that are not plausible numbers, and names of people that would lead to other folders.
+
+    Raises:
+        ValueError: some do not fit.
+    """
+    trained = [Training(**training) for training in facts["people"].values()]
+    counts = [facts["init_dim"], facts["code_dim"], facts["steps"], *facts["position"].values()]
+    for count in (*counts, *(training.samples for training in trained)):
+        if not isinstance(count, int) or not 0 <= count < LARGEST_COUNT:
+            raise ValueError(f"a count of {str(count)[:30]}")
+    if max(facts["init_dim"], facts["code_dim"]) > LARGEST_DIM:
+        raise ValueError(f"sizes of {facts['init_dim']} and {facts['code_dim']}")
+    for loss in (training.loss for training in trained):
+        if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
+            raise ValueError(f"a loss of {str(loss)[:30]}")
+    for person in facts["people"]:
+        # the same rule as for crops in the pipeline's stores; this package imports nothing of it
+        if not person or person != Path(person).name or person[0] == "." or set(person) & set("/\\:\0"):
+            raise ValueError(f"a person named {person[:50]!r}")
+
+
+def _load_weights(network: nn.Module, path: Path, for_training: bool) -> None:
+    """Give a network the weights of a file; not for training, they stay in the file and are read when used."""
+    weights = {name: tensor.to(torch.float32, copy=for_training) for name, tensor in load_file(path).items()}
+    network.load_state_dict(weights, assign=True)

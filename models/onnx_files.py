@@ -1,4 +1,4 @@
-"""A model as ONNX files, for other programs: ``encoder.onnx`` and a ``decoder_<person>.onnx`` each.
+"""A model as ONNX files for other programs: ``encoder.onnx`` and one ``decoder_<person>.onnx`` per person.
 
 Pictures are (N, 3, 64, 64) float32 BGR in [0, 1], as everywhere; N is free.
 """
@@ -13,43 +13,40 @@ import onnxruntime
 import torch
 from torch import nn
 
-from models import PICTURE_PX
+from models import PICTURE_PX, CheckpointError
 from models.checkpoint import Model
-from pipeline.errors import WorkspaceError
 
-TOLERANCE = 1e-4  # by which what onnxruntime makes may differ from what torch makes
-TRIED = 3  # pictures; another number than the two that the export sees
-MOST_PICTURES = 2**20  # at once; torch 2.6 exports no free number without an upper bound
+TOLERANCE = 1e-4  # largest difference allowed between onnxruntime's output and torch's
+TEST_PICTURES = 3  # another number than the two that the export sees
+MAX_PICTURES = 2**20  # at once; torch 2.6 exports no free dimension without an upper bound
 
 
 def write_onnx(folder: Path, model: Model) -> float:
-    """Write a model's networks, and run them to see that they do the same.
-
-    Args:
-        folder: to write into; there already.
-        model: what to write.
+    """Write a model's networks into an existing folder, and run them to compare them with torch.
 
     Returns:
-        The largest difference between what torch and onnxruntime make of some pictures.
+        The largest difference from torch's output.
 
     Raises:
-        WorkspaceError: the difference is too large.
+        CheckpointError: the difference is too large.
     """
-    pictures = torch.rand((TRIED, 3, PICTURE_PX, PICTURE_PX), generator=torch.Generator().manual_seed(1))
+    pictures = torch.rand((TEST_PICTURES, 3, PICTURE_PX, PICTURE_PX), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         encoded = model.encoder(pictures)
-    largest = _write(folder / "encoder.onnx", model.encoder, pictures)
+    difference = _write(folder / "encoder.onnx", model.encoder, pictures)
     for person, decoder in model.decoders.items():
-        largest = max(largest, _write(folder / f"decoder_{person}.onnx", decoder, encoded))
-    if not largest <= TOLERANCE:
-        raise WorkspaceError(f"the ONNX files in {folder} differ from the model by {largest:.1g}: use the model itself")
-    return largest
+        difference = max(difference, _write(folder / f"decoder_{person}.onnx", decoder, encoded))
+    if not difference <= TOLERANCE:  # so that NaN fails too
+        raise CheckpointError(
+            f"the ONNX files in {folder} differ from the model by {difference:.1g}: use the model itself"
+        )
+    return difference
 
 
 def _write(path: Path, network: nn.Module, inputs: torch.Tensor) -> float:
-    """Write one network; return by how much it differs on some inputs, at most."""
+    """Write one network; return its largest difference from torch's output."""
     network.eval()
-    inputs = inputs.clone()  # one that is no inference tensor
+    inputs = inputs.clone()  # the export refuses inference tensors
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -58,13 +55,12 @@ def _write(path: Path, network: nn.Module, inputs: torch.Tensor) -> float:
             str(path),
             input_names=["input"],
             output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("count", max=MOST_PICTURES)},),
+            dynamic_shapes=({0: torch.export.Dim("count", max=MAX_PICTURES)},),
             external_data=False,
             dynamo=True,
         )
     with torch.no_grad():
         expected = network(inputs).numpy()
-    (made,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
-        None, {"input": inputs.numpy()}
-    )
-    return float(np.abs(made - expected).max())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"input": inputs.numpy()})
+    return float(np.abs(output - expected).max())

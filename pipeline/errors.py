@@ -6,6 +6,8 @@
     ├── WorkspaceError     something in the workspace is missing, damaged or in the way
     └── NothingToDoError   the input is fine but has no face, person or video to work on
 
+``models`` knows nothing of these: it raises CheckpointError, which counts as a WorkspaceError.
+
 A message says what, where, and what to type next. Any other error is a full disk, too little memory, or a bug.
 """
 
@@ -13,6 +15,8 @@ import os
 import shlex
 from pathlib import Path
 from subprocess import list2cmdline
+
+from models import CheckpointError
 
 BUG, INTERRUPTED = 3, 130  # exit codes
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "Insufficient memory")  # in messages of torch and OpenCV
@@ -50,13 +54,17 @@ def command(*words: str | Path) -> str:
     return f"python cli.py {quote(list(map(str, words)))}"
 
 
-def as_recast_error(error: RecastError | OSError | UnicodeError) -> RecastError:
+def as_recast_error(error: RecastError | CheckpointError | OSError | UnicodeError) -> RecastError:
     """Make an error of the system (a missing file, a full disk, an odd name) an expected failure in one line."""
+    if isinstance(error, CheckpointError):
+        return WorkspaceError(str(error))
     return error if isinstance(error, RecastError) else RecastError(_system_message(error))
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
     """Say in one line what ended a command, and give the exit code."""
+    if isinstance(error, CheckpointError):
+        error = as_recast_error(error)
     if isinstance(error, RecastError):
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -2,77 +2,170 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from models import checkpoint
 from models.autoencoder import Encoder
-from models.checkpoint import Model
-from pipeline.console import Bar, Console, NullConsole, plural
-from pipeline.errors import NothingToDoError, UsageError, WorkspaceError
+from models.checkpoint import Model, Position, Training
+from pipeline.console import Console, NullConsole, Report, format_duration, join_words, plural
+from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.pictures import write_picture
 from pipeline.names import check_people
 from pipeline.options import TrainOptions
 from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
-from pipeline.training.dataset import Faces, Fetcher, load_faces, split_faces
-from pipeline.training.distributed import LostProcessError, joined
-from pipeline.training.monitor import (
-    MOST_SETBACKS,
-    Evaluation,
-    TrainingLog,
-    TrainReport,
-    preview_pairs,
-    preview_sheet,
-    swap_sheet,
-    validation_l1,
-)
-from pipeline.training.sampler import Batch, Pace, Schedule, rate_left
+from pipeline.training.dataset import Batch, Dataset, load_faces
+from pipeline.training.distributed import LostProcessError, join_processes
+from pipeline.training.monitor import TrainingLog, evaluate, preview_pairs, preview_sheet, swap_sheet, verdict
+from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
 from pipeline.training.trainer import LOSSES, Computing, DivergedError, Trainer, check_compiler, choose_precision
 from pipeline.workspace import Workspace, locked
 
 SAVE_EVERY_S = 600
-SAVING_SHARE = 0.02  # of the time at most goes into saving at the ends of short epochs
-FINE = 1_000_000  # parts of a run that are told apart
-AHEAD = 2  # batches that are fetched while a GPU computes
+SAVING_SHARE = 0.02  # most of the time that saves at the ends of short epochs may take
+MOST_SETBACKS = 3  # in a row; then the run ends
+PREFETCH = 2  # batches that are made ahead while a GPU computes
+SCHEDULE_PARTS = 1_000_000  # of a run, that the learning rate's schedule distinguishes
 ENDS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
 
 
-def train(options: TrainOptions, console: Console) -> TrainReport:
-    """Train a model, or go on with one, until a limit or Ctrl-C.
+@dataclass
+class Outcome:
+    """What a training run did.
 
-    Started by torchrun in several processes, they train it together; the first writes and speaks.
+    Attributes:
+        people: how far each decoder has come.
+        unreadable: pictures that were left out, and why.
+        setbacks: what was undone after the training diverged, and why.
+        undone: steps that were undone.
+        is_first: whether this is the process that reports.
+        has_diverged: the run ended because of too many setbacks.
+    """
+
+    folder: Path
+    ended_by: str = ""
+    epoch: int = 0
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    people: dict[str, Training] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    setbacks: list[str] = field(default_factory=list)
+    verdict: list[str] = field(default_factory=list)
+    undone: int = 0
+    is_first: bool = True
+    has_diverged: bool = False
+
+
+def train(options: TrainOptions, console: Console) -> Report:
+    """Train a model, or continue with one, until a limit or Ctrl-C.
+
+    Started by torchrun in several processes, they train it together; the first writes and prints.
 
     Raises:
         NothingToDoError: there are not faces of two people.
-        UsageError: the model there has other sizes.
-        WorkspaceError: the model there is damaged, is being trained, or cannot be saved.
+        UsageError: the existing model has other sizes.
+        CheckpointError: the existing model is damaged, or cannot be saved.
+        WorkspaceError: the model is being trained by another run, or a person's name cannot name files.
     """
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
     busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
-    with joined(options.no_cuda) as (processes, device):
+    with join_processes(options.no_cuda) as (processes, device):
         if options.compile:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else NullConsole()
         faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
         lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
-        with StopRequest() as stop, lock:  # from here on: before, there is nothing to save
+        with StopRequest() as stop, lock:  # only from here on is there something to save
             keep_freed_memory()
             if computing.on_gpu:
                 torch.set_float32_matmul_precision("high")  # TF32
-            report = _Run(options, folder, faces, computing, console, stop).until_the_end()
-    report.unreadable = faces.unreadable
-    return report
+            model = open_model(folder, options)
+            check_people(faces.people, model.decoders, f"the folder {faces.folder}/{{}}")
+            dataset = Dataset(faces, model, device, processes)
+            counts = {person: len(split.trained) for person, split in dataset.splits.items()}
+            sampler = Sampler(counts, options.batch_size, options.inner_loop, options.seed, options.interleave)
+            outcome = _train(_Run(options, folder, dataset, sampler, computing, console), model, stop)
+    outcome.unreadable = faces.unreadable
+    return _report(outcome)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same while a model is trained."""
+
+    options: TrainOptions
+    folder: Path
+    dataset: Dataset
+    sampler: Sampler
+    computing: Computing
+    console: Console
+
+
+def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
+    """Step until a limit is reached or the user stops it; save on the way and at the end."""
+    pace, log = Pace(run.sampler, run.options), TrainingLog(run.folder, model.steps)
+    saver = _Saver(run, pace, log, saved_steps=model.steps if checkpoint.exists(run.folder) else -1)
+    outcome = Outcome(run.folder, is_first=run.computing.processes.is_first)
+    learning_rate, setbacks_in_a_row = run.options.lr, 0
+    trainer = _make_trainer(run, model, learning_rate)
+    _introduce(run, model, log)
+    with run.console.bar("train", pace.expected_samples(), "face") as bar:
+        while not outcome.ended_by:
+            made = run.dataset.batches(run.sampler, trainer.model.position)
+            try:
+                with prefetched(made, PREFETCH) if run.computing.on_gpu else nullcontext(made) as batches:
+                    for batch in batches:
+                        outcome.ended_by = _reason_to_end(run, batch.position, pace, stop)
+                        if outcome.ended_by:
+                            break
+                        trainer.learning_rate = learning_rate * _schedule_factor(run, pace)
+                        trainer.step(batch)
+                        trainer.model.position = batch.next_position
+                        for line in pace.count(batch.samples):
+                            run.console.note(line)
+                        bar.expect(pace.expected_samples())
+                        bar.advance(batch.samples)
+                        loss = trainer.read_losses()
+                        if loss is not None and pace.steps % run.options.log_interval == 0:
+                            bar.status(_status(batch, loss, run.options.inner_loop))
+                        if saver.is_due(batch):
+                            saver.save(trainer)
+                            setbacks_in_a_row = 0
+                if saver.saved_steps != trainer.model.steps:
+                    saver.save(trainer)
+            except DivergedError as error:
+                setbacks_in_a_row += 1
+                learning_rate /= 2
+                outcome.undone += trainer.model.steps
+                trainer = _make_trainer(run, open_model(run.folder, run.options), learning_rate)
+                outcome.undone -= trainer.model.steps
+                log.forget_after(trainer.model.steps)
+                outcome.has_diverged = setbacks_in_a_row == MOST_SETBACKS
+                outcome.ended_by = "its setbacks" if outcome.has_diverged else ""  # the last save may have failed
+                next_try = "" if outcome.has_diverged else f", on with --lr {learning_rate:g}"
+                outcome.setbacks.append(f"{error}: back to step {trainer.model.steps}{next_try}")
+                run.console.note(outcome.setbacks[-1])
+            except LostProcessError:
+                if not run.computing.on_gpu:  # there, saving would wait forever for what the lost process was to send
+                    saver.write(trainer)
+                raise
+    saver.write_timelapse()
+    outcome.steps, outcome.samples, outcome.seconds = pace.steps, pace.samples, pace.seconds
+    outcome.people, outcome.epoch = trainer.model.trained, trainer.model.position.epoch
+    outcome.verdict = verdict(log.evaluations)
+    return outcome
 
 
 def open_model(folder: Path, options: TrainOptions) -> Model:
     """Load the model of a folder, or make a new one of the sizes asked for.
 
     Raises:
-        UsageError: the model there has other sizes.
+        UsageError: the existing model has other sizes.
     """
     torch.manual_seed(options.seed)  # for new networks, of a new person too
     if not checkpoint.exists(folder):
@@ -82,197 +175,156 @@ def open_model(folder: Path, options: TrainOptions) -> Model:
     if (init_dim, code_dim) != (options.init_dim, options.code_dim):
         raise UsageError(
             f"the model {folder.name!r} has --init-dim {init_dim} --code-dim {code_dim}: "
-            "go on with these, or choose another name with -n"
+            "continue with these, or choose another name with -n"
         )
     return model
 
 
-@dataclass
-class _Run:
-    """One run of training: the loop, its limits, its saves, its setbacks."""
+def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
+    """Prepare an opened model for training.
 
-    options: TrainOptions
-    folder: Path
-    faces: Faces
-    computing: Computing
-    console: Console
-    stop: StopRequest
+    Raises:
+        WorkspaceError: the processes have different models, faces or options.
+    """
+    options, computing = run.options, run.computing
+    model.held_out = run.dataset.held_out
+    for person in run.dataset.faces.people:
+        model.add_person(person)
+    trainer = Trainer(model, learning_rate, options.fix_enc, computing, LOSSES[options.loss])
+    if computing.processes.count > 1:
+        chosen = (learning_rate, options.lr_schedule, options.loss, options.fix_enc, computing.precision)
+        facts = (model.steps, model.position, run.sampler, model.held_out, chosen, trainer.weight_sums())
+        computing.processes.check_equal("models, faces or options", repr(facts))
+    return trainer
+
+
+def _introduce(run: _Run, model: Model, log: TrainingLog) -> None:
+    """Tell the user what is trained on what."""
+    if log.damaged:
+        lines = plural(log.damaged, "damaged line")
+        run.console.note(f"skipped {lines} of {run.folder / 'history.jsonl'}; nothing depends on it")
+    count, precision = run.computing.processes.count, run.computing.precision
+    what = f"going on with '{run.folder.name}' at step {model.steps}" if model.steps else "a new model"
+    where = run.computing.device.type + (f" in {count} processes" if count > 1 else "")
+    faces = " and ".join(f"{count} faces of {person}" for person, count in run.sampler.face_counts.items())
+    run.console.note(f"training {what} on {where}, {precision}: {faces}")
+
+
+def _status(batch: Batch, loss: float, inner_loop: int) -> str:
+    position, people = batch.position, " and ".join(batch.pairs)
+    return f"epoch {position.epoch + 1}, {people} pass {position.inner + 1}/{inner_loop}, L1 {loss:.4f}"
+
+
+def _reason_to_end(run: _Run, position: Position, pace: Pace, stop: StopRequest) -> str:
+    """Say what ends the run now, the same in all processes; empty if nothing does."""
+    options = run.options
+    reasons = (
+        stop.requested,
+        position.epoch >= options.epochs,
+        options.max_steps is not None and pace.steps >= options.max_steps,
+        options.max_minutes is not None and pace.seconds >= options.max_minutes * 60,
+    )
+    number = next((number for number, holds in enumerate(reasons, 1) if holds), 0)
+    return ENDS[run.computing.processes.largest(number)].format(**asdict(options))
+
+
+def _schedule_factor(run: _Run, pace: Pace) -> float:
+    """What the learning rate is multiplied by now, the same in all processes."""
+    if run.options.lr_schedule == "constant":
+        return 1.0
+    done = round(SCHEDULE_PARTS * fraction_done(run.options, pace.steps, pace.seconds))
+    return cosine_factor(run.computing.processes.largest(done) / SCHEDULE_PARTS)
+
+
+@dataclass
+class _Saver:
+    """Saves the model with its previews and evaluation."""
+
+    run: _Run
+    pace: Pace
+    log: TrainingLog
+    saved_steps: int  # of the model on disk; -1 while there is none
 
     def __post_init__(self) -> None:
-        self.model = open_model(self.folder, self.options)
-        check_people(self.faces.people, self.model.decoders, f"the folder {self.faces.folder}/{{}}")
-        seen = [person for person, training in self.model.trained.items() if training.samples]
-        self.parts, self.held_out = split_faces(self.faces.files, self.model.held_out, seen)
-        counts = {person: len(part.trained) for person, part in self.parts.items()}
-        for person in (person for person, count in counts.items() if not count):
-            raise NothingToDoError(
-                f"the faces left of {person!r} were kept from training, to judge '{self.folder.name}' by: add others, "
-                "or train another model with -n"
-            )
-        batch_size, inner_loop, seed = self.options.batch_size, self.options.inner_loop, self.options.seed
-        self.schedule = Schedule(counts, batch_size, inner_loop, seed, self.options.interleave)
-        trained_on = {person: part.trained for person, part in self.parts.items()}
-        self.fetcher = Fetcher(self.faces.people, trained_on, seed, self.computing)
-        self.pace = Pace(self.schedule, self.options)
-        self.processes = self.computing.processes
-        self.report = TrainReport(self.folder, is_first=self.processes.is_first)
-        self.began = self.saved = time.monotonic()
-        self.saving_s = 0.0
-        self.learning_rate, self.setbacks_in_a_row = self.options.lr, 0
-        self._prepare()
+        self._saved_at, self._duration_s = time.monotonic(), 0.0
+        self._processes = self.run.computing.processes
 
-    def _prepare(self) -> None:
-        """Make a model that was opened ready to be trained."""
-        self.model.held_out = self.held_out
-        for person in self.faces.people:
-            self.model.add_person(person)
-        loss = LOSSES[self.options.loss]
-        self.trainer = Trainer(self.model, self.learning_rate, self.options.fix_enc, self.computing, loss)
-        self.record = TrainingLog(self.folder, self.model.steps)
-        if self.record.damaged and self.processes.is_first:
-            lines = plural(self.record.damaged, "damaged line")
-            self.console.note(f"passed over {lines} of {self.folder / 'history.jsonl'}; nothing depends on it")
-        self.saved_steps = self.model.steps if checkpoint.exists(self.folder) else -1
-        chosen = (self.options.lr_schedule, self.options.loss, self.options.fix_enc)
-        options = (self.learning_rate, *chosen, self.computing.precision)
-        if self.processes.count > 1:
-            facts = (self.model.steps, self.model.position, self.schedule, self.held_out, options)
-            self.processes.check_equal("models, faces or options", repr((facts, self.trainer.weights_in_short())))
+    def is_due(self, batch: Batch) -> bool:
+        """Whether to save after a batch, the same in all processes: regularly, and after a long enough epoch."""
+        waited_s = time.monotonic() - self._saved_at
+        ends_epoch = batch.ends_epoch and batch.next_position.epoch % self.run.options.log_interval == 0
+        is_due = waited_s > SAVE_EVERY_S or (ends_epoch and waited_s * SAVING_SHARE >= self._duration_s)
+        return bool(self._processes.largest(int(is_due and self._processes.is_first)))
 
-    def until_the_end(self) -> TrainReport:
-        """Step until a limit is reached or an end is asked for; save on the way and at the end."""
-        whose = " and ".join(f"{count} faces of {person}" for person, count in self.schedule.face_counts.items())
-        begun = f"going on with '{self.folder.name}' at step {self.model.steps}" if self.model.steps else "a new model"
-        several = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
-        how = f"{self.computing.device.type}{several}, {self.computing.precision}"
-        self.console.note(f"training {begun} on {how}: {whose}")
-        with self.console.bar("train", self.pace.expected_samples(), "face") as bar:
-            while not self.report.ended_by:
-                try:
-                    self._go_on(bar)
-                except DivergedError as error:
-                    self._set_back(error)
-                except LostProcessError:
-                    if not self.computing.on_gpu:  # where what it was to send is waited for, for ever
-                        self._write()
-                    raise
-        if self.processes.is_first:
-            try:
-                self.record.film()
-            except WorkspaceError as error:
-                self.console.note(str(error))
-        self.report.verdict = self.record.verdict()
-        self.report.seconds = time.monotonic() - self.began
-        self.report.people, self.report.epoch = self.model.trained, self.model.position.epoch
-        return self.report
+    def save(self, trainer: Trainer) -> None:
+        """Save, unless the last steps have spoilt the weights.
 
-    def _go_on(self, bar: Bar) -> None:
-        """Step until there is a reason to end."""
-        fetched = ((batch, self.fetcher.fetch(batch)) for batch in self.schedule.batches(self.model.position))
-        with prefetched(fetched, AHEAD) if self.computing.on_gpu else nullcontext(fetched) as batches:
-            for batch, own in batches:
-                ended_by = self._reason_to_end(batch)
-                if ended_by:
-                    break
-                self.trainer.learning_rate = self._rate_now()
-                self.trainer.step({person: faces.portion() for person, faces in own.items()})
-                self._count(batch, bar)
-                if self._is_save_due(batch):
-                    self._save()
-        if self.saved_steps != self.model.steps:
-            self._save()
-        self.report.ended_by = ended_by
-
-    def _rate_now(self) -> float:
-        """Learning rate at this point of the run, the same in all processes."""
-        if self.options.lr_schedule == "constant":
-            return self.learning_rate
-        done = self.pace.done(self.report.steps, time.monotonic() - self.began)
-        return self.learning_rate * rate_left(self.processes.largest(round(FINE * done)) / FINE)
-
-    def _count(self, batch: Batch, bar: Bar) -> None:
-        self.model.position = batch.after
-        self.report.steps += 1
-        self.report.samples += batch.samples
-        for line in self.pace.count(batch.samples):
-            self.console.note(line)
-        bar.expect(self.pace.expected_samples())
-        bar.advance(batch.samples)
-        loss = self.trainer.read_losses()
-        if loss is not None and self.report.steps % self.options.log_interval == 0:
-            passes = f"pass {batch.here.inner + 1}/{self.options.inner_loop}"
-            bar.status(f"epoch {batch.here.epoch + 1}, {' and '.join(batch.faces)} {passes}, L1 {loss:.4f}")
-
-    def _reason_to_end(self, batch: Batch) -> str:
-        """Say what ends the run now, the same in all processes; empty where nothing does."""
-        options, seconds = self.options, time.monotonic() - self.began
-        claims = (
-            self.stop.requested,
-            batch.here.epoch >= options.epochs,
-            options.max_steps is not None and self.report.steps >= options.max_steps,
-            options.max_minutes is not None and seconds >= options.max_minutes * 60,
-        )
-        number = next((number for number, holds in enumerate(claims, 1) if holds), 0)
-        return ENDS[self.processes.largest(number)].format(**asdict(options))
-
-    def _is_save_due(self, batch: Batch) -> bool:
-        waited = time.monotonic() - self.saved
-        ends_epoch = batch.ends_epoch and batch.after.epoch % self.options.log_interval == 0
-        is_due = waited > SAVE_EVERY_S or (ends_epoch and waited * SAVING_SHARE >= self.saving_s)
-        return bool(self.processes.largest(int(is_due and self.processes.is_first)))
-
-    def _save(self) -> None:
-        """Save, unless the last steps have spoilt the weights, in whichever process's eyes."""
-        self.trainer.read_losses(wait=True)
+        Raises:
+            DivergedError: they have, in this process or another.
+        """
+        trainer.read_losses(wait=True)
         spoilt = None
         try:
-            for person, crops in self.faces.people.items():
-                self.trainer.check(person, preview_pairs(crops, self.computing.device))
+            for person, crops in self.run.dataset.faces.people.items():
+                trainer.check(person, preview_pairs(crops, self.run.computing.device))
         except DivergedError as error:
             spoilt = error
-        if self.processes.largest(int(spoilt is not None)):
-            raise spoilt or DivergedError("another process sees the weights spoilt")
-        self._write()
+        if self._processes.largest(int(spoilt is not None)):
+            raise spoilt or DivergedError("another process found the weights spoilt")
+        self.write(trainer)
 
-    def _write(self) -> None:
-        began = time.monotonic()
-        if self.processes.is_first:
-            self.trainer.store_moments()
-            checkpoint.save(self.folder, self.model, self.options.keep)
+    def write(self, trainer: Trainer) -> None:
+        """Write the model as it is, then what the user looks at."""
+        began, model, folder, device = time.monotonic(), trainer.model, self.run.folder, self.run.computing.device
+        if self._processes.is_first:
+            trainer.store_moments()
+            checkpoint.save(folder, model, self.run.options.keep)
+            people = self.run.dataset.faces.people
             try:
-                self._show()
-            except WorkspaceError as error:  # a picture is not worth the end of a night's training
-                self.console.note(f"{error}; the model itself is saved, training goes on")
-        self.saved, self.saved_steps = time.monotonic(), self.model.steps
-        self.saving_s, self.setbacks_in_a_row = self.saved - began, 0
+                for person, crops in people.items():
+                    sheet = preview_sheet(model, person, crops, device)
+                    write_picture(folder / person / f"epoch_{model.position.epoch}.png", sheet)
+                evaluation = evaluate(model, self.run.dataset.validation_faces(), self.pace.rate, device)
+                self.log.add(evaluation, swap_sheet(model, people, device))
+            except WorkspaceError as error:  # a missing picture must not end a long training
+                self.run.console.note(f"{error}; the model itself is saved, training continues")
+        self._saved_at, self.saved_steps = time.monotonic(), model.steps
+        self._duration_s = self._saved_at - began
 
-    def _show(self) -> None:
-        """Write what a person looks at: previews, and the course of training."""
-        for person, crops in self.faces.people.items():
-            sheet = preview_sheet(self.model, person, crops, self.computing.device)
-            write_picture(self.folder / person / f"epoch_{self.model.position.epoch}.png", sheet)
-        self.record.add(self._judgement(), swap_sheet(self.model, self.faces.people, self.computing.device))
+    def write_timelapse(self) -> None:
+        """Make a clip of the sheets of all saves."""
+        if self._processes.is_first:
+            try:
+                self.log.write_timelapse()
+            except WorkspaceError as error:
+                self.run.console.note(str(error))
 
-    def _judgement(self) -> Evaluation:
-        """Say how far training has come, by the faces it has not seen too."""
-        losses = {person: one.loss for person, one in self.model.trained.items() if one.loss is not None}
-        validation = {
-            person: validation_l1(self.model, person, self.faces.people[person][part.held], self.computing.device)
-            for person, part in self.parts.items()
-            if len(part.held) and self.model.trained[person].samples
-        }
-        return Evaluation(self.model.steps, self.pace.rate, losses, validation)
 
-    def _set_back(self, error: DivergedError) -> None:
-        """Go back to what was saved last, with half the learning rate; not for ever."""
-        self.setbacks_in_a_row += 1
-        self.learning_rate /= 2
-        reached = self.model.steps
-        self.model = open_model(self.folder, self.options)
-        self._prepare()
-        self.report.undone += reached - self.model.steps
-        on = f", on with --lr {self.learning_rate:g}"
-        if self.setbacks_in_a_row == MOST_SETBACKS:
-            self.report.has_diverged, self.report.ended_by, on = True, "its setbacks", ""
-        self.report.setbacks.append(f"{error}: back to step {self.model.steps}{on}")
-        self.console.note(self.report.setbacks[-1])
+def _report(outcome: Outcome) -> Report:
+    """What the user reads; of several processes only the first reports."""
+    lines, problems = list[str](), list[str]()
+    if outcome.is_first:
+        rate = outcome.samples / outcome.seconds if outcome.seconds else 0
+        lines.append(
+            f"trained {plural(outcome.steps, 'step')}, {plural(outcome.samples, 'sample')} in "
+            f"{format_duration(outcome.seconds)} ({rate:.1f} samples/s); ended by {outcome.ended_by}"
+        )
+        if outcome.undone:
+            lines.append(f"{outcome.undone} of these steps were undone:")
+        lines += [f"  set back: {setback}" for setback in outcome.setbacks]
+        for person, training in sorted(outcome.people.items()):
+            state = "not trained here yet" if training.samples else "not trained yet"  # the first: imported
+            if training.loss is not None:
+                state = f"smoothed L1 {training.loss:.4f} after {training.samples} samples"
+            lines.append(f"  {person}: {state}")
+        lines += [*outcome.verdict, f"model and previews: {outcome.folder}"]
+        if outcome.unreadable:
+            pictures = plural(len(outcome.unreadable), "unreadable picture")
+            remedy = "the model was trained on the others; delete or replace these"
+            problems.append(f"left out {pictures}: {join_words(outcome.unreadable)}; {remedy}")
+    if outcome.has_diverged:
+        problems.append(
+            f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is unchanged: "
+            "continue with a lower --lr (3e-4 and 5e-5 are usual)"
+        )
+    return Report(lines, problems, vars(outcome))

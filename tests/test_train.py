@@ -16,8 +16,8 @@ from pipeline.errors import WorkspaceError
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.names import check_people
 from pipeline.options import TrainOptions
-from pipeline.training.dataset import Fetcher
-from pipeline.training.sampler import Pace, Schedule, pace_notes, rate_left
+from pipeline.training.dataset import Dataset, Faces
+from pipeline.training.sampler import Sampler, cosine_factor, fraction_done, pace_notes
 
 SMALL = ["--init-dim", "8", "--code-dim", "64", "--inner-loop", "1", "--lr", "3e-4"]
 
@@ -117,12 +117,12 @@ def test_a_person_that_left_keeps_the_decoder_and_a_new_one_gets_one(trained: Pa
 
 
 def test_pace_and_which_inner_loop_would_fit() -> None:
-    schedule = Schedule({"a": 500, "b": 500}, batch_size=64, inner_loop=100, seed=1)
-    lines = pace_notes(schedule, pace=20.0, limit_samples=40 * 60 * 20)
+    sampler = Sampler({"a": 500, "b": 500}, batch_size=64, inner_loop=100, seed=1)
+    lines = pace_notes(sampler, rate=20.0, limit_samples=40 * 60 * 20)
     assert "100000 samples: 83 minutes at 20 samples/s" in lines[0]
     assert "--inner-loop 24 or less" in lines[1]
-    assert len(pace_notes(schedule, pace=20.0, limit_samples=60_000)) == 1
-    assert len(pace_notes(schedule, pace=20.0, limit_samples=None)) == 1
+    assert len(pace_notes(sampler, rate=20.0, limit_samples=60_000)) == 1
+    assert len(pace_notes(sampler, rate=20.0, limit_samples=None)) == 1
 
 
 class TestImport:
@@ -244,7 +244,7 @@ def test_damaged_lines_of_the_history_are_passed_over(trained: Path, capsys: pyt
     ]
     replace(path, "\n".join([*damaged[:5], known.strip(), "", *damaged[5:]]))
     assert run(trained, "--max-steps", "1") == 0
-    assert f"passed over {len(damaged)} damaged lines of {path}" in capsys.readouterr().err
+    assert f"skipped {len(damaged)} damaged lines of {path}" in capsys.readouterr().err
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [row["steps"] for row in rows][-1] == 4
     assert len(rows) == len(known.splitlines()) + 1
@@ -291,21 +291,24 @@ def test_faces_held_out_stay_so_when_others_are_deleted(tmp_path: Path, monkeypa
     make_people(tmp_path / "data", "ann", "bob", count=110)
     seen: list[dict[str, set[bytes]]] = []
 
-    class Noting(Fetcher):
-        def __init__(self, people: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], *more: Any) -> None:
-            super().__init__(people, trained, *more)
+    class Noting(Dataset):
+        def __init__(self, faces: Faces, *more: Any) -> None:
+            super().__init__(faces, *more)
             seen.append(
-                {person: {crop.numpy().tobytes() for crop in people[person][trained[person]]} for person in people}
+                {
+                    person: {crop.numpy().tobytes() for crop in faces.people[person][split.trained]}
+                    for person, split in self.splits.items()
+                }
             )
 
-    monkeypatch.setattr("pipeline.train.Fetcher", Noting)
+    monkeypatch.setattr("pipeline.train.Dataset", Noting)
     judged: dict[str, set[bytes]] = {}
 
     def note(model: checkpoint.Model, person: str, crops: torch.Tensor, device: torch.device) -> float:
         judged.setdefault(person, set()).update(crop.numpy().tobytes() for crop in crops)
         return 0.5
 
-    monkeypatch.setattr("pipeline.train.validation_l1", note)
+    monkeypatch.setattr("pipeline.training.monitor.validation_l1", note)
     data = ["-d", str(tmp_path / "data"), "--interleave"]
     assert run(tmp_path, *data, "--max-steps", "1") == 0
     first = {person: set(crops) for person, crops in judged.items()}
@@ -370,14 +373,13 @@ def test_a_schedule_of_the_rate_needs_an_end(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_how_much_of_a_run_is_over_and_of_the_rate_left() -> None:
-    schedule = Schedule({"a": 500, "b": 500}, batch_size=64, inner_loop=100, seed=1)
-    both = Pace(schedule, TrainOptions(max_steps=200, max_minutes=10))
-    assert [both.done(steps, seconds) for steps, seconds in ((0, 0), (50, 60), (50, 300), (400, 1))] == [
+    both = TrainOptions(max_steps=200, max_minutes=10)
+    assert [fraction_done(both, steps, seconds) for steps, seconds in ((0, 0), (50, 60), (50, 300), (400, 1))] == [
         0,
         0.25,
         0.5,
         1,
     ]
-    assert Pace(schedule, TrainOptions()).done(10**6, 10**6) == 0
-    assert [rate_left(done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert rate_left(0.1) > 0.97
+    assert fraction_done(TrainOptions(), 10**6, 10**6) == 0
+    assert [cosine_factor(done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert cosine_factor(0.1) > 0.97

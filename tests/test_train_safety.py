@@ -174,7 +174,7 @@ class Poison:
         monkeypatch.setattr(Trainer, "step", step)
 
 
-@pytest.mark.parametrize(("value", "words"), [(float("nan"), "no number any more"), (1e6, "exploded")])
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "not a number any more"), (1e6, "exploded")])
 def test_a_spoilt_model_goes_back_to_the_last_good_state_with_half_the_rate(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float, words: str
 ) -> None:

@@ -27,7 +27,7 @@ MOMENTS = {  # functions, and how often a run of four steps calls them at least
     "models.checkpoint:_remove": 1,
     "pipeline.train:write_picture": 2,
     "pipeline.training.monitor:write_bytes": 2,
-    "pipeline.training.monitor:_tell_tensorboard": 1,
+    "pipeline.training.monitor:_write_tensorboard": 1,
     "pipeline.training.monitor:write_clip": 1,
 }
 READING = "pipeline.training.dataset:_read_crop"
@@ -78,11 +78,11 @@ pytestmark = [
 
 def cases() -> list[tuple[str, int, int, str]]:
     """Each function with two endings."""
-    chance, chosen = random.Random(8), []
+    rng, chosen = random.Random(8), []
     for where, count in MOMENTS.items():
-        for ending in chance.sample(sorted(ENDINGS), 2):
-            chosen.append((where, chance.randint(1, count), chance.randint(0, 1), ending))
-    chance.shuffle(chosen)
+        for ending in rng.sample(sorted(ENDINGS), 2):
+            chosen.append((where, rng.randint(1, count), rng.randint(0, 1), ending))
+    rng.shuffle(chosen)
     return chosen
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from pipeline.console import Console, Report, plural
 from pipeline.errors import MediaError, RecastError, command
 from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
@@ -120,7 +120,7 @@ def _check_models(workspace: Workspace, findings: Findings) -> None:
             if checkpoint.exists(workspace.model(folder.name)):
                 checkpoint.load(folder, for_training=True)
                 findings.fits.append(f"model {folder.name!r} can be loaded")
-        except RecastError as error:
+        except (RecastError, CheckpointError) as error:
             findings.wrong.append(str(error))
 
 

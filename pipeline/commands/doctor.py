@@ -37,7 +37,8 @@ from pipeline.options import DoctorOptions
 from pipeline.provenance.certificate import config_folder, own_identity, valid_until
 from pipeline.provenance.credentials import Disclosure, read_credentials, sign
 from pipeline.runtime import choose_device, package_file
-from pipeline.training.trainer import Computing, Portion, Trainer, choose_precision
+from pipeline.training.dataset import Batch
+from pipeline.training.trainer import Computing, Trainer, choose_precision
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_videotoolbox", "h264_qsv", "h264_amf")
 LITTLE_DISK, LITTLE_MEMORY = 5e9, 3e9  # bytes; a model's saved states take 2, training 2.5
@@ -181,7 +182,7 @@ def _take_two_steps() -> str:
     trainer = Trainer(model, 1e-4, False, Computing(device, choose_precision("auto", device)))
     faces = torch.rand(4, 3, PICTURE_PX, PICTURE_PX, device=device)
     for _ in range(2):
-        trainer.step({"somebody": Portion((faces, faces), len(faces))})
+        trainer.step(Batch({"somebody": (faces, faces)}, len(faces)))
     return f"two steps on {device}, L1 {trainer.read_losses(wait=True):.2f}"
 
 

@@ -4,12 +4,12 @@ import shutil
 
 import torch
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from models.checkpoint import Model
 from models.onnx_files import write_onnx
 from models.reference import load_reference
 from pipeline.console import Report, join_words
-from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, command
+from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error, command
 from pipeline.names import check_people
 from pipeline.options import ImportOptions, ModelsOptions
 from pipeline.workspace import Workspace, cannot_write
@@ -55,8 +55,8 @@ def _list(workspace: Workspace) -> Report:
     for folder in folders:
         try:
             model = checkpoint.load(folder)
-        except RecastError as error:
-            failed.append(error)
+        except CheckpointError as error:
+            failed.append(as_recast_error(error))
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MB
         report.lines.append(f"{folder.name}: {model.steps} steps, {_as_options(model)}, {size:.0f} MB")

@@ -1,4 +1,4 @@
-"""Training pairs drawn from crops: a distorted face to put in, the straight face to get out; whole batches at once.
+"""Training pairs made from crops: a distorted face as input, the straight face as target; whole batches at once.
 
 Convention: crops are (N, 3, S, S) uint8 BGR; points are (x, y) in px, pixel centres at integers; a picture of side S
 spans -0.5 … S - 0.5.
@@ -17,7 +17,7 @@ NODES = 5  # of the warp grid, along each side
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training pictures stray from the crops."""
+    """How much training pictures are changed."""
 
     rotation_deg: float = 10
     zoom: float = 0.05
@@ -30,37 +30,21 @@ Draw = tuple[torch.Tensor, torch.Tensor]
 """Transforms (N, 2, 3) and moved grids (N, 5, 5, 2); see ``draw_transforms``."""
 
 Pairs = tuple[torch.Tensor, torch.Tensor]
-"""What goes in and what should come out, each (N, 3, 64, 64) float32 in [0, 1]."""
+"""Inputs and targets, each (N, 3, 64, 64) float32 in [0, 1]."""
 
 
 def draw_pairs(crops: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> Pairs:
-    """Draw one distorted input and one straight target from each crop.
+    """Make one distorted input and one straight target from each of (N, 3, 256, 256) uint8 crops.
 
-    The crop is turned, zoomed, shifted (edges replicated) and perhaps mirrored; a grid of 5 x 5 nodes over its central
-    180 px, each node moved at random, shows the input; the similarity transform that fits the moved grid shows the
-    target. Both are sampled from the crop in one go, bilinearly, at the composed coordinates.
-
-    Args:
-        crops: (N, 3, 256, 256) uint8.
-        augmentation: how far to stray.
-        generator: source of randomness, on the CPU.
-
-    Returns:
-        Input and target, each (N, 3, 64, 64) float32 in [0, 1].
+    The crop is turned, zoomed, shifted (edges replicated) and perhaps mirrored. A grid of 5 x 5 nodes over its central
+    180 px, each node moved at random, gives the input; the similarity transform that fits the moved grid gives the
+    target. Both are sampled from the crop bilinearly, once, at the composed coordinates.
     """
     return make_pairs(crops, draw_transforms(len(crops), augmentation, generator))
 
 
 def make_pairs(crops: torch.Tensor, draw: Draw) -> Pairs:
-    """Make input and target of each crop from what was drawn for it.
-
-    Args:
-        crops: (N, 3, 256, 256) uint8.
-        draw: for as many.
-
-    Returns:
-        Input and target, each (N, 3, 64, 64) float32 in [0, 1].
-    """
+    """Make inputs and targets of (N, 3, 256, 256) uint8 crops from what was drawn for them."""
     turn, grid = draw
     turn, grid = turn.to(crops.device, non_blocking=True), grid.to(crops.device, non_blocking=True)
     inputs = apply(turn, spread_grid(grid))
@@ -70,7 +54,7 @@ def make_pairs(crops: torch.Tensor, draw: Draw) -> Pairs:
 
 
 def draw_transforms(count: int, augmentation: Augmentation, generator: torch.Generator) -> Draw:
-    """Draw the random part.
+    """Draw the random part, on the CPU.
 
     Returns:
         ``crop_from_turned`` (N, 2, 3): maps px of the turned, shifted, perhaps mirrored crop to px of the crop; and
@@ -148,7 +132,7 @@ def apply(matrices: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def sample(pictures: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Read pictures at points, bilinearly; beyond the edges the edge goes on.
+    """Read pictures at points, bilinearly; edges are replicated.
 
     Args:
         pictures: (N, C, S, S) float32.

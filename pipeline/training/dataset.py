@@ -1,13 +1,8 @@
-"""Which faces of a person are kept from training, to judge by how it goes.
+"""The faces of a training run: loaded, split into training and validation, and made into batches.
 
-The name of a face's file says which moment it shows: a crop's names the frame of a track, in any other it is the last
-number. Ranges of moments are held out. The model remembers them and all it was trained on (``checkpoint.HeldOut``), so
-the choice holds whatever is deleted, added or moved to another person: a face once trained on is never judged by, and
-one once held out is never trained on.
-
-All faces of all people, decoded once: into memory, or where they would fill it, into a file that is mapped.
-
-Faces of a batch brought to where they are computed on, with how they are to be distorted.
+Validation faces are ranges of frames, known by file names alone: a crop's name has video, frame and track; in any other
+name the last number counts as the frame. The model remembers the ranges held out and all frames it was trained on
+(``checkpoint.HeldOut``), so that no face is ever used for both, whatever is deleted, added or moved between people.
 """
 
 import hashlib
@@ -16,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,195 +19,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 import torch
 
-from models.checkpoint import HeldOut, Ranges
+from models.checkpoint import HeldOut, Model, Position, Ranges
 from pipeline.console import Console, join_words
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
-from pipeline.names import check_people
-from pipeline.training.augment import Augmentation, Draw, draw_transforms, make_pairs
-from pipeline.training.distributed import processes_here
-from pipeline.training.sampler import Batch, generator
-from pipeline.training.trainer import Computing, Portion
+from pipeline.training.augment import Augmentation, Pairs, draw_transforms, make_pairs
+from pipeline.training.distributed import Processes, local_process_count
+from pipeline.training.sampler import Sampler, generator
 from pipeline.types import Samples
 from pipeline.workspace import list_people, list_pictures
 
-HELD = 0.05  # of a person's faces
-FEWEST = 100  # faces: of fewer none can be spared
-TOP_UP = 5  # faces that must be lacking before more are held out
-BLOCK = 25  # faces held that make another block
-MOST_BLOCKS = 4
-GAP = 5  # faces, and frames, on either side of a block that are neither trained on nor judged by: they look like both
+DECODERS = 4  # threads; decoding releases Python's lock
+FACE_BYTES = 3 * CROP_PX * CROP_PX
+MEMORY_SHARE = 0.5  # of the free memory; the networks need some too
+GPU_SHARE = 0.4  # likewise
 
+HELD_OUT_SHARE = 0.05  # of a person's faces
+FEWEST_FACES = 100  # of fewer none are held out
+TOP_UP = 5  # faces; only if so many are missing are more held out
+BLOCK = 25  # faces; for every so many held out there is one more block
+MOST_BLOCKS = 4
+GAP = 5  # faces, and frames, on either side of a block that are used for nothing: they look like both
 _CROP = re.compile(r"(.+)_(\d{6,})_(\d+)", re.ASCII)  # <video>_<frame>_<track>, as extract names them
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII | re.DOTALL)
 
 
-@dataclass(frozen=True, order=True)
-class Moment:
-    """What a face shows, by the name of its file alone.
-
-    Attributes:
-        video: where it was taken from; faces of one video that follow each other look alike.
-        number: of the frame.
-        track: of the face, within the video.
-    """
-
-    video: str
-    number: int
-    track: str
-
-    @classmethod
-    def of(cls, name: str) -> "Moment":
-        """Read the name of a file; its suffix does not count."""
-        stem = Path(name).stem
-        if crop := _CROP.fullmatch(stem):
-            return cls(crop[1], int(crop[2]), crop[3])
-        if numbered := _NUMBERED.fullmatch(stem):
-            return cls(f"{numbered[1]}#{numbered[3]}", int(numbered[2]), "")
-        return cls(stem, 0, "")
-
-    @property
-    def source(self) -> str:
-        """What the model remembers ranges of: the track."""
-        return f"{self.video}/{self.track}" if self.track else self.video
-
-
-@dataclass(frozen=True)
-class Split:
-    """A person's faces, parted.
-
-    Attributes:
-        trained: indices of those trained on; int64, rising.
-        held: indices of those held out; int64, rising.
-    """
-
-    trained: torch.Tensor
-    held: torch.Tensor
-
-
-def split_faces(
-    names: Mapping[str, Sequence[str]], memory: HeldOut | None, seen: Iterable[str] = ()
-) -> tuple[dict[str, Split], HeldOut]:
-    """Part people's faces so that none judged by was ever trained on, or is a neighbour of one that is.
-
-    Args:
-        names: by person, the file names of the faces.
-        memory: what the model remembers; None where it was trained before that was written down.
-        seen: people whom such a model was trained on: their faces of today count as trained on.
-
-    Returns:
-        The parts, by person, and what the model is to remember from now on.
-    """
-    moments = {person: [Moment.of(name) for name in own] for person, own in sorted(names.items())}
-    if memory is None:
-        memory = HeldOut(trained=_joined({}, [one for person in seen for one in moments.get(person, ())]))
-    for own in moments.values():
-        memory = _hold_out_more(own, memory)
-    splits = {person: _split(own, memory) for person, own in moments.items()}
-    trained = [moments[person][place] for person, split in splits.items() for place in split.trained.tolist()]
-    return splits, HeldOut(memory.held, _joined(memory.trained, trained))
-
-
-def _split(moments: Sequence[Moment], memory: HeldOut) -> Split:
-    held = [_is_in(memory.held, moment) for moment in moments]
-    near = _near(moments, held)
-    trained = [not (near_now or _is_in(memory.held, one, GAP)) for one, near_now in zip(moments, near, strict=True)]
-    judged = [is_held and not _is_in(memory.trained, one) for one, is_held in zip(moments, held, strict=True)]
-    return Split(*(torch.tensor(part, dtype=torch.bool).nonzero().flatten() for part in (trained, judged)))
-
-
-def _hold_out_more(moments: Sequence[Moment], memory: HeldOut) -> HeldOut:
-    """Choose what a person lacks of held-out faces, from those that the model has not seen.
-
-    Blocks of faces that follow each other, by the rank of a hash of their names: the same in every process.
-    """
-    held = [_is_in(memory.held, moment) for moment in moments]
-    judged = [is_held and not _is_in(memory.trained, one) for one, is_held in zip(moments, held, strict=True)]
-    wanted = round(len(moments) * HELD) - sum(judged)
-    if len(moments) < FEWEST or wanted < TOP_UP:
-        return memory
-    seen = [_is_in(memory.trained, moment, GAP) for moment in moments]
-    free = [not any(claims) for claims in zip(held, seen, _near(moments, seen), strict=True)]
-    order = sorted(range(len(moments)), key=moments.__getitem__)
-    runs = [list(run) for (is_free, _), run in groupby(order, lambda i: (free[i], moments[i].video)) if is_free]
-    length = math.ceil(wanted / min(max(wanted // BLOCK, 1), MOST_BLOCKS))
-    blocks = [[moments[i] for i in run[at : at + length]] for run in runs for at in range(0, len(run), length)]
-    ranges = memory.held
-    for block in sorted(blocks, key=_rank):
-        chosen = block[:wanted]
-        wanted -= len(chosen)
-        ranges = _spanned(ranges, chosen)
-    return HeldOut(ranges, memory.trained)
-
-
-def _rank(block: Sequence[Moment]) -> bytes:
-    return hashlib.sha256(f"{block[0].source} {block[0].number}".encode(errors="surrogateescape")).digest()
-
-
-def _near(moments: Sequence[Moment], marked: Sequence[bool]) -> list[bool]:
-    """Say which moments are neighbours of marked ones, in time or in order."""
-    near = [False] * len(moments)
-    order = sorted(range(len(moments)), key=moments.__getitem__)
-    for way in (order, order[::-1]):
-        last, since = None, 0
-        for i in way:
-            if marked[i]:
-                last, since = moments[i], 0
-            elif last is not None and last.video == moments[i].video:
-                since += 1
-                near[i] |= since <= GAP or abs(moments[i].number - last.number) <= GAP
-    return near
-
-
-def _is_in(ranges: Mapping[str, Ranges], moment: Moment, within: int = 0) -> bool:
-    """Say whether a moment is in one of its source's ranges, or so near to one."""
-    own = ranges.get(moment.source, ())
-    place = bisect_right(own, moment.number + within, key=lambda one: one[0])
-    return place > 0 and own[place - 1][1] >= moment.number - within
-
-
-def _spanned(ranges: Mapping[str, Ranges], moments: Sequence[Moment]) -> dict[str, Ranges]:
-    """Add to ranges all from the first to the last of some moments, source by source."""
-    ends: dict[str, list[int]] = {}
-    for moment in moments:
-        ends.setdefault(moment.source, []).append(moment.number)
-    return {**ranges, **{s: _merged([*ranges.get(s, ()), (min(own), max(own))]) for s, own in ends.items()}}
-
-
-def _joined(ranges: Mapping[str, Ranges], moments: Sequence[Moment]) -> dict[str, Ranges]:
-    """Add moments, and nothing between them, to ranges."""
-    more: dict[str, list[tuple[int, int]]] = {}
-    for moment in moments:
-        more.setdefault(moment.source, []).append((moment.number, moment.number))
-    return {**ranges, **{source: _merged([*ranges.get(source, ()), *own]) for source, own in more.items()}}
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return tuple(merged)
-
-
-DECODERS = 4  # threads; decoding lets go of Python's lock
-FACE_BYTES = 3 * CROP_PX * CROP_PX
-MOST_OF_MEMORY = 0.5  # of what is free; the networks need some too
-MOST_OF_GPU = 0.4  # likewise
-
-
 @dataclass
 class Faces:
-    """The training set.
+    """The faces of a data folder.
 
     Attributes:
         folder: of the people's folders.
@@ -226,88 +69,60 @@ class Faces:
     unreadable: list[str] = field(default_factory=list)
 
 
-class Feed:
-    """Hands out faces on the device that trains: from there if they fit, else copied while it computes.
-
-    Args:
-        people: by name, (N, 3, 256, 256) uint8.
-        device: where faces are wanted.
-    """
-
-    def __init__(self, people: Mapping[str, torch.Tensor], device: torch.device) -> None:
-        self._device = device
-        size = sum(crops.numel() for crops in people.values())
-        fits = device.type == "cuda" and size < MOST_OF_GPU * torch.cuda.mem_get_info(device)[0]
-        self._people = {person: crops.to(device) for person, crops in people.items()} if fits else people
-
-    def faces(self, person: str, places: torch.Tensor) -> torch.Tensor:
-        """Fetch some faces of a person.
-
-        Args:
-            person: whose.
-            places: (N,) int64, on the CPU.
-
-        Returns:
-            (N, 3, 256, 256) uint8, on the device.
-        """
-        crops = self._people[person]
-        if crops.device.type == self._device.type:
-            return crops[places.to(self._device, non_blocking=True)]
-        return crops[places].pin_memory().to(self._device, non_blocking=True)
-
-
 def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection[str] = ()) -> Faces:
-    """Read every picture of a folder of per-person folders; pictures of any size are brought to 256 x 256 px.
-
-    Folders of faces that extract could not tell whose they are (``<video>-unsure``) are left out.
+    """Read the pictures of a folder of per-person folders, of any size; crops that extract was unsure of are left out.
 
     Args:
         data_dir: the folder.
-        console: shows how far it is.
-        chosen: people to read; all where there are none. One may train alone if it is chosen.
-        spill: folder for a file of the faces, where they would fill the memory; it goes when this process ends.
+        console: shows progress.
+        spill: folder for a temporary file of the faces, if they do not fit into memory.
+        chosen: people to read; all if empty. A single one is enough if chosen.
 
     Raises:
         NothingToDoError: there are fewer than two people with a readable picture.
-        WorkspaceError: a model cannot have somebody of a folder's name, or the faces fit neither into memory nor on the
-            disk.
+        WorkspaceError: the faces fit neither into memory nor on the disk.
     """
     if not data_dir.is_dir():
         raise NothingToDoError(
-            f"there is no folder {data_dir}; name another with -d, or for the workspace's own data run: "
+            f"there is no folder {data_dir}; choose another with -d, or for the workspace's own data run: "
             "python cli.py extract VIDEO --person NAME"
         )
     people = [person for person in list_people(data_dir) if not is_unsure(person)]
     for missing in (person for person in chosen if person not in people):
         raise NothingToDoError(
-            f"--people: no faces of {missing!r} in {data_dir}; there: {join_words(people) or 'nobody'}"
+            f"--people: no faces of {missing!r} in {data_dir}; it has: {join_words(people) or 'nobody'}"
         )
-    people = sorted(chosen) or people
-    check_people(people, (), f"the folder {data_dir}/{{}}")
-    paths = {person: list_pictures(data_dir / person) for person in people}
+    paths = {person: list_pictures(data_dir / person) for person in sorted(chosen) or people}
     faces = Faces(data_dir)
-    room = _room_for([len(pictures) for pictures in paths.values()], spill)
+    arrays = _allocate([len(pictures) for pictures in paths.values()], spill)
     with _decoders() as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
-        for (person, pictures), crops in zip(paths.items(), room, strict=True):
+        for (person, pictures), crops in zip(paths.items(), arrays, strict=True):
             names: list[str] = []
-            for place, error in enumerate(pool.map(_read_crop, pictures, crops)):
+            for i, error in enumerate(pool.map(_read_crop, pictures, crops)):
                 bar.advance()
                 if error is not None:
                     faces.unreadable.append(error)
                     continue
-                if len(names) != place:  # one before it could not be read
-                    crops[len(names)] = crops[place]
-                names.append(pictures[place].name)
+                if len(names) != i:  # close the gap that an unreadable picture left
+                    crops[len(names)] = crops[i]
+                names.append(pictures[i].name)
             if names:
                 faces.people[person], faces.files[person] = torch.from_numpy(crops[: len(names)]), names
     if len(faces.people) < (1 if chosen else 2):
-        raise NothingToDoError(_too_few(data_dir, list(faces.people), faces.unreadable))
+        who = f"only of {next(iter(faces.people))!r}" if faces.people else "of nobody"
+        count = len(faces.unreadable)
+        unreadable = f", and {count} pictures cannot be read (the first: {faces.unreadable[0]})" if count else ""
+        raise NothingToDoError(
+            f"training needs faces of two people, and {data_dir} has faces {who}{unreadable}; "
+            f"put the pictures of each into a folder there, or for the workspace's own data run: "
+            "python cli.py extract VIDEO --person NAME"
+        )
     return faces
 
 
 @contextmanager
 def _decoders() -> Iterator[ThreadPoolExecutor]:
-    """Threads that read pictures; when the block is left early, those not begun are not read first."""
+    """Threads that read pictures; when the block is left early, pictures not begun are not read."""
     with ThreadPoolExecutor(DECODERS) as pool:
         try:
             yield pool
@@ -315,19 +130,19 @@ def _decoders() -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:
-    """Make room for so many faces of each person: in memory, or mapped from a file without a name."""
+def _allocate(counts: Sequence[int], spill: Path) -> list[Samples]:
+    """Make an array for the faces of each person: in memory, or mapped from a file without a name."""
     shapes = [(count, 3, CROP_PX, CROP_PX) for count in counts]
     size = sum(counts) * FACE_BYTES
-    if size <= MOST_OF_MEMORY * psutil.virtual_memory().available / processes_here():
+    if size <= MEMORY_SHARE * psutil.virtual_memory().available / local_process_count():
         return [np.empty(shape, np.uint8) for shape in shapes]
     try:
         spill.mkdir(parents=True, exist_ok=True)
         if size > shutil.disk_usage(spill).free:
             raise OSError(f"{size / 1e9:.0f} GB are needed")
-        with tempfile.TemporaryFile(dir=spill) as file:  # what is mapped from it outlives it
+        with tempfile.TemporaryFile(dir=spill) as file:  # the mapping outlives it
             file.truncate(size)
-            if hasattr(os, "posix_fallocate"):  # now, for a full disk would end the process later
+            if hasattr(os, "posix_fallocate"):  # now, because a full disk would end the process later
                 os.posix_fallocate(file.fileno(), 0, size)
             mapped = np.memmap(file, np.uint8, "r+")
     except OSError as error:
@@ -339,7 +154,7 @@ def _room_for(counts: Sequence[int], spill: Path) -> list[Samples]:
 
 
 def _read_crop(path: Path, crop: Samples) -> str | None:
-    """Read a picture into its (3, 256, 256) place; say so where that cannot be done."""
+    """Read a picture into a (3, 256, 256) array; return why that failed."""
     try:
         crop[...] = as_crop(read_picture(path)).transpose(2, 0, 1)
     except MediaError as error:
@@ -347,68 +162,227 @@ def _read_crop(path: Path, crop: Samples) -> str | None:
     return None
 
 
-def _too_few(data_dir: Path, people: list[str], unreadable: list[str]) -> str:
-    there = f"only of {people[0]!r}" if people else "of nobody"
-    spoilt = f", and {len(unreadable)} pictures cannot be read (the first: {unreadable[0]})" if unreadable else ""
-    return (
-        f"training needs faces of two people, and {data_dir} has faces {there}{spoilt}; "
-        f"put the pictures of each into a folder there, or for the workspace's own data run: "
-        "python cli.py extract VIDEO --person NAME"
-    )
+def _caseless(name: str) -> str:
+    """Make names equal that differ only in case or Unicode form (Unicode Standard 3.13, D145)."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """Where a face comes from, by the name of its file alone."""
+
+    video: str
+    frame: int
+    track: str
+
+    @classmethod
+    def of(cls, name: str) -> "Origin":
+        """Read the name of a file; its suffix does not count."""
+        stem = Path(name).stem
+        if crop := _CROP.fullmatch(stem):
+            return cls(crop[1], int(crop[2]), crop[3])
+        if numbered := _NUMBERED.fullmatch(stem):
+            return cls(f"{numbered[1]}#{numbered[3]}", int(numbered[2]), "")
+        return cls(stem, 0, "")
+
+    @property
+    def series(self) -> str:
+        """What the model remembers frames of: a track, or a series of numbered pictures."""
+        return f"{self.video}/{self.track}" if self.track else self.video
+
+
+class Split(NamedTuple):
+    """Indices of a person's faces, int64, ascending; faces between the two are used for nothing."""
+
+    trained: torch.Tensor
+    held: torch.Tensor
+
+
+def split_faces(
+    names: Mapping[str, Sequence[str]], memory: HeldOut | None, seen: Iterable[str] = ()
+) -> tuple[dict[str, Split], HeldOut]:
+    """Split people's faces so that no validation face was ever trained on, or is next to one that is.
+
+    Args:
+        names: by person, the file names of the faces.
+        memory: what the model remembers; None where it was trained before this was recorded.
+        seen: people whom such a model was trained on: all faces they have now count as trained on.
+
+    Returns:
+        The splits, by person, and what the model is to remember from now on.
+    """
+    origins = {person: [Origin.of(name) for name in files] for person, files in sorted(names.items())}
+    if memory is None:
+        memory = HeldOut(trained=_add({}, [origin for person in seen for origin in origins.get(person, ())]))
+    for faces in origins.values():
+        memory = _hold_out_more(faces, memory)
+    splits = {person: _split(faces, memory) for person, faces in origins.items()}
+    trained = [origins[person][i] for person, split in splits.items() for i in split.trained.tolist()]
+    return splits, HeldOut(memory.held, _add(memory.trained, trained))
+
+
+def _split(origins: Sequence[Origin], memory: HeldOut) -> Split:
+    held = [_is_in(memory.held, origin) for origin in origins]
+    trained, validation = [], []
+    for i, (origin, is_held, is_near) in enumerate(zip(origins, held, _near(origins, held), strict=True)):
+        if not is_near and not _is_in(memory.held, origin, GAP):
+            trained.append(i)
+        if is_held and not _is_in(memory.trained, origin):
+            validation.append(i)
+    return Split(torch.tensor(trained, dtype=torch.int64), torch.tensor(validation, dtype=torch.int64))
+
+
+def _hold_out_more(origins: Sequence[Origin], memory: HeldOut) -> HeldOut:
+    """Hold out what a person lacks of validation faces, among those that the model has not seen.
+
+    Takes blocks of consecutive faces, ordered by a hash of their names: the same in every process.
+    """
+    held = [_is_in(memory.held, origin) for origin in origins]
+    usable = sum(is_held and not _is_in(memory.trained, origin) for origin, is_held in zip(origins, held, strict=True))
+    missing = round(len(origins) * HELD_OUT_SHARE) - usable
+    if len(origins) < FEWEST_FACES or missing < TOP_UP:
+        return memory
+    seen = [_is_in(memory.trained, origin, GAP) for origin in origins]
+    free = [not any(claims) for claims in zip(held, seen, _near(origins, seen), strict=True)]
+    order = sorted(range(len(origins)), key=origins.__getitem__)
+    runs = [list(run) for (is_free, _), run in groupby(order, lambda i: (free[i], origins[i].video)) if is_free]
+    length = math.ceil(missing / min(max(missing // BLOCK, 1), MOST_BLOCKS))
+    blocks = [[origins[i] for i in run[at : at + length]] for run in runs for at in range(0, len(run), length)]
+    ranges = memory.held
+    for block in sorted(blocks, key=_rank):
+        ranges = _add(ranges, block[:missing], with_frames_between=True)
+        missing -= min(missing, len(block))
+    return HeldOut(ranges, memory.trained)
+
+
+def _rank(block: Sequence[Origin]) -> bytes:
+    return hashlib.sha256(f"{block[0].series} {block[0].frame}".encode(errors="surrogateescape")).digest()
+
+
+def _near(origins: Sequence[Origin], marked: Sequence[bool]) -> list[bool]:
+    """Say which faces are neighbours of marked ones, in frames or in order."""
+    near = [False] * len(origins)
+    order = sorted(range(len(origins)), key=origins.__getitem__)
+    for direction in (order, order[::-1]):
+        last, faces_since = None, 0
+        for i in direction:
+            if marked[i]:
+                last, faces_since = origins[i], 0
+            elif last is not None and last.video == origins[i].video:
+                faces_since += 1
+                near[i] |= faces_since <= GAP or abs(origins[i].frame - last.frame) <= GAP
+    return near
+
+
+def _is_in(ranges: Mapping[str, Ranges], origin: Origin, within: int = 0) -> bool:
+    """Say whether a frame is in one of its series' ranges, or at most ``within`` frames from one."""
+    series = ranges.get(origin.series, ())
+    i = bisect_right(series, origin.frame + within, key=lambda ends: ends[0])
+    return i > 0 and series[i - 1][1] >= origin.frame - within
+
+
+def _add(
+    ranges: Mapping[str, Ranges], origins: Sequence[Origin], *, with_frames_between: bool = False
+) -> dict[str, Ranges]:
+    """Add frames to ranges, each in its series."""
+    frames: dict[str, list[int]] = {}
+    for origin in origins:
+        frames.setdefault(origin.series, []).append(origin.frame)
+    added = dict(ranges)
+    for series, numbers in frames.items():
+        new = [(min(numbers), max(numbers))] if with_frames_between else [(number, number) for number in numbers]
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted([*ranges.get(series, ()), *new]):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        added[series] = tuple(merged)
+    return added
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """One person's faces of a batch, or this process's share of them.
+class Batch:
+    """One step's faces on the device that trains, or this process's share of them.
 
     Attributes:
-        crops: (N, 3, 256, 256) uint8, on the device.
-        draw: how they are to be distorted.
-        samples: the person's faces in the whole batch.
-        share: how much of these are here.
+        pairs: by person, inputs and targets, each (N, 3, 64, 64) float32 in [0, 1].
+        faces_each: faces of each person, in all processes together.
+        share: the part of these that is here.
+        position: of this step in the training loop.
+        next_position: of the step after it.
     """
 
-    crops: torch.Tensor
-    draw: Draw
-    samples: int
-    share: float
+    pairs: Mapping[str, Pairs]
+    faces_each: int
+    share: float = 1
+    position: Position = field(default_factory=Position)
+    next_position: Position = field(default_factory=Position)
 
-    def portion(self) -> Portion:
-        """Make what a step learns from."""
-        return Portion(make_pairs(self.crops, self.draw), self.samples, self.share)
+    @property
+    def samples(self) -> int:
+        """Faces of all people, in all processes."""
+        return self.faces_each * len(self.pairs)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether every person has now been visited."""
+        return self.next_position.epoch > self.position.epoch
 
 
-class Fetcher:
-    """Brings batches.
+class Dataset:
+    """The faces that a model is trained on and validated by.
 
     Args:
-        people: by name, (N, 3, 256, 256) uint8.
-        trained_on: by name, places of the faces that the schedule counts.
-        seed: where distortions come from.
-        computing: where faces are wanted, and by which processes.
+        faces: of all people.
+        model: remembers which faces it was trained on.
+        device: where batches are wanted.
+        processes: that share each batch.
+
+    Attributes:
+        faces: of all people.
+        splits: which of them are trained on and which are held out, by person.
+        held_out: what the model is to remember of that.
+
+    Raises:
+        NothingToDoError: all faces of a person are held out.
     """
 
-    def __init__(
-        self,
-        people: Mapping[str, torch.Tensor],
-        trained_on: Mapping[str, torch.Tensor],
-        seed: int,
-        computing: Computing,
-    ) -> None:
-        self._feed, self._places = Feed(people, computing.device), trained_on
-        self._seed, self._processes = seed, computing.processes
+    def __init__(self, faces: Faces, model: Model, device: torch.device, processes: Processes) -> None:
+        seen = [person for person, training in model.trained.items() if training.samples]
+        self.faces = faces
+        self.splits, self.held_out = split_faces(faces.files, model.held_out, seen)
+        for person in (person for person, split in self.splits.items() if not len(split.trained)):
+            raise NothingToDoError(
+                f"the faces left of {person!r} are held out for validation: add others, or train another model with -n"
+            )
+        self._device, self._processes, self._crops = device, processes, faces.people
+        size = sum(crops.numel() for crops in faces.people.values())
+        if device.type == "cuda" and size < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._crops = {person: crops.to(device) for person, crops in faces.people.items()}
 
-    def fetch(self, batch: Batch) -> dict[str, Fetched]:
-        """Bring this process's share of a batch to the device, and draw how it is distorted; by person."""
-        here, fetched = batch.here, {}
-        for number, (person, faces) in enumerate(batch.faces.items(), 1):
-            count = len(faces)
-            chance = generator(self._seed, here.epoch, here.visit, here.inner, here.batch, number)
-            turn, grid = draw_transforms(count, Augmentation(), chance)
-            mine = self._processes.share(count)
-            share = (mine.stop - mine.start) / count
-            if not share:  # fewer faces than processes
-                mine = slice(0, 1)
-            crops = self._feed.faces(person, self._places[person][faces[mine]])
-            fetched[person] = Fetched(crops, (turn[mine], grid[mine]), count, share)
-        return fetched
+    def validation_faces(self) -> dict[str, torch.Tensor]:
+        """Held-out faces by person, (N, 3, 256, 256) uint8 on the CPU; people without are left out."""
+        return {person: self.faces.people[person][held] for person, (_, held) in self.splits.items() if len(held)}
+
+    def batches(self, sampler: Sampler, start: Position) -> Iterator[Batch]:
+        """Yield the batches from a position on, without end; ``sampler`` counts the faces trained on."""
+        for selection in sampler.selections(start):
+            at, pairs = selection.position, {}
+            for number, (person, faces) in enumerate(selection.faces.items(), 1):
+                rng = generator(sampler.seed, at.epoch, at.visit, at.inner, at.batch, number)
+                turn, grid = draw_transforms(len(faces), Augmentation(), rng)
+                mine = self._processes.share(len(faces))
+                share = (mine.stop - mine.start) / len(faces)
+                if not share:  # fewer faces than processes: compute with one that does not count
+                    mine = slice(0, 1)
+                crops = self._fetch(person, self.splits[person].trained[faces[mine]])
+                pairs[person] = make_pairs(crops, (turn[mine], grid[mine]))
+            yield Batch(pairs, len(faces), share, at, selection.next_position)
+
+    def _fetch(self, person: str, indices: torch.Tensor) -> torch.Tensor:
+        """Copy faces to the device: on a GPU while it computes, unless they are there already."""
+        crops = self._crops[person]
+        if crops.device.type == self._device.type:
+            return crops[indices.to(self._device, non_blocking=True)]
+        return crops[indices].pin_memory().to(self._device, non_blocking=True)

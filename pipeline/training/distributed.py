@@ -1,6 +1,6 @@
-"""Several processes that train one model together, as torchrun starts them: on one machine or many.
+"""Several processes that train one model together, as torchrun starts them, on one machine or many.
 
-Each computes its share of every batch; gradients and losses are summed, so that all take the same step.
+Each computes its share of every batch; gradients and losses are summed, so all take the same step.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ class Processes:
     """The processes of this run, seen from one of them.
 
     Args:
-        rank: which one this is; 0 writes and speaks.
+        rank: which one this is; 0 writes and prints.
         count: how many there are.
-        control: group for numbers that are not on the GPU; None where one group does for all.
+        control: group for numbers that are not on the GPU; None where the default group works for all.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, control: Group | None = None) -> None:
@@ -38,38 +38,38 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the one that writes and prints."""
         return self.rank == 0
 
     def share(self, items: int) -> slice:
-        """Part of so many items that is this process's."""
+        """The part of so many items that this process computes."""
         return slice(items * self.rank // self.count, items * (self.rank + 1) // self.count)
 
     def sum_gradients(self, network: nn.Module) -> None:
-        """From now on, begin to sum each gradient of a network over all processes as soon as it is computed."""
+        """From now on, start to sum each gradient of a network over all processes as soon as it is computed."""
         if self.count > 1:
             for parameter in network.parameters():
                 hook = parameter.register_post_accumulate_grad_hook
-                hook(lambda changed: self._begin_sum(changed.grad))  # type: ignore[no-untyped-call]
+                hook(lambda changed: self._start_sum(changed.grad))  # type: ignore[no-untyped-call]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Begin to sum values over all processes, in place; they are whole after ``finish``."""
-        self._begin_sum(values)
+        """Start to sum values over all processes, in place; they are complete after ``finish``."""
+        self._start_sum(values)
         return values
 
     def finish(self) -> None:
-        """Wait until all sums that were begun are whole.
+        """Wait until all sums are complete.
 
         Raises:
             LostProcessError: another process is gone.
         """
-        with _gone_is_said():
-            for sum_ in self._sums:
-                sum_.wait()
+        with _lost_process_named():
+            for pending in self._sums:
+                pending.wait()
         self._sums.clear()
 
     def largest(self, number: int) -> int:
-        """The largest of the numbers that the processes give.
+        """The largest of the processes' numbers.
 
         Raises:
             LostProcessError: another process is gone.
@@ -77,52 +77,48 @@ class Processes:
         if self.count == 1:
             return number
         numbers = torch.tensor([number])
-        with _gone_is_said():
+        with _lost_process_named():
             distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self._control)
         return int(numbers.item())
 
     def check_equal(self, what: str, facts: str) -> None:
-        """Make sure that all processes hold the same.
-
-        Args:
-            what: its name.
-            facts: that tell it from others.
+        """Make sure that the facts are the same text in all processes.
 
         Raises:
-            WorkspaceError: they do not.
+            WorkspaceError: they are not; the message names ``what``.
         """
         number = int(hashlib.sha256(facts.encode()).hexdigest()[:15], 16)
         if self.largest(number) != -self.largest(-number):
             raise WorkspaceError(f"the processes see different {what}: give all machines the same workspace and data")
 
-    def _begin_sum(self, values: torch.Tensor | None) -> None:
+    def _start_sum(self, values: torch.Tensor | None) -> None:
         if self.count > 1 and values is not None:
-            with _gone_is_said():
+            with _lost_process_named():
                 self._sums.append(distributed.all_reduce(values, async_op=True))
 
 
 @contextmanager
-def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the other processes of this run, where torchrun started several, while the block runs.
+def join_processes(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the other processes of this run, if torchrun started several, while the block runs.
 
     Yields:
         The processes, and the device that this one computes on.
 
     Raises:
-        UsageError: there are more processes on this machine than GPUs.
+        UsageError: there are more processes on this machine than GPUs, or the others cannot be reached.
     """
     on_gpu = torch.cuda.is_available() and not no_cuda
-    count, local = _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
-    if on_gpu and local >= torch.cuda.device_count():
+    count, local_rank = _from_environment("WORLD_SIZE", 1), _from_environment("LOCAL_RANK", 0)
+    if on_gpu and local_rank >= torch.cuda.device_count():
         raise UsageError(f"more processes than the {torch.cuda.device_count()} GPUs: use --nproc-per-node gpu")
-    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     if count == 1:
         yield Processes(), device
         return
     try:
-        control = _meet_others(device)
+        control = _meet(device)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         remedy = "start all with torchrun, or unset WORLD_SIZE"
@@ -133,18 +129,17 @@ def joined(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
         distributed.destroy_process_group()
 
 
-def _meet_others(device: torch.device) -> Group:
-    """Wait for the other processes, in a thread: torch heeds no signals while it waits, and here they end the wait.
+def _meet(device: torch.device) -> Group:
+    """Wait for the other processes in a thread, because torch ignores signals while it waits; return the control group.
 
-    Returns:
-        Group for numbers that are not on the GPU; None where one group does for all.
+    It is None where the default group works for all numbers.
     """
     met: Future[Group] = Future()
 
     def meet() -> None:
         try:
             if device.type == "cuda":
-                torch.cuda.set_device(device)  # holds for a thread
+                torch.cuda.set_device(device)  # each thread has its own
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
             met.set_result(distributed.new_group(backend="gloo") if device.type == "cuda" else None)
         except Exception as error:  # noqa: BLE001 - raised again where it is waited for
@@ -152,28 +147,28 @@ def _meet_others(device: torch.device) -> Group:
 
     threading.Thread(target=meet, name="meet", daemon=True).start()
     while not met.done():
-        wait([met], timeout=0.2)  # on Windows no signal ends a wait that has no timeout
+        wait([met], timeout=0.2)  # on Windows no signal ends a wait without a timeout
     return met.result()
 
 
-def processes_here() -> int:
+def local_process_count() -> int:
     """How many processes of this run share this machine."""
-    return _number("LOCAL_WORLD_SIZE", 1)
+    return _from_environment("LOCAL_WORLD_SIZE", 1)
 
 
-def _number(name: str, default: int) -> int:
+def _from_environment(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
-        raise UsageError(f"the environment says {name}={text}: start several processes with torchrun, or unset it")
+        raise UsageError(f"the environment has {name}={text}: start several processes with torchrun, or unset it")
     return int(text)
 
 
 @contextmanager
-def _gone_is_said() -> Iterator[None]:
+def _lost_process_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         raise LostProcessError(
             f"another process of this training ended or cannot be reached ({str(error).splitlines()[0][:200]}); "
-            "what was saved last is kept; see what the other said, then type the same command to go on"
+            "what was saved last is kept; see what the other reported, then type the same command to continue"
         ) from error

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from pipeline.errors import RecastError
 from tests.conftest import ROOT
 from tests.crashes.disk import ROOT as TOP
@@ -127,7 +127,7 @@ def try_all(
         own.mkdir()
         try:
             met += try_one(failure, recording, trained_once, footage, own)
-        except (AssertionError, RecastError) as error:
+        except (AssertionError, RecastError, CheckpointError) as error:
             broken.append(f"{failure}: {error}")
         shutil.rmtree(own)
     assert not broken, "\n".join(broken)

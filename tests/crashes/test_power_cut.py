@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from models import CheckpointError
 from pipeline.errors import RecastError
 from tests.conftest import FRAMES
 from tests.crashes.disk import (
@@ -160,7 +161,7 @@ def run_all_again(recording: Recording, chosen_cases: list[Case], footage: Path,
         try:
             lay(recording, case.found(recording), folder / "laid")
             run_to_the_end(recording, case.command, footage, folder / "laid")
-        except (AssertionError, RecastError) as error:
+        except (AssertionError, RecastError, CheckpointError) as error:
             broken.append(f"{case}: {str(error).splitlines()[0]}")
         shutil.rmtree(folder / "laid")
     assert not broken

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import psutil
 
+from models import CheckpointError
 from pipeline.errors import RecastError
 
 ANSWER_S = 60  # the first file takes longest: libraries are loaded
@@ -75,7 +76,7 @@ def answer_files(read: Callable[[Path], None], pipe: Connection) -> None:
         try:
             read(path)
             answer = open_files()
-        except RecastError:
+        except (RecastError, CheckpointError):
             answer = open_files()
         except BaseException:  # noqa: BLE001 - anything else is what the fuzzer looks for
             answer = traceback.format_exc()

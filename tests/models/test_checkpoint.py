@@ -19,11 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import checkpoint
+from models import CheckpointError, checkpoint
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import HeldOut, Model, Position, Training
 from models.reference import load_reference
-from pipeline.errors import WorkspaceError
 
 STEPS = 1200
 STATE = f"state-{STEPS:09d}"
@@ -276,7 +275,7 @@ def test_a_state_that_does_not_read_back_is_refused(saved: Path, file: str, monk
         real(path)
 
     monkeypatch.setattr(checkpoint, "_flush", lose_the_end)
-    with pytest.raises(WorkspaceError, match="what was saved before is kept"):
+    with pytest.raises(CheckpointError, match="what was saved before is kept"):
         checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=1)
     assert names(saved) == [STATE]
 
@@ -312,7 +311,7 @@ def test_a_failed_save_keeps_what_was_there(
 ) -> None:
     before = {path: path.stat().st_ino for path in saved.rglob("*")}
     failing = Model(model.encoder, moments=moments, steps=steps)
-    with limit(), pytest.raises(WorkspaceError, match="what was saved before is kept") as failed:
+    with limit(), pytest.raises(CheckpointError, match="what was saved before is kept") as failed:
         checkpoint.save(saved, failing)
     assert str(saved) in str(failed.value)
     assert {path: path.stat().st_ino for path in saved.rglob("*")} == before, "no .part, nothing replaced"
@@ -322,7 +321,7 @@ def test_a_failed_save_keeps_what_was_there(
 def test_moments_that_are_lost_leave_no_half_state(saved: Path, model: Model) -> None:
     """Tensors without numbers stand for a device that is gone; whatever is raised, nothing half is left."""
     failing = Model(model.encoder, moments={"hopper": {"step": torch.zeros(3, device="meta")}}, steps=STEPS + 1)
-    with pytest.raises((WorkspaceError, RuntimeError)):
+    with pytest.raises((CheckpointError, RuntimeError)):
         checkpoint.save(saved, failing)
     assert names(saved) == [STATE]
 
@@ -338,7 +337,7 @@ def test_a_save_that_fails_at_its_last_moment_keeps_the_state_of_the_same_step(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", rename_unless_final)
-    with pytest.raises(WorkspaceError, match="what was saved before is kept"):
+    with pytest.raises(CheckpointError, match="what was saved before is kept"):
         checkpoint.save(saved, Model(model.encoder, steps=STEPS))
     assert names(saved) == [STATE]
     assert checkpoint.load(saved).decoders.keys() == model.decoders.keys()
@@ -346,7 +345,7 @@ def test_a_save_that_fails_at_its_last_moment_keeps_the_state_of_the_same_step(
 
 def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path, model: Model) -> None:
     (tmp_path / "output").write_text("in the way", encoding="utf-8")
-    with pytest.raises(WorkspaceError, match="cannot save the model in"):
+    with pytest.raises(CheckpointError, match="cannot save the model in"):
         checkpoint.save(tmp_path / "output" / "my model", model)
     assert names(tmp_path) == ["output"]
 
@@ -355,7 +354,7 @@ def test_no_model_says_what_to_type(tmp_path: Path) -> None:
     (tmp_path / "best one").mkdir()
     for folder in (tmp_path / "best one", tmp_path / "missing"):
         assert not checkpoint.exists(folder)
-        with pytest.raises(WorkspaceError) as refused:
+        with pytest.raises(CheckpointError) as refused:
             checkpoint.load(folder)
         assert str(folder) in str(refused.value)
         assert f"python cli.py train -n {shlex.quote(folder.name)}" in str(refused.value)
@@ -391,7 +390,7 @@ DAMAGES = [cut_in_half, fill_with_garbage, empty, Path.unlink]
 )
 def test_a_damaged_state_is_named(saved: Path, file: str, damage: Callable[[Path], None]) -> None:
     damage(saved / STATE / file)
-    with pytest.raises(WorkspaceError, match="delete that folder") as refused:
+    with pytest.raises(CheckpointError, match="delete that folder") as refused:
         checkpoint.load(saved)
     assert str(saved / STATE) in str(refused.value)
 
@@ -399,7 +398,7 @@ def test_a_damaged_state_is_named(saved: Path, file: str, damage: Callable[[Path
 @pytest.mark.parametrize("damage", DAMAGES[:3], ids=lambda damage: damage.__name__)
 def test_damaged_moments_are_named_when_training_goes_on(saved: Path, damage: Callable[[Path], None]) -> None:
     damage(saved / STATE / "adam_hopper.safetensors")
-    with pytest.raises(WorkspaceError, match="damaged") as refused:
+    with pytest.raises(CheckpointError, match="damaged") as refused:
         checkpoint.load(saved, for_training=True)
     assert str(saved / STATE) in str(refused.value)
 
@@ -428,7 +427,7 @@ def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
         lambda facts: {**facts, "position": {"epoch": "first"}},
         lambda facts: {**facts, "people": {"../elsewhere": {"samples": 1, "loss": 0.1}}},
         lambda facts: {**facts, "people": {"hopper": {"samples": 1, "loss": float("inf")}}},
-        lambda facts: {**facts, "more": "x" * (checkpoint.LONGEST_FACTS + 1)},
+        lambda facts: {**facts, "more": "x" * (checkpoint.LARGEST_FACTS + 1)},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": "9-5"}}},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": "1-x"}}},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": [1, 5]}}},
@@ -445,7 +444,7 @@ def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
 def test_facts_that_do_not_fit_are_damage(saved: Path, spoil: Callable[[dict[str, Any]], Any]) -> None:
     path = saved / STATE / "model.json"
     replace(path, json.dumps(spoil(json.loads(path.read_text(encoding="utf-8")))).encode())
-    with pytest.raises(WorkspaceError, match="damaged") as refused:
+    with pytest.raises(CheckpointError, match="damaged") as refused:
         checkpoint.load(saved)
     assert str(saved / STATE) in str(refused.value)
 
@@ -454,7 +453,7 @@ def test_a_state_of_a_newer_version_is_refused(saved: Path) -> None:
     path = saved / STATE / "model.json"
     facts = {**json.loads(path.read_text(encoding="utf-8")), "version": checkpoint.VERSION + 1}
     replace(path, json.dumps(facts).encode())
-    with pytest.raises(WorkspaceError, match="newer Recast") as refused:
+    with pytest.raises(CheckpointError, match="update Recast") as refused:
         checkpoint.load(saved)
     assert str(saved / STATE) in str(refused.value)
 
@@ -518,7 +517,7 @@ def test_files_without_an_epoch_are_taken_over(reference: Path, model: Model) ->
 def test_missing_files_are_asked_for(reference: Path, missing: list[str]) -> None:
     for name in missing:
         (reference / name).unlink()
-    with pytest.raises(WorkspaceError, match=r"encoder\.pth") as refused:
+    with pytest.raises(CheckpointError, match=r"encoder\.pth") as refused:
         load_reference(reference)
     assert str(reference) in str(refused.value)
 
@@ -527,7 +526,7 @@ def test_missing_files_are_asked_for(reference: Path, missing: list[str]) -> Non
 def test_code_in_a_file_is_refused_and_does_not_run(reference: Path, tmp_path: Path, name: str) -> None:
     made = tmp_path / "made by the code"
     rewrite(reference / name, {"state_dict": {"conv.bias": torch.zeros(3)}, "epoch": RunsCode(made)})
-    with pytest.raises(WorkspaceError, match="nothing was imported") as refused:
+    with pytest.raises(CheckpointError, match="nothing was imported") as refused:
         load_reference(reference)
     assert str(reference / name) in str(refused.value)
     assert not made.exists()
@@ -539,7 +538,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(reference: Path, tmp_path: P
 @pytest.mark.parametrize("damage", DAMAGES[:3], ids=lambda damage: damage.__name__)
 def test_a_damaged_file_is_named(reference: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(reference / name)
-    with pytest.raises(WorkspaceError, match="cannot read") as refused:
+    with pytest.raises(CheckpointError, match="cannot read") as refused:
         load_reference(reference)
     assert str(reference / name) in str(refused.value)
 
@@ -562,7 +561,7 @@ def test_tensors_that_do_not_fit_are_refused(
 ) -> None:
     network = model.encoder if name == "encoder.pth" else model.decoders["hopper"]
     rewrite(reference / name, spoil(network.state_dict()))
-    with pytest.raises(WorkspaceError) as refused:
+    with pytest.raises(CheckpointError) as refused:
         load_reference(reference)
     assert str(reference) in str(refused.value)
 
@@ -570,13 +569,13 @@ def test_tensors_that_do_not_fit_are_refused(
 @pytest.mark.parametrize("value", [torch.tensor(3.0), 3], ids=["a number as tensor", "a number"])
 def test_an_encoder_whose_weights_are_no_arrays_is_refused(reference: Path, value: object) -> None:
     rewrite(reference / "encoder.pth", {"state_dict": {"conv1.0.weight": value, "linear1.weight": value}})
-    with pytest.raises(WorkspaceError):
+    with pytest.raises(CheckpointError):
         load_reference(reference)
 
 
 def test_a_decoder_without_a_persons_name_is_refused(reference: Path) -> None:
     (reference / CAGE).rename(reference / "decoder.pth")
-    with pytest.raises(WorkspaceError, match="decoder<person>"):
+    with pytest.raises(CheckpointError, match="decoder<person>"):
         load_reference(reference)
 
 

@@ -9,8 +9,8 @@ import torch
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.errors import UsageError
-from pipeline.training.dataset import Feed
-from pipeline.training.trainer import Computing, Portion, Trainer, choose_precision
+from pipeline.training.dataset import Batch
+from pipeline.training.trainer import Computing, Trainer, choose_precision
 from tests.training.test_trainer import pictures
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def trained(computing: Computing, steps: int = 12) -> tuple[Trainer, list[float]
     trainer = Trainer(model, 3e-4, False, computing)
     faces, losses = pictures(4), []
     for _ in range(steps):
-        trainer.step({"hopper": Portion((faces, faces), len(faces))})
+        trainer.step(Batch({"hopper": (faces, faces)}, len(faces)))
         loss = trainer.read_losses()
         losses += [loss] if loss is not None else []
     return trainer, losses
@@ -82,8 +82,3 @@ def test_auto_is_fp32_on_a_cpu_and_fp16_is_refused_there() -> None:
     assert choose_precision("bf16", CPU) == "bf16"
     with pytest.raises(UsageError, match="needs a GPU"):
         choose_precision("fp16", CPU)
-
-
-def test_a_feed_hands_out_the_faces_asked_for() -> None:
-    people = {"hopper": torch.randint(0, 256, (5, 3, 256, 256), dtype=torch.uint8)}
-    assert torch.equal(Feed(people, CPU).faces("hopper", torch.tensor([4, 0])), people["hopper"][[4, 0]])

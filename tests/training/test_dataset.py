@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.autoencoder import Encoder
+from models.checkpoint import Model, Position
 from pipeline.console import NullConsole
 from pipeline.errors import NothingToDoError, WorkspaceError
 from pipeline.training import dataset
-from pipeline.training.dataset import load_faces
+from pipeline.training.augment import Augmentation, draw_pairs
+from pipeline.training.dataset import Dataset, Faces, load_faces
+from pipeline.training.distributed import Processes
+from pipeline.training.sampler import Sampler, generator
 from pipeline.types import Image
 
 RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)  # BGR
@@ -152,7 +157,7 @@ class TestLittleMemory:
             write(tmp_path / person / f"{place}.png", even(40 * place))
         in_memory = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people
         assert not (tmp_path / "spill").exists()
-        monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
+        monkeypatch.setattr(dataset, "MEMORY_SHARE", 0.0)
         mapped = load_faces(tmp_path, NullConsole(), tmp_path / "spill").people
         assert {name: len(crops) for name, crops in mapped.items()} == {"ann": 3, "bea": 2}
         assert all(torch.equal(mapped[name], in_memory[name]) for name in in_memory)
@@ -160,10 +165,55 @@ class TestLittleMemory:
 
     def test_a_disk_that_is_full_too_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_two_people(tmp_path)
-        monkeypatch.setattr(dataset, "MOST_OF_MEMORY", 0.0)
+        monkeypatch.setattr(dataset, "MEMORY_SHARE", 0.0)
         monkeypatch.setattr(dataset, "FACE_BYTES", 1 << 50)
         with pytest.raises(WorkspaceError, match="neither into memory nor into"):
             load_faces(tmp_path, NullConsole(), tmp_path / "spill")
+
+
+class TestBatches:
+    @staticmethod
+    def faces(tmp_path: Path) -> Faces:
+        people = {
+            person: torch.randint(0, 256, (5, 3, 256, 256), dtype=torch.uint8, generator=generator(person))
+            for person in ("ann", "bob")
+        }
+        return Faces(tmp_path, people, {person: [f"{i}.png" for i in range(5)] for person in people})
+
+    @staticmethod
+    def dataset(faces: Faces, processes: Processes) -> Dataset:
+        with torch.device("meta"):
+            model = Model(Encoder(8, 64))
+        return Dataset(faces, model, torch.device("cpu"), processes)
+
+    @pytest.mark.parametrize("interleave", [False, True])
+    def test_they_are_pairs_of_the_selected_faces_distorted_by_seed_and_position(
+        self, interleave: bool, tmp_path: Path
+    ) -> None:
+        faces = self.faces(tmp_path)
+        sampler = Sampler({"ann": 5, "bob": 5}, 4, inner_loop=2, seed=9, interleave=interleave)
+        batches = self.dataset(faces, Processes()).batches(sampler, Position())
+        for _, batch, selection in zip(range(6), batches, sampler.selections(Position()), strict=False):
+            assert (batch.position, batch.next_position) == (selection.position, selection.next_position)
+            assert batch.ends_epoch == (batch.next_position.epoch == 1)
+            assert (batch.share, batch.samples) == (1, sum(map(len, selection.faces.values())))
+            assert batch.pairs.keys() == selection.faces.keys()
+            for number, (person, indices) in enumerate(selection.faces.items(), 1):
+                at = selection.position
+                rng = generator(9, at.epoch, at.visit, at.inner, at.batch, number)
+                expected = draw_pairs(faces.people[person][indices], Augmentation(), rng)
+                assert all(torch.equal(*both) for both in zip(batch.pairs[person], expected, strict=True))
+
+    def test_processes_have_parts_of_the_same_batch(self, tmp_path: Path) -> None:
+        faces, sampler = self.faces(tmp_path), Sampler({"ann": 5, "bob": 5}, 3, inner_loop=1, seed=9)
+        whole = next(self.dataset(faces, Processes()).batches(sampler, Position()))
+        parts = [next(self.dataset(faces, Processes(rank, 4)).batches(sampler, Position())) for rank in range(4)]
+        (person,) = whole.pairs
+        assert [part.share for part in parts] == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+        assert {part.samples for part in parts} == {3}
+        joined = torch.cat([part.pairs[person][0] for part in parts[1:]])
+        torch.testing.assert_close(joined, whole.pairs[person][0], atol=1e-4, rtol=0)
+        assert len(parts[0].pairs[person][0]) == 1, "one face that does not count, so that all compute alike"
 
 
 def test_what_is_left_unread_is_not_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import HeldOut
-from pipeline.training.dataset import FEWEST, GAP, Moment, split_faces
+from pipeline.training.dataset import FEWEST_FACES, GAP, Origin, split_faces
 
 PEOPLE = ("ann", "bob")
 
@@ -28,15 +28,15 @@ KINDS = {
 
 def assert_apart(names: list[str], trained: list[int], held: list[int]) -> None:
     """No face judged by is a neighbour of one trained on, in frames or in order."""
-    order = sorted(range(len(names)), key=lambda i: Moment.of(names[i]))
+    order = sorted(range(len(names)), key=lambda i: Origin.of(names[i]))
     place = {i: rank for rank, i in enumerate(order)}
     among = set(trained)
     for one in held:
         near = [i for i in order[max(0, place[one] - GAP) : place[one] + GAP + 1] if i in among]
-        mine = Moment.of(names[one])
-        assert not [i for i in near if Moment.of(names[i]).video == mine.video]
-        others = (Moment.of(names[i]) for i in trained)
-        assert all(abs(other.number - mine.number) > GAP for other in others if other.video == mine.video)
+        mine = Origin.of(names[one])
+        assert not [i for i in near if Origin.of(names[i]).video == mine.video]
+        others = (Origin.of(names[i]) for i in trained)
+        assert all(abs(other.frame - mine.frame) > GAP for other in others if other.video == mine.video)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,7 +51,7 @@ def test_five_percent_are_held_out_apart_from_the_others(kind: str) -> None:
 
 
 def test_none_are_held_out_of_few() -> None:
-    split = split_faces({"ann": crops("a", FEWEST - 1), "bob": crops("b", 1), "eve": []}, HeldOut())[0]
+    split = split_faces({"ann": crops("a", FEWEST_FACES - 1), "bob": crops("b", 1), "eve": []}, HeldOut())[0]
     assert [(len(part.trained), len(part.held)) for part in split.values()] == [(99, 0), (1, 0), (0, 0)]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from pipeline.training.trainer import LOSSES, STRUCTURE, WINDOW_PX, l1, ssim
+from pipeline.training.trainer import LOSSES, SSIM_WEIGHT, WINDOW_PX, l1, ssim
 from tests.training.test_trainer import pictures
 
 
@@ -42,5 +42,5 @@ def test_both_losses_fall_to_nothing_and_can_be_learnt_from() -> None:
 
 def test_l1_and_ssim_weighs_both() -> None:
     faces, others = pictures(2), noisy(pictures(2), 0.2)
-    expected = float(l1(faces, others)) + STRUCTURE * (1 - float(ssim(faces, others).mean()))
+    expected = float(l1(faces, others)) + SSIM_WEIGHT * (1 - float(ssim(faces, others).mean()))
     assert float(LOSSES["l1+ssim"](faces, others)) == pytest.approx(expected)

@@ -55,14 +55,14 @@ def test_a_damaged_history_stops_nothing(tmp_path: Path) -> None:
 def test_the_film_shows_the_sheets_in_order(tmp_path: Path) -> None:
     kept = filled(tmp_path, 40, 60, 90, 200)
     (tmp_path / "timelapse" / "000000060.jpg").write_bytes(b"cut off")
-    kept.film()
+    kept.write_timelapse()
     with av.open(str(tmp_path / "timelapse.mp4")) as container:
         levels = [frame.to_ndarray(format="bgr24").mean() for frame in container.decode(video=0)]
     np.testing.assert_allclose(levels, [40, 90, 200], atol=4)
 
 
 def test_one_sheet_is_no_film(tmp_path: Path) -> None:
-    filled(tmp_path, 40).film()
+    filled(tmp_path, 40).write_timelapse()
     assert not (tmp_path / "timelapse.mp4").exists()
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.training.trainer import Computing, Portion, Trainer, l1_and_ssim
+from pipeline.training.dataset import Batch
+from pipeline.training.trainer import Computing, Trainer, l1_and_ssim
 
 RATE = 5e-4
 
@@ -39,7 +40,7 @@ def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) ->
 
 
 def take_step(trainer: Trainer, person: str, inputs: torch.Tensor, targets: torch.Tensor) -> float:
-    trainer.step({person: Portion((inputs, targets), len(inputs))})
+    trainer.step(Batch({person: (inputs, targets)}, len(inputs)))
     loss = trainer.read_losses()
     assert loss is not None
     return loss
@@ -160,7 +161,7 @@ def test_a_new_trainer_goes_on_as_if_there_had_been_one() -> None:
 
 def take_joint_step(trainer: Trainer, number: int = 0, people: Sequence[str] = ("hopper", "collins")) -> float:
     pairs = {person: (pictures(3, number), pictures(3, number + place)) for place, person in enumerate(people)}
-    trainer.step({person: Portion(own, 3) for person, own in pairs.items()})
+    trainer.step(Batch(pairs, 3))
     loss = trainer.read_losses()
     assert loss is not None
     return loss
@@ -189,11 +190,11 @@ def test_a_joint_step_takes_the_mean_of_both_gradients() -> None:
     for person in ("hopper", "collins"):
         one = deepcopy(model)
         trainer = Trainer(one, RATE, False, Computing())
-        trainer.step({person: Portion((faces, straight), 2)})
+        trainer.step(Batch({person: (faces, straight)}, 2))
         trainer.store_moments()
         alone.append(one.moments[person]["encoder.linear1.weight.exp_avg"])
     joint = Trainer(model, RATE, False, Computing())
-    joint.step({person: Portion((faces, straight), 2) for person in ("hopper", "collins")})
+    joint.step(Batch(dict.fromkeys(("hopper", "collins"), (faces, straight)), 2))
     joint.store_moments()
     mean = model.moments["hopper"]["encoder.linear1.weight.exp_avg"]
     expected = (alone[0] + alone[1]) / 2
