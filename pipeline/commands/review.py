@@ -226,7 +226,7 @@ def distinct(items: Sequence[Item]) -> list[Item]:
 
 
 def advise(items: Sequence[Item]) -> list[str]:
-    """Say whether the set is good enough to train on, and what to add or to remove, a line each."""
+    """Return whether the set is good enough to train on, and what to add or to remove, a line each."""
     kept = distinct(items)
     count = len(kept)
     if count < FEWEST:

@@ -17,7 +17,7 @@ from pipeline.converting.masks import core_mask, face_mask, mesh_mask
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform, warp
-from pipeline.faces.mesh import OUTLINE, mesh_of
+from pipeline.faces.mesh import OUTLINE, find_mesh_points
 from pipeline.media.canvas import Surface
 from pipeline.options import DEFAULT_LOOK, PLAIN_VIEW, Look, ResultView
 from pipeline.types import Affine, Image, Mask, Patch, Points, Rect
@@ -110,7 +110,7 @@ def draw_faces(
             colors = ColorPair(*(measure_colors(face, core_mask(PICTURE_PX), look.color) for face in (new, old)))
         softness = measure_softness(picture, seen, core_mask(SEEN_PX)) if look.match_grain else 0.0
         if look.mask == "mesh":
-            outline = mesh_of(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
+            outline = find_mesh_points(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
         stats = FaceStats(colors, softness, outline)
         faces[index].append(DrawnFace(rect, seen_from_rect, picture, swap.track, stats))
     return faces

@@ -275,7 +275,7 @@ def _near(origins: Sequence[Origin], marked: Sequence[bool]) -> list[bool]:
 
 
 def _is_in(ranges: Mapping[str, Ranges], origin: Origin, within: int = 0) -> bool:
-    """Say whether a frame is in one of its series' ranges, or at most ``within`` frames from one."""
+    """Return whether a frame is in one of its series' ranges, or at most ``within`` frames from one."""
     series = ranges.get(origin.series, ())
     i = bisect_right(series, origin.frame + within, key=lambda ends: ends[0])
     return i > 0 and series[i - 1][1] >= origin.frame - within
