@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.checkpoint import Model
-from models.winograd import faster
+from models.winograd import use_winograd
 from pipeline.types import Image
 
 HASHED_VALUES = 1024  # of each tensor: training changes them all
@@ -30,8 +30,8 @@ class Swapper:
                 digest.update(tensor.flatten()[:HASHED_VALUES].cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()
         on_cpu = device.type == "cpu"
-        self._encoder = faster(encoder) if on_cpu else encoder
-        self._decoders = {person: faster(decoder) if on_cpu else decoder for person, decoder in decoders.items()}
+        self._encoder = use_winograd(encoder) if on_cpu else encoder
+        self._decoders = {person: use_winograd(decoder) if on_cpu else decoder for person, decoder in decoders.items()}
 
     def swap(self, pictures: Sequence[Image], people: Sequence[str]) -> list[Image]:
         """Draw each picture, (64, 64, 3) BGR, the central square of a crop, as the face of the person beside it."""
