@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli import main
-from pipeline.commands.preview import TITLE_PX, SHOWN_PX
+from pipeline.commands.preview import SHOWN_PX, TITLE_PX
 from pipeline.converting.timeline import Timeline
 from pipeline.faces.alignment import cut_crop
 from pipeline.faces.measures import yaw_deg
