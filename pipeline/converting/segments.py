@@ -249,15 +249,15 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
     workers = max(1, min(cores, MAX_WORKERS, WORKING_PIXELS // pixels))  # each has a batch in memory
     threads = max(1, cores // workers)  # that libraries may use for each worker
 
-    def begin() -> None:
+    def limit_torch() -> None:
         torch.set_num_threads(threads)
 
     sizer = SegmentSizer(pixels)
     with (
         _limited_threads(threads),
         prefetched(_batches(job, first, end, sizer), 1) as batches,
-        map_in_threads(draw, batches, workers + 1, begin) as drawn,  # one waits for its turn with Python
-        map_in_threads(paste, smooth_stats(drawn), workers, begin) as pasted,
+        map_in_threads(draw, batches, workers + 1, limit_torch) as drawn,  # one waits for its turn with Python
+        map_in_threads(paste, smooth_stats(drawn), workers, limit_torch) as pasted,
         _SegmentEncoder(job) as encoder,
     ):
         for batch, frames in pasted:

@@ -28,7 +28,7 @@ from pipeline.faces.identity import (
 from pipeline.faces.measures import group_near_duplicates, spread_evenly, thumbnail
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
-from pipeline.names import why_refused
+from pipeline.names import name_problem
 from pipeline.types import Embedding, Image
 from pipeline.workspace import Workspace, extend_name, flush, list_people, list_pictures, numbered_name
 
@@ -145,7 +145,7 @@ class NamingHint:
 
 def name_from_video(video: str) -> str:
     """Turn a video's name into a person's; with a prefix if no person can have that name."""
-    return video if why_refused(video) is None else extend_name(f"video_{video}", "")
+    return video if name_problem(video) is None else extend_name(f"video_{video}", "")
 
 
 def name_groups(
@@ -185,7 +185,7 @@ def name_groups(
         if index not in names:
             others = {*names.values(), *known}
             names[index] = next(
-                name for name in candidates if name not in others and why_refused(name, others | taken) is None
+                name for name in candidates if name not in others and name_problem(name, others | taken) is None
             )
     return [names[index] for index in range(len(groups))]
 

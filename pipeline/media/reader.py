@@ -49,8 +49,8 @@ class Frame:
 class VideoReader:
     """Decodes a video from its first frame to its last.
 
-    Frames that cannot be decoded are skipped, and the rest of the file is still read. A missing timestamp, or one that does
-    not ascend, becomes the last one plus 1: encoders need ascending timestamps.
+    Frames that cannot be decoded are skipped, and the rest of the file is still read. A timestamp that is missing or
+    does not ascend becomes the last one plus 1: encoders need ascending timestamps.
 
     Attributes:
         info: facts of the video.
