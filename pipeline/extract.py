@@ -53,7 +53,7 @@ class ExtractedFootage:
 
     Attributes:
         people: number of faces by person, the most first.
-        earlier_options: options of the earlier run that extracted it, as text; None if this run did.
+        before: options of the earlier run that extracted it, as text; None if this run did.
         lost: description of what could not be decoded; None if everything could.
         restored: number of crops written again; None without --restore.
     """
@@ -63,7 +63,7 @@ class ExtractedFootage:
     people: dict[str, int]
     frames: int
     frames_with_faces: int
-    earlier_options: str | None
+    before: str | None
     lost: str | None
     restored: int | None = None
 
@@ -72,7 +72,7 @@ class ExtractedFootage:
         if self.restored is not None:
             return f"{self.video}: {plural(self.restored, 'crop')} made again in {data}"
         again = "--again starts over, people rename changes a name"
-        done = f"extracted before ({self.earlier_options}; {again})" if self.earlier_options else "extracted"
+        done = f"extracted before ({self.before}; {again})" if self.before else "extracted"
         lost = f"; {self.lost}" if self.lost else ""
         counts = ", ".join(f"{count} {person}" for person, count in self.people.items())
         where = f"crops in {data / next(iter(self.people))}" if len(self.people) == 1 else f"in {data}: {counts}"
@@ -279,7 +279,7 @@ def _restore(footage: Footage, workspace: Workspace, video: str, console: Consol
         return ExtractedFootage(footage.path, video, people, frames, store.frames_with_faces(), None, None, count)
 
 
-def _outcome(store: FaceStore, footage: Footage, video: str, earlier_options: str | None) -> ExtractedFootage:
+def _outcome(store: FaceStore, footage: Footage, video: str, before: str | None) -> ExtractedFootage:
     people, frames, lost = store.people(), store.frame_count(), store.fact("lost")
     if not frames:
         raise MediaError(f"nothing in {footage.path} can be read: {lost}")
@@ -288,4 +288,4 @@ def _outcome(store: FaceStore, footage: Footage, video: str, earlier_options: st
             f"no face found in the {frames} frames of {footage.path}: does it show a face? "
             "try --min-confidence 0.8 or --min-face 16"
         )
-    return ExtractedFootage(footage.path, video, people, frames, store.frames_with_faces(), earlier_options, lost)
+    return ExtractedFootage(footage.path, video, people, frames, store.frames_with_faces(), before, lost)
