@@ -47,7 +47,7 @@ from pipeline.options import (
 from pipeline.runtime import unwind_on_signals
 
 if TYPE_CHECKING:
-    from pipeline.console import Console, OldReport, Report
+    from pipeline.console import Console, Report
 
 ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -127,7 +127,7 @@ def _in_a_line(message: str) -> str:
     return f"{' '.join(problem).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {help_command}"
 
 
-def run(options: CommandOptions, console: Terminal) -> "Report | OldReport":  # noqa: PLR0911 - one for each command
+def run(options: CommandOptions, console: Terminal) -> "Report":  # noqa: PLR0911 - one for each command
     """Run the command of the options; only its own imports are loaded."""
     match options:
         case ExtractOptions():

@@ -109,16 +109,6 @@ class Report:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-class OldReport(Protocol):
-    """The outcome of a command, in a class of its own; to be replaced by Report."""
-
-    def lines(self) -> list[str]:
-        """What was done, what was skipped and why, where the result is."""
-
-    def problems(self) -> list[str]:
-        """What could not be done, a line each; the command fails when there are any."""
-
-
 def printable(text: str) -> str:
     """Escape what would control a terminal or start a new line in a log."""
     return "".join(
@@ -236,10 +226,8 @@ class Terminal:
             finally:
                 self._log.debug("%s: %d x %s in %.1f s", description, bar.count, unit, time.monotonic() - began)
 
-    def show(self, report: Report | OldReport) -> int:
+    def show(self, report: Report) -> int:
         """Print a report and return the exit code."""
-        if not isinstance(report, Report):
-            report = Report(report.lines(), report.problems(), to_json(report))
         for line in report.lines:
             self._log.info("%s", line)
             if not self._quiet and not self._json:
