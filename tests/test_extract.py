@@ -345,7 +345,7 @@ def test_sigterm_ends_it_in_one_line(tmp_path: Path) -> None:
     _, words = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in words
-    assert "type the same command again" in words.splitlines()[-1]
+    assert "run the same command again" in words.splitlines()[-1]
 
 
 def test_bad_files_are_named_and_do_not_stop_the_good_ones(

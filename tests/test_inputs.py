@@ -212,7 +212,7 @@ def test_a_workspace_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.Cap
 def test_a_list_that_is_none_is_one_line(extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.txt").write_bytes(b"PATH=/bin\0HOME=/\0")
     assert run("people", extracted, "discard", "hopper", "--list", tmp_path / "list.txt") == 1
-    assert "is no list of crops" in capsys.readouterr().err
+    assert "as a list of crops" in capsys.readouterr().err
 
 
 def test_one_result_that_cannot_be_written_does_not_keep_the_others_of_a_folder(

@@ -198,12 +198,12 @@ def _make_a_video() -> str:
             for shade in (0, 200):
                 samples = np.full((48 * 3 // 2, 64), shade, np.uint8)
                 writer.write(VideoFrame.from_ndarray(samples, format="yuv420p"))
-            finished = inspect_segment(segment, (0, 1), info.time_base)
-            if finished is None:
-                raise MediaError("ffmpeg did not encode both frames of a test video")
-            join([finished], result, info)
-            sign(result, Disclosure("none", {}), own_identity(), source)
-            state = read_credentials(result, []).state
+        finished = inspect_segment(segment, (0, 1), info.time_base)
+        if finished is None:
+            raise MediaError("ffmpeg did not encode both frames of a test video")
+        join([finished], result, info)
+        sign(result, Disclosure("none", {}), own_identity(), source)
+        state = read_credentials(result, []).state
         if state != "valid":
             raise MediaError(f"the signature of a new file is read as {state!r}")
     return "two frames encoded, joined, signed"

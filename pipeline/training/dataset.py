@@ -30,6 +30,7 @@ from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import CROP_PX, as_crop
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
+from pipeline.names import check_people
 from pipeline.training.augment import Augmentation, Pairs, draw_transforms, make_pairs
 from pipeline.training.distributed import Processes, local_process_count
 from pipeline.training.sampler import Sampler, generator
@@ -91,7 +92,9 @@ def load_faces(data_dir: Path, console: Console, mmap_dir: Path, chosen: Collect
         raise NothingToDoError(
             f"--people: no faces of {missing!r} in {data_dir}; it has: {join_words(people) or 'nobody'}"
         )
-    paths = {person: list_pictures(data_dir / person) for person in sorted(chosen) or people}
+    people = sorted(chosen) or people
+    check_people(people, (), f"the folder {data_dir}/{{}}")  # before the pictures are read, which may take long
+    paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces(data_dir)
     arrays = _allocate([len(pictures) for pictures in paths.values()], mmap_dir)
     with _decoders() as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:

@@ -39,7 +39,9 @@ sys.path.insert(0, {str(ROOT)!r})
 from cli import main
 folder, data = {str(folder)!r}, {str(folder / "data")!r}
 {first}
-sys.exit(main(["train", "-d", data, *{SMALL!r}, "-b", "2", "--max-steps", "6", "--workspace", folder + "/w"]))
+code = main(["train", "-d", data, *{SMALL!r}, "-b", "2", "--max-steps", "6", "--workspace", folder + "/w"])
+sys.stdout.flush()
+os._exit(code)  # as cli.py ends: destroying the threads of torch one by one aborts now and then
 """,
         encoding="utf-8",
     )
