@@ -1,6 +1,6 @@
 """The networks and their files on disk. Imports torch, never the pipeline."""
 
-PICTURE_PX = 64  # width and height of the networks' pictures; defined here, where it costs no import of torch
+PICTURE_PX = 64  # width and height of the networks' pictures; defined here to be available without torch
 
 
 class CheckpointError(Exception):

@@ -85,10 +85,10 @@ class Model:
         encoder: shared by all people.
         decoders: by person.
         trained: by person, as ``decoders``.
-        moments: optimizer tensors by person, named ``<parameter>.<moment>``; missing where never trained.
+        moments: optimizer tensors by person, named ``<parameter>.<moment>``; none for untrained people.
         position: where training continues.
         steps: optimizer steps taken so far.
-        held_out: None where the model was trained before this was recorded.
+        held_out: None if the model was trained before this was recorded.
     """
 
     encoder: Encoder
@@ -258,7 +258,7 @@ def _remove(state: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Make sure a file, or the names in a folder, are on the disk."""
+    """Wait until a file's content, or the names in a folder, are on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and writes their entries through by itself
         return
     descriptor = os.open(path, os.O_RDWR if path.is_file() and os.name == "nt" else os.O_RDONLY)

@@ -70,7 +70,7 @@ class ExtractedFootage:
     def line(self, data: Path) -> str:
         """Describe the outcome in one line; ``data`` is the folder that holds the crops."""
         if self.restored is not None:
-            return f"{self.video}: {plural(self.restored, 'crop')} made again in {data}"
+            return f"{self.video}: {plural(self.restored, 'crop')} restored in {data}"
         again = "--again starts over, people rename changes a name"
         done = f"extracted before ({self.before}; {again})" if self.before else "extracted"
         lost = f"; {self.lost}" if self.lost else ""
@@ -164,7 +164,7 @@ def extract_footage(footage: Footage, run: Run) -> ExtractedFootage:
                 return _outcome(store, footage, video, _in_words(store.fact("options")))
             if store.face_count():  # a power cut may have destroyed crops whose faces are recorded
                 damaged = damaged_files(store, workspace, pending)
-                with run.console.bar(f"crops of {footage.path.name} again", len(damaged), "crop") as bar:
+                with run.console.bar(f"restore crops of {footage.path.name}", len(damaged), "crop") as bar:
                     restore_crops(store, footage, damaged, bar)
             if not store.fact("read"):
                 _find_faces(store, footage, video, pending, run)
@@ -268,11 +268,11 @@ def _restore(footage: Footage, workspace: Workspace, video: str, console: Consol
         if not store.fact("finished"):
             raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
         files = missing_files(store, workspace) | damaged_files(store, workspace)
-        with console.bar(f"crops of {footage.path.name} again", len(files), "crop") as bar:
+        with console.bar(f"restore crops of {footage.path.name}", len(files), "crop") as bar:
             count = restore_crops(store, footage, files, bar)
         if count < len(files):
             raise MediaError(
-                f"{plural(len(files) - count, 'crop')} of {footage.path} cannot be made again: "
+                f"{plural(len(files) - count, 'crop')} of {footage.path} cannot be restored: "
                 "their frames can no longer be read"
             )
         people, frames = store.people(), store.frame_count()

@@ -273,9 +273,9 @@ class TrainOptions(WorkspaceOptions):
     seed: Annotated[int, TRAINING, Range(0)] = 1
     """Seed of all random numbers."""
     max_minutes: Annotated[float | None, TRAINING, Range(0, excludes_low=True)] = None
-    """Stop this run after so many minutes."""
+    """Stop this run after this many minutes."""
     max_steps: Annotated[int | None, TRAINING, Range(1)] = None
-    """Stop this run after so many batches."""
+    """Stop this run after this many steps."""
     init_dim: Annotated[int, NETWORK, Range(1)] = 32
     """Channels of the encoder's first convolution."""
     code_dim: Annotated[int, NETWORK, Range(1)] = 1024

@@ -1,1 +1,1 @@
-"""What there is beside the three stages."""
+"""The commands besides the three stages."""

@@ -1,1 +1,1 @@
-"""What convert is made of: which frames, in segments that outlive a stop."""
+"""The parts of convert: timeline, segments, smoothing, drawing and composing."""

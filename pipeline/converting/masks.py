@@ -48,7 +48,7 @@ def face_mask(look: Look = DEFAULT_LOOK) -> Mask:
 
 @cache
 def core_mask(size: int) -> Mask:
-    """Mask, 1 where nobody has hair or background, of what the model sees; (size, size), read-only."""
+    """Return the mask of the part of what the model sees that never has hair or background; (size, size), read-only."""
     inside = (face_mask()[SEEN, SEEN] >= 1).astype(np.float32)
     mask = (cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA) >= 1).astype(np.float32)
     mask.setflags(write=False)

@@ -256,7 +256,7 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
     with (
         _limited_threads(threads),
         prefetched(_batches(job, first, end, sizer), 1) as batches,
-        map_in_threads(draw, batches, workers + 1, limit_torch) as drawn,  # one waits for its turn with Python
+        map_in_threads(draw, batches, workers + 1, limit_torch) as drawn,  # one of them waits for the GIL
         map_in_threads(paste, smooth_stats(drawn), workers, limit_torch) as pasted,
         _SegmentEncoder(job) as encoder,
     ):

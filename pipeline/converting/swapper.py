@@ -14,7 +14,7 @@ HASHED_VALUES = 1024  # of each tensor; training changes all values, so some are
 
 
 class Swapper:
-    """Draws faces anew with the decoders of ``people``.
+    """Draws faces with the decoders of ``people``.
 
     Attributes:
         fingerprint: changes with the weights, torch's version and the device type.

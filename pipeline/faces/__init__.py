@@ -1,1 +1,1 @@
-"""Faces: found, aligned, linked and remembered."""
+"""Faces: detected, aligned, tracked, identified and stored."""

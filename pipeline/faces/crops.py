@@ -1,4 +1,4 @@
-"""Crops as files: cut from a frame, checked for damage, and written again from what the store holds."""
+"""Crops as files: cut from a frame, checked for damage, and restored from the recorded faces."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
@@ -131,7 +131,7 @@ def describe_missing(missing: Sequence[Label], video: str, path: Path) -> str | 
         return None
     people = sorted({label.person for label in missing})
     return (
-        f"{plural(len(missing), 'crop')} of {' and '.join(people)} from {video!r} went missing: these faces stay as "
-        f"they are; make them again: {command('extract', path, '--restore')}; "
+        f"{plural(len(missing), 'crop')} of {' and '.join(people)} from {video!r} went missing: these faces stay "
+        f"unchanged; restore them: {command('extract', path, '--restore')}; "
         f"or, if you deleted them: {command('people', 'discard', people[0], '--missing')}"
     )

@@ -136,7 +136,7 @@ class Detector:
         return faces
 
     def refine(self, regions: Sequence[Region], min_score: float) -> list[Face | None]:
-        """Run O-Net twice where faces are expected; return a face for each region, or None where it scores lower."""
+        """Run O-Net twice where faces are expected; return a face for each region, or None if it scores lower."""
         first = self._run_o_net(regions)
         second = self._run_o_net([(picture, face.box) for (picture, _), face in zip(regions, first, strict=True)])
         faces = [_mean_face(*passes) for passes in zip(first, second, strict=True)]

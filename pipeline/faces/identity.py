@@ -45,7 +45,7 @@ FACE_IN_CROP = (76, 84, 180, 188)  # left, top, right, bottom: what dlib's own d
 
 @dataclass(frozen=True)
 class Track:
-    """One face through consecutive frames; ``embedding`` is None where it cannot be identified."""
+    """One face through consecutive frames; ``embedding`` is None if it cannot be identified."""
 
     number: int
     frames: frozenset[int]

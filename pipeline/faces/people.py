@@ -56,11 +56,7 @@ def is_unsure(person: str) -> bool:
 
 
 def require_person(workspace: Workspace, name: str) -> None:
-    """Make sure that there are faces of a person.
-
-    Raises:
-        NothingToDoError: there are none.
-    """
+    """Raise NothingToDoError unless there are faces of a person."""
     people = list_people(workspace.data)
     if name not in people:
         raise NothingToDoError(

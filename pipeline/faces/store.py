@@ -88,7 +88,7 @@ class Label(NamedTuple):
 
     Attributes:
         person: the name it was extracted under; the folder its crop lies in now may say otherwise.
-        crop: file name; None where no crop was written.
+        crop: file name; None if no crop was written.
     """
 
     frame: int

@@ -1,1 +1,1 @@
-"""Who made a result and what of it is synthetic: signed, written into it, and read again."""
+"""The marking of results as synthetic: signed, embedded, and verified."""

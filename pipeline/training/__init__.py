@@ -1,1 +1,1 @@
-"""What training needs besides the model: faces in memory, augmentation, previews."""
+"""The parts of training besides the model: dataset, sampler, augmentation, optimizer steps, monitoring."""

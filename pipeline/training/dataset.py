@@ -202,7 +202,7 @@ def split_faces(
 
     Args:
         names: by person, the file names of the faces.
-        memory: what the model remembers; None where it was trained before this was recorded.
+        memory: what the model remembers; None if it was trained before this was recorded.
         seen: people that such a model was trained on; all faces they have now count as trained on.
 
     Returns:

@@ -103,7 +103,7 @@ class Computing:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Make sure that networks can be compiled here.
+    """Check that networks can be compiled here.
 
     Raises:
         UsageError: they cannot.
@@ -230,7 +230,7 @@ class Trainer:
         """Copy the optimizers' state into the model, to be saved with it."""
         for people, optimizer in self._optimizers.items():
             for person in people:
-                # updated only: with --fix-enc the encoder's moments are not here, and the saved ones must stay
+                # updated only: with --fix-enc the optimizers lack the encoder's moments, and the saved ones must stay
                 moments = self.model.moments.setdefault(person, {})
                 for name, parameter in self._parameters(person):
                     for key, value in optimizer.state.get(parameter, {}).items():

@@ -90,11 +90,11 @@ def test_restoring_writes_the_same_bytes_and_touches_nothing_else(
     own.write_bytes(b"of a person's own")
     times = {path: path.stat().st_mtime_ns for path in crops(extracted)[2:]}
     assert run(extracted, "extract", clips["hopper"], "--restore") == 0
-    assert "hopper: 4 crops made again" in capsys.readouterr().out
+    assert "hopper: 4 crops restored" in capsys.readouterr().out
     assert contents(extracted) == whole | {own: b"of a person's own"}
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert run(extracted, "extract", clips["hopper"], "--restore") == 0
-    assert "hopper: 0 crops made again" in capsys.readouterr().out
+    assert "hopper: 0 crops restored" in capsys.readouterr().out
 
 
 def test_what_was_set_aside_is_not_missing(extracted: Path, clips: dict[str, Path], tmp_path: Path) -> None:
