@@ -106,7 +106,7 @@ def parse(arguments: list[str]) -> CommandOptions:
             )
     except SystemExit as end:
         if end.code:
-            raise UsageError(_in_a_line(refused.getvalue())) from end
+            raise UsageError(_one_line(refused.getvalue())) from end
         raise  # after printing a shell completion
     finally:
         os.environ.pop("COLUMNS")
@@ -115,8 +115,8 @@ def parse(arguments: list[str]) -> CommandOptions:
     return options
 
 
-def _in_a_line(message: str) -> str:
-    """Turn tyro's box into one line: what is wrong, which option may have been meant, where to read on."""
+def _one_line(message: str) -> str:
+    """Turn tyro's message box into one line: the problem, similar options, and the command for help."""
     lines = ANSI_COLOR.sub("", message).splitlines()
     title_lines = 1 if "╭" in message else 2  # in ASCII the title is underlined
     rows = [line.strip(" │") for line in lines[title_lines:]]
@@ -128,7 +128,7 @@ def _in_a_line(message: str) -> str:
 
 
 def run(options: CommandOptions, console: Terminal) -> "Report":  # noqa: PLR0911 - one for each command
-    """Run the command of the options; only its own imports are loaded."""
+    """Run the command that the options belong to; only its own imports are loaded."""
     match options:
         case ExtractOptions():
             return _extract(options, console)

@@ -25,7 +25,7 @@ from pipeline.console import NullConsole
 from pipeline.faces.alignment import SEEN, SEEN_PX
 from pipeline.media.pictures import write_picture
 from pipeline.training.dataset import load_faces, split_faces
-from pipeline.training.monitor import straight
+from pipeline.training.monitor import undistorted
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -123,13 +123,13 @@ def spread(crops: torch.Tensor) -> torch.Tensor:
 
 def as_seen(crops: torch.Tensor) -> list[Image]:
     """Crops as the model sees them."""
-    return as_images(straight(crops, torch.device("cpu")))
+    return as_images(undistorted(crops, torch.device("cpu")))
 
 
 def draw(model: Model, person: str, crops: torch.Tensor) -> list[Image]:
     """Crops as a person's decoder draws them."""
     with torch.inference_mode():
-        return as_images(model.decoders[person](model.encoder(straight(crops, torch.device("cpu")))))
+        return as_images(model.decoders[person](model.encoder(undistorted(crops, torch.device("cpu")))))
 
 
 def as_images(pictures: torch.Tensor) -> list[Image]:

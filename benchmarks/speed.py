@@ -35,7 +35,7 @@ from pipeline.faces.crops import encode_crop
 from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.footage import VideoFootage
 from pipeline.faces.store import FaceStore, StoredFace
-from pipeline.faces.tracking import overlaps
+from pipeline.faces.tracking import pairwise_iou
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import ExtractOptions, TrainOptions
@@ -117,7 +117,7 @@ def compare(plain: Sequence[Row], faces: Sequence[StoredFace]) -> Row:
     for face in wanted:
         candidates = by_frame[face["frame"]]
         boxes = np.array([candidate.face.box for candidate in candidates]).reshape(-1, 4)
-        iou = overlaps(np.array([face["box"]]), boxes)[0]
+        iou = pairwise_iou(np.array([face["box"]]), boxes)[0]
         if iou.max(initial=0) >= SAME_FACE_IOU:
             match = candidates[int(iou.argmax())]
             tracks[match.track][face["frame"]] = np.stack([face["points"], match.face.landmarks])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
 from pipeline.faces.identity import embed
-from pipeline.faces.mesh import POINTS, mesh_of
+from pipeline.faces.mesh import POINTS, find_mesh_points
 from pipeline.types import Affine, Image
 
 Numbers = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ def identity(crops: Sequence[Image], references: Sequence[Image]) -> float:
 
 def meshes(crops: Sequence[Image]) -> Numbers:
     """Find the mesh in each crop, (N, 468, 2)."""
-    return np.stack([mesh_of(crop, STILL, range(POINTS)) for crop in crops])
+    return np.stack([find_mesh_points(crop, STILL, range(POINTS)) for crop in crops])
 
 
 def mouth_opening(mesh: Numbers) -> Numbers:

@@ -42,7 +42,7 @@ def _initialized(layer: Layer, slope: float) -> Layer:
         layer: a convolution or a linear layer.
         slope: below zero, of the leaky ReLU after it; 1 where there is none.
     """
-    if not layer.weight.is_meta:  # there, weights are loaded later, and drawing them would take a second for nothing
+    if not layer.weight.is_meta:  # else weights are loaded later, and drawing them would waste a second
         nn.init.kaiming_normal_(layer.weight, slope)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
@@ -85,7 +85,7 @@ class _ConvAfterShuffle(nn.Conv2d):
 
 
 class Encoder(nn.Module):
-    """Maps a face to the features that every decoder draws from.
+    """Maps a face to the features from which every decoder draws.
 
     Args:
         init_dim: channels of the first convolution; each further one doubles them.

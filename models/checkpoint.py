@@ -6,10 +6,10 @@
                           adam_<person>.safetensors    optimizer moments, by parameter name
 
 A state is written under a hidden name, flushed to the disk, read back and renamed, so every visible state is whole.
-The newest counts; ``keep`` says how many stay. Other files in the folder are left alone.
+The newest is loaded; ``keep`` says how many stay. Other files in the folder are left alone.
 
-A hidden state-<steps> is unfinished (.part), about to be deleted (.old), or the earlier state of the same step
-(.replaced), which counts until the new one has its name.
+A hidden .state-<steps> is unfinished (.part), about to be deleted (.old), or the earlier state of the same step
+(.replaced), which is still valid until the new one has its name.
 """
 
 import json
@@ -32,9 +32,9 @@ from models.autoencoder import Decoder, Encoder
 
 VERSION = 1
 STATES_KEPT = 2
-LARGEST_DIM = 65_536  # of a network
-LARGEST_COUNT = 1 << 53
-LARGEST_FACTS = 50_000_000  # bytes of a model.json; most of it is frame numbers of faces
+MAX_DIM = 65_536  # of a network
+MAX_COUNT = 1 << 53
+MAX_MODEL_JSON_BYTES = 50_000_000  # bytes of a model.json; most of it is frame numbers of faces
 _NAME = re.compile(r"state-([0-9]{9}|[1-9][0-9]{9,})")
 _HIDDEN = re.compile(rf"\.({_NAME.pattern})\.(part|old|replaced)")
 _RANGE = re.compile(r"[0-9]{1,99}(-[0-9]{1,99})?")
@@ -45,7 +45,7 @@ Ranges = tuple[tuple[int, int], ...]  # first and last of each, ascending and di
 
 @dataclass
 class Training:
-    """How far one person's decoder has come.
+    """Progress of one person's decoder.
 
     Attributes:
         samples: faces it was trained on, counted with repetition; 0 is untrained.
@@ -58,7 +58,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the training loop the next step is; all counted from 0."""
+    """The next step's place in the training loop; all counted from 0."""
 
     epoch: int = 0
     visit: int = 0
@@ -107,7 +107,7 @@ class Model:
 
 
 def exists(folder: Path) -> bool:
-    """Say whether a folder holds a saved model."""
+    """Return whether a folder holds a saved model."""
     return bool(_states(folder))
 
 
@@ -133,7 +133,7 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
         for path in [*part.iterdir(), part]:
             _flush(path)
         _check_written(part, model)
-        _put(part, final)
+        _publish(part, final)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"cannot save the model in {folder}: {error}; what was saved before is kept") from error
     finally:  # Ctrl-C too
@@ -144,7 +144,7 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
 
 
 def load(folder: Path, *, for_training: bool = False) -> Model:
-    """Read the newest state of a model onto the CPU; with its optimizer moments if it is for training.
+    """Read the newest state of a model onto the CPU, with its optimizer moments only ``for_training``.
 
     Raises:
         CheckpointError: there is no model, or it is damaged or from a newer version.
@@ -154,8 +154,8 @@ def load(folder: Path, *, for_training: bool = False) -> Model:
         raise CheckpointError(f"no model in {folder}; run: python cli.py train -n {shlex.quote(folder.name)}")
     state = states[-1]
     try:
-        if (state / "model.json").stat().st_size > LARGEST_FACTS:
-            raise ValueError(f"model.json has more than {LARGEST_FACTS} bytes")
+        if (state / "model.json").stat().st_size > MAX_MODEL_JSON_BYTES:
+            raise ValueError(f"model.json has more than {MAX_MODEL_JSON_BYTES} bytes")
         facts = json.loads((state / "model.json").read_text(encoding="utf-8"))
         if facts["version"] > VERSION:
             raise CheckpointError(f"{state} has version {facts['version']}, this Recast reads {VERSION}: update Recast")
@@ -198,7 +198,7 @@ def _hidden(state: Path, ending: str) -> Path:
 
 
 def _clean_up(folder: Path) -> None:
-    """Remove what killed runs left; a replaced state gets its name back where no other has it."""
+    """Remove leftovers of killed runs; a replaced state gets its name back unless a new one has it."""
     for path in list(folder.iterdir()):
         if hidden := _HIDDEN.fullmatch(path.name):
             final = folder / hidden[1]
@@ -210,7 +210,7 @@ def _clean_up(folder: Path) -> None:
 
 
 def _files(model: Model, dtype: torch.dtype) -> dict[str, tuple[Mapping[str, torch.Tensor], torch.dtype]]:
-    """By file name, the tensors it holds, and how they are stored."""
+    """Tensors and their stored type, by file name."""
     return {
         "encoder.safetensors": (model.encoder.state_dict(), dtype),
         **{f"decoder_{person}.safetensors": (net.state_dict(), dtype) for person, net in model.decoders.items()},
@@ -219,11 +219,7 @@ def _files(model: Model, dtype: torch.dtype) -> dict[str, tuple[Mapping[str, tor
 
 
 def _check_written(part: Path, model: Model) -> None:
-    """Make sure that a state holds what was written.
-
-    Raises:
-        ValueError, OSError, SafetensorError: it does not.
-    """
+    """Raise ValueError, OSError or SafetensorError unless a state reads back as it was written."""
     if json.loads((part / "model.json").read_text(encoding="utf-8")) != json.loads(json.dumps(_facts(model))):
         raise ValueError("model.json does not read back as written")
     for name, (tensors, _) in _files(model, torch.float32).items():
@@ -233,8 +229,8 @@ def _check_written(part: Path, model: Model) -> None:
             raise ValueError(f"{name} does not read back as written")
 
 
-def _put(part: Path, final: Path) -> None:
-    """Rename a finished state; what has its name is moved aside first, and back if that fails."""
+def _publish(part: Path, final: Path) -> None:
+    """Give a finished state its name; whatever has that name is moved aside first, and back on failure."""
     was_state = _is_state(final)
     aside = _hidden(final, "replaced") if was_state else final.with_name(f"{final.name} (no state)")
     if final.exists():
@@ -333,17 +329,13 @@ def _read(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    """Refuse values that are not plausible numbers, and names of people that would lead to other folders.
-
-    Raises:
-        ValueError: some do not fit.
-    """
+    """Raise ValueError for implausible numbers, and for names of people that would lead to other folders."""
     trained = [Training(**training) for training in facts["people"].values()]
     counts = [facts["init_dim"], facts["code_dim"], facts["steps"], *facts["position"].values()]
     for count in (*counts, *(training.samples for training in trained)):
-        if not isinstance(count, int) or not 0 <= count < LARGEST_COUNT:
+        if not isinstance(count, int) or not 0 <= count < MAX_COUNT:
             raise ValueError(f"a count of {str(count)[:30]}")
-    if max(facts["init_dim"], facts["code_dim"]) > LARGEST_DIM:
+    if max(facts["init_dim"], facts["code_dim"]) > MAX_DIM:
         raise ValueError(f"sizes of {facts['init_dim']} and {facts['code_dim']}")
     for loss in (training.loss for training in trained):
         if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
@@ -355,6 +347,6 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
 
 
 def _load_weights(network: nn.Module, path: Path, for_training: bool) -> None:
-    """Give a network the weights of a file; not for training, they stay in the file and are read when used."""
+    """Load a network's weights from a file; unless ``for_training``, they are mapped and read when used."""
     weights = {name: tensor.to(torch.float32, copy=for_training) for name, tensor in load_file(path).items()}
     network.load_state_dict(weights, assign=True)

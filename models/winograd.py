@@ -19,8 +19,8 @@ Lines = Sequence[Sequence[float]]
 Network = TypeVar("Network", Encoder, Decoder)
 
 KERNEL_PX = 3
-FEWEST_CHANNELS = 256  # with fewer, the transforms take longer than they save
-MANY_CHANNELS = 1024  # from here on, reading the weights takes longer than multiplying
+MIN_CHANNELS = 256  # with fewer, the transforms take longer than they save
+MIN_CHANNELS_FOR_TWO = 1024  # for scheme TWO: here reading the weights takes longer than multiplying
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ TWO = Scheme(
 
 
 def _in_two_dimensions(matrix: Lines) -> torch.Tensor:
-    """The matrix that transforms rows and columns of a flattened tile as this one transforms a line."""
+    """The matrix that applies this transform to the rows and columns of a flattened tile."""
     line = torch.tensor(matrix, dtype=torch.float32)
     return torch.kron(line, line)
 
@@ -113,13 +113,13 @@ class WinogradConv2d(nn.Module):
         return outputs.permute(3, 2, 4, 0, 5, 1).reshape(count, -1, height, width) + self.bias
 
 
-def faster(network: Network) -> Network:
-    """Make a copy of an encoder or a decoder that computes the same faster on a CPU, and cannot be trained."""
+def use_winograd(network: Network) -> Network:
+    """Copy an encoder or decoder with Winograd convolutions, which are faster on a CPU; it cannot be trained."""
     copy = deepcopy(network, {id(weights): weights for weights in network.parameters()})  # these are shared
     for block in copy.children():
         if not isinstance(block, nn.Sequential) or not isinstance(convolution := block[0], nn.Conv2d):
             continue
         channels = convolution.in_channels
-        if convolution.kernel_size == (KERNEL_PX, KERNEL_PX) and channels >= FEWEST_CHANNELS:
-            block[0] = WinogradConv2d(convolution, TWO if channels >= MANY_CHANNELS else FOUR)
+        if convolution.kernel_size == (KERNEL_PX, KERNEL_PX) and channels >= MIN_CHANNELS:
+            block[0] = WinogradConv2d(convolution, TWO if channels >= MIN_CHANNELS_FOR_TWO else FOUR)
     return copy

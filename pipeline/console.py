@@ -1,4 +1,4 @@
-"""What a person sees of a run: notes, progress bars, the report; and the run's log.
+"""What the user sees of a run: notes, progress bars, the report; and the run's log.
 
 Each run writes a log file in ``WORKSPACE/logs``; the newest of each command are kept. It is created once the workspace
 exists, so a mistyped ``--workspace`` leaves no log; a bug is then logged in a temporary folder.
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode categories of controls, format characters, line breaks
-JOINERS = "\u200c\u200d"  # which words and emoji need
-LOGS_KEPT = 30  # of each command
+JOINERS = "\u200c\u200d"  # format characters that words and emoji need
+LOGS_KEPT = 30  # per command
 LOG_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d{6}_(?P<command>[a-z]+)_(?P<process>\d{1,9})\.log")
 PACKAGES = (
     "torch",
@@ -110,7 +110,7 @@ class Report:
 
 
 def printable(text: str) -> str:
-    """Escape what would control a terminal or start a new line in a log."""
+    """Escape characters that would control a terminal or start a new line in a log."""
     return "".join(
         c if c in JOINERS or unicodedata.category(c) not in HIDDEN else c.encode("unicode_escape").decode()
         for c in text
@@ -118,7 +118,7 @@ def printable(text: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Give a duration in the unit that suits it."""
+    """Format a duration in a suitable unit."""
     for limit, unit, length in ((90, "seconds", 1), (5400, "minutes", 60), (172_800, "hours", 3600)):
         if seconds < limit:
             return f"{seconds / length:.0f} {unit}"
@@ -130,14 +130,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def join_words(words: list[str], most: int = 5) -> str:
-    """List words for a person; a long list is cut short."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more
+def join_words(words: list[str], max_words: int = 5) -> str:
+    """Join words with commas; a long list is cut short."""
+    more = f" and {len(words) - max_words} more" if len(words) > max_words else ""
+    return ", ".join(words[:max_words]) + more
 
 
 def to_json(value: object) -> Any:
-    """Convert a report, or a value in one, to what JSON has; anything else becomes text."""
+    """Convert a value of a report to JSON values; anything JSON lacks becomes text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no such numbers
     if value is None or isinstance(value, bool | int | float | str):
@@ -152,13 +152,13 @@ def to_json(value: object) -> Any:
 
 
 class Stream:
-    """A standard stream that never ends a run: it escapes what its encoding lacks, and drops what cannot be written.
+    """A standard stream that never raises: it escapes what its encoding lacks, and drops what cannot be written.
 
     Args:
         stream: the system's; None if the process has none.
 
     Attributes:
-        failure: why something was dropped; empty if nothing was.
+        failure: why output was dropped; empty if none was.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -202,7 +202,7 @@ class Terminal:
         self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
 
     def echo(self, line: str) -> None:
-        """Print a line that is in the log already."""
+        """Print a line that is already in the log."""
         self._err.line(line)
 
     def note(self, line: str) -> None:
@@ -287,7 +287,7 @@ class RunLog(logging.Handler):
         workspace: its folder; None for a command without one.
         command: name of the command.
         arguments: as typed.
-        echo: prints lines that only the log gets otherwise; None to print none.
+        echo: prints lines that otherwise only the log gets; None to print none.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from pipeline.media.probe import picture_suffix
 from pipeline.media.reader import VideoReader
 from pipeline.media.writer import Encoding, pixel_formats
 from pipeline.options import ConvertOptions, parse_timecode
-from pipeline.provenance.marking import Marking, credentials_beside, marking_of, shown_of
+from pipeline.provenance.marking import Marking, credentials_beside, prepare_marking, view_of
 from pipeline.runtime import keep_freed_memory
 from pipeline.workspace import PICTURE_SUFFIXES, Workspace, atomic_path, extend_name, write_bytes
 
@@ -32,11 +32,11 @@ class Converted:
 
     Attributes:
         output: the result.
-        frames: how many frames or pictures, in words.
-        faces: how many were drawn.
+        frames: number of frames or pictures, as text.
+        faces: number of drawn faces.
         video_s: duration of the video; 0 for pictures.
-        seconds: that it took.
-        problems: what of it could not be done.
+        seconds: duration of the conversion.
+        problems: what could not be done, a line each.
     """
 
     output: Path
@@ -49,12 +49,9 @@ class Converted:
 
 
 def convert(options: ConvertOptions, extract: Extract, console: Console) -> Report:
-    """Convert everything that is named; of several, one that fails is reported and does not stop the others.
+    """Convert all named footage; if one of several fails, it is reported and does not stop the rest.
 
-    Args:
-        options: of the command.
-        extract: extracts what is not extracted yet.
-        console: shows the progress.
+    ``extract`` extracts footage that is not extracted yet.
 
     Raises:
         RecastError: the only one fails, or nothing can be done at all.
@@ -88,10 +85,10 @@ def convert(options: ConvertOptions, extract: Extract, console: Console) -> Repo
 
 
 def _check(options: ConvertOptions) -> Marking:
-    """Check what can be checked before any footage is looked at: encoder, marking, label, name of the result."""
+    """Check encoder, marking, label and the result's name before any footage is read."""
     pixel_formats(options.codec)
-    marking = marking_of(options)
-    check_label(marking.shown.label)
+    marking = prepare_marking(options)
+    check_label(marking.view.label)
     output, has_pictures = _output_file(options), any(pictures_at(path) is not None for path in options.videos)
     if output and not has_pictures:
         check_container(output, options.codec)
@@ -107,7 +104,7 @@ def _check_one_name(options: ConvertOptions, footage: Sequence[Path]) -> None:
 def _convert_video(
     path: Path, options: ConvertOptions, prepared: Prepared, marking: Marking, console: Console
 ) -> Converted:
-    """Draw the new faces into every frame that shows the people; after a stop the same command goes on."""
+    """Draw the new faces into every frame that shows the people; after a stop the same command continues."""
     workspace, began = Workspace(options.workspace), time.monotonic()
     video, encoding = name_footage(workspace, path), Encoding(options.codec, options.crf, options.preset)
     start, end = (None if text is None else parse_timecode(text, "") for text in (options.start, options.end))
@@ -119,11 +116,11 @@ def _convert_video(
         if final.exists() and final.samefile(path):
             raise UsageError(f"{final} is the original: name another file with -o")
         with segments_folder(final) as folder:
-            job = RenderJob(timeline, reader, prepared.swapper, prepared.look, marking.shown, encoding, folder)
+            job = RenderJob(timeline, reader, prepared.swapper, prepared.look, marking.view, encoding, folder)
             notes = try_encode(job, final)
             finished = find_finished(job)
             if count := sum(len(segment.pts) for segment in finished.values()):
-                console.note(f"going on: {count} of {timeline.frame_count} frames were done before")
+                console.note(f"continuing: {count} of {timeline.frame_count} frames were done before")
                 notes.append(f"{count} of its frames were done in an earlier run")
             segments = render(job, finished, console)
             whole_comment = marking.disclosure.comment(comment_of(path))
@@ -165,10 +162,10 @@ def _convert_pictures(
                 raise UsageError(f"{output} is the original: name another place with -o")
             swaps = stills.swaps.get(index, ())
             try:
-                if swaps or marking.shown.kind != "result":
+                if swaps or marking.view.kind != "result":
                     canvas = PictureCanvas(read_picture(picture))
                     (faces,) = draw_faces([canvas], [swaps], prepared.swapper, prepared.look)
-                    image = compose(canvas, faces, prepared.look, marking.shown).image
+                    image = compose(canvas, faces, prepared.look, marking.view).image
                     with atomic_path(output) as temporary:
                         notes += write_picture_like(temporary, image, picture, marking.disclosure)
                         signature = marking.sign(temporary, output, picture)
@@ -186,7 +183,7 @@ def _convert_pictures(
                 drawn += [len(swaps)] if swaps else []
             bar.advance()
     notes += sorted(signatures)
-    if stills.unreadable and marking.shown.kind == "result":
+    if stills.unreadable and marking.view.kind == "result":
         problems.append(f"{path}: {stills.unreadable}")
         notes.append("pictures that could not be read were copied as they are")
     problems += [stills.missing] if stills.missing else []
@@ -195,12 +192,12 @@ def _convert_pictures(
 
 
 def _output_file(options: ConvertOptions) -> Path | None:
-    """Return -o where it names a file, and not a folder to put results in."""
+    """Return -o if it names a file; None if it names a folder for results."""
     return options.output if options.output and options.output.suffix and not options.output.is_dir() else None
 
 
 def _pictures_output(options: ConvertOptions, path: Path, name: str) -> Path:
-    """Name the file of a picture's result, or the folder for those of a folder."""
+    """Return the path of a picture's result, or the folder for those of a folder."""
     output = _output_file(options)
     if output and (path.is_dir() or output.suffix.lower() not in PICTURE_SUFFIXES):
         what = "a folder" if path.is_dir() else f"a name that ends in {', '.join(sorted(PICTURE_SUFFIXES))}"
@@ -211,6 +208,6 @@ def _pictures_output(options: ConvertOptions, path: Path, name: str) -> Path:
 
 
 def _default_output(options: ConvertOptions, name: str, span: str, suffix: str) -> Path:
-    view = {"mask": "_mask", "beside": "_side_by_side"}.get(shown_of(options).kind, "")
+    view = {"mask": "_mask", "beside": "_side_by_side"}.get(view_of(options).kind, "")
     folder = options.output or Workspace(options.workspace).converted
     return folder / f"{extend_name(name, options.swap_name + span + view)}{suffix}"

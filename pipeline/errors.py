@@ -1,12 +1,12 @@
 """Everything Recast raises on purpose.
 
-    RecastError            exit 1: expected failure, one line for the person
+    RecastError            exit 1: expected failure, one line for the user
     ├── UsageError         exit 2: the command line is wrong
     ├── MediaError         a video or picture cannot be read or written
     ├── WorkspaceError     something in the workspace is missing, damaged or in the way
     └── NothingToDoError   the input is fine but has no face, person or video to work on
 
-``models`` knows nothing of these: it raises CheckpointError, which counts as a WorkspaceError.
+``models`` does not import these: it raises CheckpointError, which is reported as a WorkspaceError.
 
 A message says what, where, and what to type next. Any other error is a full disk, too little memory, or a bug.
 """
@@ -25,7 +25,7 @@ MAX_LENGTH = 200  # characters of a library's message
 
 
 class RecastError(Exception):
-    """Base of all expected failures; ``str()`` is the line the person reads."""
+    """Base of all expected failures; ``str()`` is the line that the user reads."""
 
     exit_code = 1
 
@@ -49,20 +49,20 @@ class NothingToDoError(RecastError):
 
 
 def command(*words: str | Path) -> str:
-    """Write a command of Recast's for a person to type: words with spaces or signs in them as a shell takes them."""
+    """Format one of Recast's commands for the user to type, quoted for the shell."""
     quote = list2cmdline if os.name == "nt" else shlex.join
     return f"python cli.py {quote(list(map(str, words)))}"
 
 
 def as_recast_error(error: RecastError | CheckpointError | OSError | UnicodeError) -> RecastError:
-    """Make an error of the system (a missing file, a full disk, an odd name) an expected failure in one line."""
+    """Turn a system error (missing file, full disk, name that is not text) into an expected failure in one line."""
     if isinstance(error, CheckpointError):
         return WorkspaceError(str(error))
     return error if isinstance(error, RecastError) else RecastError(_system_message(error))
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """Say in one line what ended a command, and give the exit code."""
+    """Return one line that says what ended a command, and the exit code."""
     if isinstance(error, CheckpointError):
         error = as_recast_error(error)
     if isinstance(error, RecastError):

@@ -1,4 +1,4 @@
-"""Stage 1: find the faces of footage, write aligned crops into a folder per person, record everything found."""
+"""Stage 1: find faces in footage, write aligned crops into one folder per person, and record all detections."""
 
 import os
 from collections import deque
@@ -44,18 +44,18 @@ from pipeline.types import Embedding
 from pipeline.workspace import Workspace, flush_all, list_people, write_bytes
 
 READ_AHEAD = 4  # frames
-MIN_TRACK = 3  # frames; a shorter track, in a longer shot, is no face
+MIN_TRACK = 3  # frames; a shorter track in a longer shot is a false detection
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedFootage:
     """The outcome for one video or set of pictures.
 
     Attributes:
         people: number of faces by person, the most first.
-        before: the options of the earlier run that extracted it; None where this one did.
-        lost: what could not be decoded, in words; None where all could.
-        restored: number of crops made again; None without --restore.
+        earlier_options: options of the earlier run that extracted it, as text; None if this run did.
+        lost: description of what could not be decoded; None if everything could.
+        restored: number of crops written again; None without --restore.
     """
 
     path: Path
@@ -63,16 +63,16 @@ class Extracted:
     people: dict[str, int]
     frames: int
     frames_with_faces: int
-    before: str | None
+    earlier_options: str | None
     lost: str | None
     restored: int | None = None
 
     def line(self, data: Path) -> str:
-        """Describe it; ``data`` holds the crops."""
+        """Describe the outcome in one line; ``data`` is the folder that holds the crops."""
         if self.restored is not None:
             return f"{self.video}: {plural(self.restored, 'crop')} made again in {data}"
         again = "--again starts over, people rename changes a name"
-        done = f"extracted before ({self.before}; {again})" if self.before else "extracted"
+        done = f"extracted before ({self.earlier_options}; {again})" if self.earlier_options else "extracted"
         lost = f"; {self.lost}" if self.lost else ""
         counts = ", ".join(f"{count} {person}" for person, count in self.people.items())
         where = f"crops in {data / next(iter(self.people))}" if len(self.people) == 1 else f"in {data}: {counts}"
@@ -84,7 +84,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Run:
-    """What all footage of one extract command shares; ``references``: embeddings of pictures of the main person."""
+    """Shared by all footage of one command; ``references`` are embeddings of pictures of the main person."""
 
     options: ExtractOptions
     detector: Detector
@@ -93,7 +93,7 @@ class Run:
 
 
 def extract(options: ExtractOptions, console: Console) -> Report:
-    """Extract all footage that is named; what cannot be read is reported and does not stop the others.
+    """Extract all named footage; what cannot be read is reported and does not stop the rest.
 
     Raises:
         MediaError: a reference cannot be read.
@@ -108,7 +108,7 @@ def extract(options: ExtractOptions, console: Console) -> Report:
     device = choose_device(no_cuda=options.no_cuda)
     detector = Detector(options.min_face, options.min_confidence, device, threads)
     run = Run(options, detector, tuple(_embed_reference(path, detector) for path in options.reference), console)
-    done, failed = list[Extracted](), list[RecastError]()
+    done, failed = list[ExtractedFootage](), list[RecastError]()
     for path, pictures in _group_pictures(options.videos):
         try:
             if pictures is None and not path.is_dir():
@@ -124,7 +124,7 @@ def extract(options: ExtractOptions, console: Console) -> Report:
 
 
 def _group_pictures(paths: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
-    """Group pictures that are named one by one to one set with the name of their folder; None with other paths."""
+    """Group pictures named one by one into one set, named after their folder; other paths come with None."""
     pictures = [path for path in paths if is_file(path) and is_picture(path)]
     others: list[tuple[Path, list[Path] | None]] = [(path, None) for path in paths if path not in pictures]
     if not pictures:
@@ -141,7 +141,7 @@ def _embed_reference(path: Path, detector: Detector) -> Embedding:
     return embed(cut_crop(image, align(faces[0].landmarks)))
 
 
-def extract_footage(footage: Footage, run: Run) -> Extracted:
+def extract_footage(footage: Footage, run: Run) -> ExtractedFootage:
     """Find the faces of footage, identify people, and put the crops into their folders.
 
     Continues where an interrupted run stopped.
@@ -149,7 +149,7 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
     Raises:
         MediaError: it cannot be read.
         NothingToDoError: it shows no face, or nobody who looks like the references.
-        WorkspaceError: the workspace cannot be written, or extraction was begun with other options.
+        WorkspaceError: the workspace cannot be written, or extraction was started with other options.
     """
     options, workspace = run.options, Workspace(run.options.workspace)
     video = name_footage(workspace, footage.path, footage.pictures)
@@ -161,7 +161,7 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
             forget_video(workspace, video)
         with FaceStore(workspace.store(video), create=True) as store:
             if not _begin(store, footage, options):
-                return _outcome(store, footage, video, before=_in_words(store.fact("options")))
+                return _outcome(store, footage, video, _in_words(store.fact("options")))
             if store.face_count():  # a power cut may have destroyed crops whose faces are recorded
                 damaged = damaged_files(store, workspace, pending)
                 with run.console.bar(f"crops of {footage.path.name} again", len(damaged), "crop") as bar:
@@ -174,21 +174,21 @@ def extract_footage(footage: Footage, run: Run) -> Extracted:
                 store.name_tracks(_name_tracks(store, workspace, video, run, best_frames))
             move_crops_to_people(store, workspace, video)
             store.record_facts(finished=True)
-            return _outcome(store, footage, video, before=None)
+            return _outcome(store, footage, video, None)
 
 
 def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
-    """Begin a store, or check that this run can continue it; say whether there is anything left to do."""
-    asked = {name: getattr(options, name) for name in ("every", "size", "min_face", "min_confidence")}
+    """Start a store, or check that this run can continue it; return whether there is anything left to do."""
+    requested = {name: getattr(options, name) for name in ("every", "size", "min_face", "min_confidence")}
     recorded = store.fact("options")
     if recorded is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
-        store.record_facts(options=asked, finished=False, **footage.facts())
+        store.record_facts(options=requested, finished=False, **footage.facts())
         return True
     is_longer = footage.resume(store)
-    if recorded != asked and (is_longer or not store.fact("finished")):
+    if recorded != requested and (is_longer or not store.fact("finished")):
         raise WorkspaceError(
-            f"{footage.path} was begun with {_in_words(recorded)}: go on with the same, or add --again to start over"
+            f"{footage.path} was started with {_in_words(recorded)}: continue with these, or start over: --again"
         )
     store.record_facts(**footage.facts(), **(dict.fromkeys(("finished", "read", "named"), False) if is_longer else {}))
     return not store.fact("finished")
@@ -199,16 +199,16 @@ def _in_words(options: dict[str, object]) -> str:
 
 
 def _find_faces(store: FaceStore, footage: Footage, video: str, pending: Path, run: Run) -> None:
-    """Process the frames not yet recorded: decoding, detection, tracking and writing overlap, a thread each."""
+    """Process the frames not recorded yet; decoding, detection, tracking and writing each run in a thread."""
     first, shot, found = store.next_frame(), store.last_shot(), store.face_count()
     last_faces = {stored.track: stored.face for stored in store.faces(first=first - 1)}
     tracker = Tracker(run.detector, last_faces, store.next_track())
     frames = footage.frames(first)
     budget = FrameBudget(footage.groups_at_once * footage.group_size)
-    beginning = list(islice(frames, 1))  # here, so that Ctrl-C can interrupt skipping the recorded frames
+    first_frame = list(islice(frames, 1))  # in this thread, so that Ctrl-C can interrupt skipping recorded frames
     with (
         run.console.bar(f"extract {footage.path.name}", footage.frames_claimed or None, "frame") as bar,
-        prefetched(budget.admit(chain(beginning, frames)), READ_AHEAD) as decoded,
+        prefetched(budget.admit(chain(first_frame, frames)), READ_AHEAD) as decoded,
         prefetched(_detect_groups(decoded, run.detector, footage), 1) as detected,
         prefetched(((group, tracker.track(detections)) for group, detections in detected), 1) as tracked,
         closing(budget),
@@ -236,7 +236,7 @@ def _find_faces(store: FaceStore, footage: Footage, video: str, pending: Path, r
 def _detect_groups(
     frames: Iterator[FootageFrame], detector: Detector, footage: Footage
 ) -> Iterator[tuple[list[FootageFrame], FrameGroup]]:
-    """Take frames in groups and detect the faces of their key frames, in several groups at once."""
+    """Group frames and detect the faces of their key frames, several groups at once."""
     running: deque[tuple[list[FootageFrame], Future[FrameGroup]]] = deque()
     with ThreadPoolExecutor(footage.groups_at_once) as pool:
         while group := list(islice(frames, footage.group_size)):
@@ -252,7 +252,7 @@ def _detect_groups(
 def _name_tracks(
     store: FaceStore, workspace: Workspace, video: str, run: Run, best_frames: Mapping[int, Sequence[int]]
 ) -> dict[int, str]:
-    """Say whose face each unnamed track is."""
+    """Choose a person for each unnamed track."""
     options = run.options
     if options.everyone:
         return dict.fromkeys((label.track for label in store.each_label() if not label.person), options.everyone)
@@ -261,8 +261,8 @@ def _name_tracks(
     return name_by_likeness(store, workspace, video, hint)
 
 
-def _restore(footage: Footage, workspace: Workspace, video: str, console: Console) -> Extracted:
-    """Write the crops of extracted footage again that are missing or damaged, and change nothing else."""
+def _restore(footage: Footage, workspace: Workspace, video: str, console: Console) -> ExtractedFootage:
+    """Write missing or damaged crops of extracted footage again, and change nothing else."""
     with FaceStore(workspace.store(video)) as store:
         footage.resume(store)
         if not store.fact("finished"):
@@ -276,10 +276,10 @@ def _restore(footage: Footage, workspace: Workspace, video: str, console: Consol
                 "their frames can no longer be read"
             )
         people, frames = store.people(), store.frame_count()
-        return Extracted(footage.path, video, people, frames, store.frames_with_faces(), None, None, count)
+        return ExtractedFootage(footage.path, video, people, frames, store.frames_with_faces(), None, None, count)
 
 
-def _outcome(store: FaceStore, footage: Footage, video: str, before: str | None) -> Extracted:
+def _outcome(store: FaceStore, footage: Footage, video: str, earlier_options: str | None) -> ExtractedFootage:
     people, frames, lost = store.people(), store.frame_count(), store.fact("lost")
     if not frames:
         raise MediaError(f"nothing in {footage.path} can be read: {lost}")
@@ -288,4 +288,4 @@ def _outcome(store: FaceStore, footage: Footage, video: str, before: str | None)
             f"no face found in the {frames} frames of {footage.path}: does it show a face? "
             "try --min-confidence 0.8 or --min-face 16"
         )
-    return Extracted(footage.path, video, people, frames, store.frames_with_faces(), before, lost)
+    return ExtractedFootage(footage.path, video, people, frames, store.frames_with_faces(), earlier_options, lost)

@@ -1,4 +1,4 @@
-"""Which names people cannot have, because files of a model are named after them."""
+"""Names that people cannot have, because files of a model are named after people."""
 
 import re
 import unicodedata
@@ -7,20 +7,19 @@ from collections.abc import Iterable
 from pipeline.errors import UsageError, WorkspaceError
 from pipeline.workspace import is_name
 
-TAKEN = {"timelapse", "timelapse.mp4", "events", "onnx", "swap.png", "loss.png", "history.jsonl"}  # beside the previews
+RESERVED_NAMES = {"timelapse", "timelapse.mp4", "events", "onnx", "swap.png", "loss.png", "history.jsonl"}
+"""Files and folders of a model, beside the previews of its people."""
 _STATE = re.compile(r"state-[0-9]{9,}.*", re.DOTALL)
 
 
-def why_refused(name: str, others: Iterable[str] = ()) -> str | None:
-    """Say why nobody can have a name in a model, on every system; None where somebody can.
+def name_problem(name: str, others: Iterable[str] = ()) -> str | None:
+    """Return why a person cannot have a name in a model, on any operating system; None if the name is valid.
 
-    Args:
-        name: of a person.
-        others: names that other people have.
+    ``others`` are the names of other people.
     """
     if not is_name(name):
         return "use letters, digits, space, '.', '_' and '-' only, and no dot at either end"
-    if name.casefold() in TAKEN or _STATE.fullmatch(name.casefold()):
+    if name.casefold() in RESERVED_NAMES or _STATE.fullmatch(name.casefold()):
         return "a model has files of that name"
     for other in others:
         if other != name and _folded(other) == _folded(name):
@@ -29,37 +28,33 @@ def why_refused(name: str, others: Iterable[str] = ()) -> str | None:
 
 
 def require_name(name: str, others: Iterable[str] = ()) -> None:
-    """Make sure that a person can be given a name.
-
-    Args:
-        name: as typed.
-        others: names that other people have.
+    """Check a new name for a person against the names of others.
 
     Raises:
-        UsageError: training would refuse it.
+        UsageError: training would refuse the name.
     """
-    if reason := why_refused(name, others):
+    if reason := name_problem(name, others):
         raise UsageError(f"{name!r} cannot name a person: {reason}; choose another name")
 
 
-def check_people(people: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Make sure that people can have their files in a model.
+def check_people(people: Iterable[str], existing: Iterable[str], where: str) -> None:
+    """Check that a model can have files named after people.
 
     Args:
-        people: their names.
-        known: names of people of the model.
-        where: what to rename, with ``{}`` where the name stands in it.
+        people: names to check.
+        existing: names of the model's people.
+        where: what to rename, for the error message, with ``{}`` for the name.
 
     Raises:
-        WorkspaceError: a name cannot name a file, is taken, or is another's but for its case or its Unicode form.
+        WorkspaceError: a name cannot name a file, is reserved, or differs from another only in case or Unicode form.
     """
-    there = list(known)
+    others = list(existing)
     for person in people:
-        if reason := why_refused(person, there):
+        if reason := name_problem(person, others):
             raise WorkspaceError(f"{person!r} cannot name a person: {reason}; rename {where.format(person)}")
-        there.append(person)
+        others.append(person)
 
 
 def _folded(name: str) -> str:
-    """Bring names that differ in case or Unicode form only to one (Unicode Standard 3.13, D145)."""
+    """Map names that differ only in case or Unicode form to the same text (Unicode Standard 3.13, D145)."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -1,4 +1,4 @@
-"""The process itself: signals, memory, the device, files inside installed packages, and work in other threads."""
+"""The process: signals, memory, the device, files inside installed packages, and work in other threads."""
 
 import ctypes
 import os
@@ -59,8 +59,8 @@ def _can_load(library: str) -> bool:
 def keep_freed_memory() -> bool:
     """Tune glibc to keep freed memory for the next use; return whether that worked.
 
-    By default glibc returns large blocks to the system at once, and the system hands them out again page by page,
-    filled with zeros: that took a third of the time of a training step (docs/log.md). The process never shrinks.
+    By default glibc returns large blocks to the system at once, and the system zeroes each page before its next use:
+    that took a third of the time of a training step (docs/log.md). The process then never shrinks.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -69,9 +69,9 @@ def keep_freed_memory() -> bool:
 
 
 def unwind_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the program like Ctrl-C, so that temporary files go and encoders end.
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that temporary files are deleted and encoders stopped.
 
-    They stay ignored if whoever started the process ignores them (nohup).
+    They stay ignored if the parent process ignores them (nohup).
     """
 
     def unwind(number: int, frame: FrameType | None) -> NoReturn:
@@ -83,7 +83,7 @@ def unwind_on_signals() -> None:
 
 
 def _signals(*names: str) -> list[int]:
-    """The signals of these names that this system has (Windows has no SIGHUP) and that are not ignored."""
+    """Return the named signals that this system has (Windows has no SIGHUP) and that are not ignored."""
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
@@ -113,7 +113,7 @@ class StopRequest:
 
 
 def leave_closed_terminal() -> None:
-    """Send standard output and error to nowhere if their terminal was closed: each write to it would fail."""
+    """Redirect standard output and error to nowhere if their terminal was closed, as every write would fail."""
     for descriptor in (1, 2):
         try:
             was_terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor)
@@ -127,36 +127,36 @@ def leave_closed_terminal() -> None:
 
 @contextmanager
 def prefetched(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
-    """Iterate over items that one other thread draws, at most ``depth`` and the one in hand ahead of their use.
+    """Iterate over items that another thread takes from an iterable, at most ``depth`` + 1 ahead.
 
-    An error in drawing is raised where the items are used, after those before it. Leaving the block ends the thread
-    after the item it is at.
+    An error in that thread is raised where the items are used, after the items before it. Leaving the block ends the
+    thread after its current item.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1)
     waiting: deque[Future[Any]] = deque(pool.submit(next, iterator, end) for _ in range(depth + 1))
 
-    def drawn() -> Iterator[T]:
+    def ready_items() -> Iterator[T]:
         while (item := wait_for(waiting.popleft())) is not end:
             waiting.append(pool.submit(next, iterator, end))
             yield item
 
     try:
-        yield drawn()
+        yield ready_items()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def map_in_threads(
-    work: Callable[[T], R], items: Iterator[T], workers: int, begin: Callable[[], None]
+    work: Callable[[T], R], items: Iterator[T], workers: int, initialize: Callable[[], None]
 ) -> Iterator[Iterator[R]]:
-    """Iterate over the results of ``work`` on items, in order, from so many threads; each calls ``begin`` first.
+    """Iterate over results of ``work`` on items, in order, from ``workers`` threads; each calls ``initialize`` first.
 
-    Items are drawn where the results are used. An error in a thread is raised there, too, after the results before it.
-    Leaving the block ends each thread after the item it is at.
+    Items are taken where the results are used. An error in a thread is raised there too, after the results before it.
+    Leaving the block ends each thread after its current item.
     """
-    pool = ThreadPoolExecutor(workers, initializer=begin)
+    pool = ThreadPoolExecutor(workers, initializer=initialize)
 
     def results() -> Iterator[R]:
         running: deque[Future[R]] = deque()
@@ -174,7 +174,7 @@ def map_in_threads(
 
 
 def wait_for(future: "Future[R]") -> R:
-    """Return or raise what the work in another thread returns or raises, while Ctrl-C still works."""
+    """Wait for the result or error of another thread's work without blocking Ctrl-C."""
     while not future.done():
         with suppress(TimeoutError):
             future.result(POLL_S)
@@ -184,13 +184,13 @@ def wait_for(future: "Future[R]") -> R:
 def run_interruptible(work: Callable[[threading.Event], R]) -> R:
     """Run a library's work in a thread, so that Ctrl-C reaches this thread and not the library, which would lose it.
 
-    Python runs signal handlers in the main thread, inside whatever Python code a library calls there. The work gets an
-    event that is set when nobody waits for it any more; it should then fail soon. It has ended when this returns.
+    Python runs signal handlers in the main thread, inside any Python code that a library calls there. The work gets an
+    event that is set when its result is no longer needed; it should then fail soon. It has ended when this returns.
     """
-    is_unwanted = threading.Event()
+    is_abandoned = threading.Event()
     pool = ThreadPoolExecutor(1)
     try:
-        return wait_for(pool.submit(work, is_unwanted))
+        return wait_for(pool.submit(work, is_abandoned))
     finally:
-        is_unwanted.set()
+        is_abandoned.set()
         pool.shutdown()

@@ -24,11 +24,11 @@ from pipeline.training.trainer import LOSSES, Computing, DivergedError, Trainer,
 from pipeline.workspace import Workspace, locked
 
 SAVE_EVERY_S = 600
-SAVING_SHARE = 0.02  # most of the time that saves at the ends of short epochs may take
-MOST_SETBACKS = 3  # in a row; then the run ends
-PREFETCH = 2  # batches that are made ahead while a GPU computes
-SCHEDULE_PARTS = 1_000_000  # of a run, that the learning rate's schedule distinguishes
-ENDS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
+SAVING_SHARE = 0.02  # largest part of the time spent on saves at the ends of short epochs
+MAX_SETBACKS = 3  # in a row; then the run ends
+PREFETCH = 2  # batches prepared ahead while a GPU computes
+SCHEDULE_PARTS = 1_000_000  # resolution of the learning rate schedule, per run
+END_REASONS = ("", "you", "--epochs {epochs}", "--max-steps {max_steps}", "--max-minutes {max_minutes:g}")
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Outcome:
     """What a training run did.
 
     Attributes:
-        people: how far each decoder has come.
+        people: progress of each decoder.
         unreadable: pictures that were left out, and why.
-        setbacks: what was undone after the training diverged, and why.
-        undone: steps that were undone.
+        setbacks: each return to the last save after divergence, with its reason.
+        undone: number of steps undone by setbacks.
         is_first: whether this is the process that reports.
-        has_diverged: the run ended because of too many setbacks.
+        has_diverged: whether the run ended because of too many setbacks.
     """
 
     folder: Path
@@ -60,12 +60,12 @@ class Outcome:
 
 
 def train(options: TrainOptions, console: Console) -> Report:
-    """Train a model, or continue with one, until a limit or Ctrl-C.
+    """Train a new or existing model until a limit or Ctrl-C.
 
-    Started by torchrun in several processes, they train it together; the first writes and prints.
+    Several processes started by torchrun train it together; the first of them writes and prints.
 
     Raises:
-        NothingToDoError: there are not faces of two people.
+        NothingToDoError: there are no faces of two people.
         UsageError: the existing model has other sizes.
         CheckpointError: the existing model is damaged, or cannot be saved.
         WorkspaceError: the model is being trained by another run, or a person's name cannot name files.
@@ -107,18 +107,18 @@ class _Run:
 
 
 def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
-    """Step until a limit is reached or the user stops it; save on the way and at the end."""
+    """Train until a limit is reached or the user stops the run; save regularly and at the end."""
     pace, log = Pace(run.sampler, run.options), TrainingLog(run.folder, model.steps)
     saver = _Saver(run, pace, log, saved_steps=model.steps if checkpoint.exists(run.folder) else -1)
     outcome = Outcome(run.folder, is_first=run.computing.processes.is_first)
     learning_rate, setbacks_in_a_row = run.options.lr, 0
     trainer = _make_trainer(run, model, learning_rate)
-    _introduce(run, model, log)
+    _announce(run, model, log)
     with run.console.bar("train", pace.expected_samples(), "face") as bar:
         while not outcome.ended_by:
-            made = run.dataset.batches(run.sampler, trainer.model.position)
+            source = run.dataset.batches(run.sampler, trainer.model.position)
             try:
-                with prefetched(made, PREFETCH) if run.computing.on_gpu else nullcontext(made) as batches:
+                with prefetched(source, PREFETCH) if run.computing.on_gpu else nullcontext(source) as batches:
                     for batch in batches:
                         outcome.ended_by = _reason_to_end(run, batch.position, pace, stop)
                         if outcome.ended_by:
@@ -145,13 +145,13 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
                 trainer = _make_trainer(run, open_model(run.folder, run.options), learning_rate)
                 outcome.undone -= trainer.model.steps
                 log.forget_after(trainer.model.steps)
-                outcome.has_diverged = setbacks_in_a_row == MOST_SETBACKS
+                outcome.has_diverged = setbacks_in_a_row == MAX_SETBACKS
                 outcome.ended_by = "its setbacks" if outcome.has_diverged else ""  # the last save may have failed
-                next_try = "" if outcome.has_diverged else f", on with --lr {learning_rate:g}"
+                next_try = "" if outcome.has_diverged else f", continuing with --lr {learning_rate:g}"
                 outcome.setbacks.append(f"{error}: back to step {trainer.model.steps}{next_try}")
                 run.console.note(outcome.setbacks[-1])
             except LostProcessError:
-                if not run.computing.on_gpu:  # there, saving would wait forever for what the lost process was to send
+                if not run.computing.on_gpu:  # on a GPU, saving would wait forever for the lost process
                     saver.write(trainer)
                 raise
     saver.write_timelapse()
@@ -162,7 +162,7 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
 
 
 def open_model(folder: Path, options: TrainOptions) -> Model:
-    """Load the model of a folder, or make a new one of the sizes asked for.
+    """Load the model of a folder, or make a new one of the requested sizes.
 
     Raises:
         UsageError: the existing model has other sizes.
@@ -198,16 +198,16 @@ def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
     return trainer
 
 
-def _introduce(run: _Run, model: Model, log: TrainingLog) -> None:
-    """Tell the user what is trained on what."""
+def _announce(run: _Run, model: Model, log: TrainingLog) -> None:
+    """Tell the user which model is trained, where, and on which faces."""
     if log.damaged:
         lines = plural(log.damaged, "damaged line")
         run.console.note(f"skipped {lines} of {run.folder / 'history.jsonl'}; nothing depends on it")
     count, precision = run.computing.processes.count, run.computing.precision
-    what = f"going on with '{run.folder.name}' at step {model.steps}" if model.steps else "a new model"
+    what = f"'{run.folder.name}' from step {model.steps} on" if model.steps else "a new model"
     where = run.computing.device.type + (f" in {count} processes" if count > 1 else "")
     faces = " and ".join(f"{count} faces of {person}" for person, count in run.sampler.face_counts.items())
-    run.console.note(f"training {what} on {where}, {precision}: {faces}")
+    run.console.note(f"training {what}; {where}, {precision}: {faces}")
 
 
 def _status(batch: Batch, loss: float, inner_loop: int) -> str:
@@ -216,7 +216,7 @@ def _status(batch: Batch, loss: float, inner_loop: int) -> str:
 
 
 def _reason_to_end(run: _Run, position: Position, pace: Pace, stop: StopRequest) -> str:
-    """Say what ends the run now, the same in all processes; empty if nothing does."""
+    """Return what ends the run now, the same in all processes; empty to continue."""
     options = run.options
     reasons = (
         stop.requested,
@@ -225,11 +225,11 @@ def _reason_to_end(run: _Run, position: Position, pace: Pace, stop: StopRequest)
         options.max_minutes is not None and pace.seconds >= options.max_minutes * 60,
     )
     number = next((number for number, holds in enumerate(reasons, 1) if holds), 0)
-    return ENDS[run.computing.processes.largest(number)].format(**asdict(options))
+    return END_REASONS[run.computing.processes.largest(number)].format(**asdict(options))
 
 
 def _schedule_factor(run: _Run, pace: Pace) -> float:
-    """What the learning rate is multiplied by now, the same in all processes."""
+    """Factor for the learning rate now, the same in all processes."""
     if run.options.lr_schedule == "constant":
         return 1.0
     done = round(SCHEDULE_PARTS * fraction_done(run.options, pace.steps, pace.seconds))
@@ -250,31 +250,31 @@ class _Saver:
         self._processes = self.run.computing.processes
 
     def is_due(self, batch: Batch) -> bool:
-        """Whether to save after a batch, the same in all processes: regularly, and after a long enough epoch."""
+        """Whether to save after a batch, the same in all processes: every ten minutes, and after long epochs."""
         waited_s = time.monotonic() - self._saved_at
         ends_epoch = batch.ends_epoch and batch.next_position.epoch % self.run.options.log_interval == 0
         is_due = waited_s > SAVE_EVERY_S or (ends_epoch and waited_s * SAVING_SHARE >= self._duration_s)
         return bool(self._processes.largest(int(is_due and self._processes.is_first)))
 
     def save(self, trainer: Trainer) -> None:
-        """Save, unless the last steps have spoilt the weights.
+        """Save, unless the last steps made the weights diverge.
 
         Raises:
-            DivergedError: they have, in this process or another.
+            DivergedError: they did, in this process or another.
         """
         trainer.read_losses(wait=True)
-        spoilt = None
+        diverged: DivergedError | None = None
         try:
             for person, crops in self.run.dataset.faces.people.items():
                 trainer.check(person, preview_pairs(crops, self.run.computing.device))
         except DivergedError as error:
-            spoilt = error
-        if self._processes.largest(int(spoilt is not None)):
-            raise spoilt or DivergedError("another process found the weights spoilt")
+            diverged = error
+        if self._processes.largest(int(diverged is not None)):
+            raise diverged or DivergedError("the weights diverged in another process")
         self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
-        """Write the model as it is, then what the user looks at."""
+        """Write the model, then previews and evaluation."""
         began, model, folder, device = time.monotonic(), trainer.model, self.run.folder, self.run.computing.device
         if self._processes.is_first:
             trainer.store_moments()
@@ -292,7 +292,7 @@ class _Saver:
         self._duration_s = self._saved_at - began
 
     def write_timelapse(self) -> None:
-        """Make a clip of the sheets of all saves."""
+        """Make a clip of the swap sheets of all saves."""
         if self._processes.is_first:
             try:
                 self.log.write_timelapse()
@@ -301,7 +301,7 @@ class _Saver:
 
 
 def _report(outcome: Outcome) -> Report:
-    """What the user reads; of several processes only the first reports."""
+    """Report the outcome; of several processes only the first does."""
     lines, problems = list[str](), list[str]()
     if outcome.is_first:
         rate = outcome.samples / outcome.seconds if outcome.seconds else 0
@@ -324,7 +324,7 @@ def _report(outcome: Outcome) -> Report:
             problems.append(f"left out {pictures}: {join_words(outcome.unreadable)}; {remedy}")
     if outcome.has_diverged:
         problems.append(
-            f"training was set back {MOST_SETBACKS} times in a row and ended; what was saved before is unchanged: "
+            f"training was set back {MAX_SETBACKS} times in a row and ended; what was saved before is unchanged: "
             "continue with a lower --lr (3e-4 and 5e-5 are usual)"
         )
     return Report(lines, problems, vars(outcome))

@@ -1,4 +1,4 @@
-"""Types of arrays and small values that modules share.
+"""Array types and small value types shared by modules.
 
 Pictures are BGR, rows first; points are (x, y) in px with pixel centres at integers; transforms are named
 ``<to>_from_<from>`` and map column vectors (x, y, 1).
@@ -66,7 +66,7 @@ class Face:
     """One face in one picture.
 
     Attributes:
-        box: (4,) float64: left, top, right, bottom in px, the last ones included.
+        box: (4,) float64: left, top, right, bottom in px, inclusive.
         score: the detector's confidence, 0 to 1.
         landmarks: (5, 2) float64, (x, y) in px: left eye, right eye, nose, left and right mouth corner as seen.
     """

@@ -1,4 +1,4 @@
-"""Every path of the workspace, which names are valid, files written whole or not at all, and locks."""
+"""The paths of the workspace, valid names, atomic writes, and locks."""
 
 import os
 import unicodedata
@@ -14,14 +14,14 @@ from pipeline.errors import UsageError, WorkspaceError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
-FLUSH_THREADS = 8  # one file after the other takes a disk ten times as long
+FLUSH_THREADS = 8  # flushing files one by one takes ten times as long
 MAX_NAME_LENGTH = 100  # characters
 MAX_NAME_BYTES = 200  # in UTF-8; with "_<frame>_<track>.jpg" it stays below the 255 of common file systems
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text can name a person, model or video on the file systems of all operating systems."""
+    """Return whether a text can name a person, model or video on the file systems of all operating systems."""
     if not text or text != _shorten(text) or text[0] in ". " or text[-1] in ". ":
         return False
     if unicodedata.normalize("NFKC", text).split(".", maxsplit=1)[0].lower() in WINDOWS_DEVICES:
@@ -47,12 +47,12 @@ def name_from_file(path: Path) -> str:
 
 
 def numbered_name(name: str, number: int) -> str:
-    """Append a number to a name, which is cut if it would become too long."""
+    """Append a number to a name; the name is cut if the result would be too long."""
     return extend_name(name, f"-{number}")
 
 
 def extend_name(name: str, ending: str) -> str:
-    """Append an ending to a name; the name is cut if it would become too long, never the ending."""
+    """Append an ending to a name; the name, never the ending, is cut if the result would be too long."""
     while name and not is_name(f"{name}{ending}"):
         name = name[:-1]
     return f"{name}{ending}"
@@ -70,7 +70,7 @@ def _is_valid_in_name(character: str) -> bool:
 class Workspace:
     """The folder of all data, models and results. Nothing is created until something is written.
 
-    Every path raises WorkspaceError if a link leads it out of the workspace: it may be written to or deleted.
+    Every path raises WorkspaceError if a link leads it out of the workspace, because paths are written to and deleted.
     """
 
     root: Path
@@ -159,9 +159,9 @@ def list_pictures(folder: Path) -> list[Path]:
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file while the block runs; the system releases it when the process dies.
+    """Hold a lock file while the block runs; the lock is released when its process dies.
 
-    The block may delete what the lock guards, the lock file included: filelock checks again after opening a file.
+    The block may also delete the lock file: filelock checks again after opening a file.
 
     Raises:
         WorkspaceError: another process holds the lock (``busy`` is the message), or the file cannot be written.
@@ -181,7 +181,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> WorkspaceError:
-    """Say that a file or folder cannot be written."""
+    """Make the error for a file or folder that cannot be written."""
     return WorkspaceError(f"cannot write {path}: {error.strerror or error}; check the disk and the folder")
 
 
@@ -189,12 +189,12 @@ def cannot_write(path: Path, error: OSError) -> WorkspaceError:
 def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; rename it to ``final`` if the block succeeds, else delete it.
 
-    The temporary name keeps the suffix, which decides the format for encoders. It is the same in every run. A file that
-    a killed run left there is deleted first, not written over: a process of that run may still be writing to it.
+    The temporary name keeps the suffix, from which encoders choose the format, and is the same in every run. A file
+    that a killed run left there is deleted first, not overwritten: a process of that run may still be writing to it.
 
     Args:
         final: the file to write; after a power cut it is the old file or the whole new one.
-        durable: wait until file and name are on the disk; without it a power cut may leave an empty file.
+        durable: wait until content and name are on the disk; without it a power cut may leave an empty file.
 
     Raises:
         WorkspaceError: the folder cannot be made or the file cannot be written.
@@ -217,7 +217,7 @@ def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(final: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a whole file at once; see ``atomic_path``."""
+    """Write a file atomically; see ``atomic_path``."""
     with atomic_path(final, durable=durable) as temporary:
         temporary.write_bytes(content)
 
@@ -226,7 +226,7 @@ def flush_all(paths: Iterable[Path]) -> None:
     """Wait until many files, and then their names, are on the disk.
 
     Raises:
-        WorkspaceError: the disk does not take them.
+        WorkspaceError: a file cannot be written.
     """
     files = list(paths)
     try:

@@ -59,7 +59,7 @@ def test_first_save_holds_everyone_and_previews(trained_once: Path) -> None:
 def test_it_goes_on_where_it_stopped(extracted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(extracted, "--max-steps", "2", "-n", "two") == 0
     assert run(extracted, "--max-steps", "3", "-n", "two") == 0
-    assert "going on with 'two' at step 2" in capsys.readouterr().err
+    assert "training 'two' from step 2 on" in capsys.readouterr().err
     assert checkpoint.load(extracted / "output" / "two").steps == 5
 
 

@@ -183,7 +183,7 @@ def test_a_spoilt_model_goes_back_to_the_last_good_state_with_half_the_rate(
     said = capsys.readouterr()
     assert words in said.err
     assert "set back: the" in said.out
-    assert ", on with --lr 0.00015" in said.out
+    assert ", continuing with --lr 0.00015" in said.out
     model = checkpoint.load(trained / "output" / "model")
     assert model.steps > 3
     assert all(torch.isfinite(p).all() for p in model.encoder.parameters())
@@ -202,8 +202,8 @@ def test_a_rate_that_is_far_too_high_ends_with_the_good_model(
     before = checkpoint.load(trained / "output" / "model")
     assert run(trained, "--lr", "0.9", "--max-steps", "60") == 1
     said = capsys.readouterr()
-    assert "back to step 3, on with --lr 0.45" in said.out
-    assert "back to step 3, on with --lr 0.225" in said.out
+    assert "back to step 3, continuing with --lr 0.45" in said.out
+    assert "back to step 3, continuing with --lr 0.225" in said.out
     assert "error: training was set back 3 times in a row" in said.err
     after = checkpoint.load(trained / "output" / "model")
     assert after.steps == 3

@@ -23,7 +23,7 @@ MOMENTS = {  # functions, and how often a run of four steps calls them at least
     "pipeline.training.trainer:Trainer.step": 4,
     "models.checkpoint:save_file": 3,
     "models.checkpoint:_flush": 6,
-    "models.checkpoint:_put": 1,
+    "models.checkpoint:_publish": 1,
     "models.checkpoint:_remove": 1,
     "pipeline.train:write_picture": 2,
     "pipeline.training.monitor:write_bytes": 2,

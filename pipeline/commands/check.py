@@ -31,7 +31,7 @@ STALE_S = 3600  # a part file this old is no longer being written
 
 @dataclass
 class Findings:
-    """What is in order, worth a note, repaired, and wrong: a line each."""
+    """What is in order, worth a note, repaired, or wrong; a line each."""
 
     fits: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def _check_stores(workspace: Workspace, repair: bool, findings: Findings, consol
                 source, is_finished = Path(store.fact("source") or "VIDEO"), bool(store.fact("finished"))
                 missing = find_missing(store, workspace)
             if not is_finished:
-                findings.wrong.append(f"{video!r} is not extracted to its end; go on: {command('extract', source)}")
+                findings.wrong.append(f"{video!r} is not extracted to its end; continue: {command('extract', source)}")
             elif missing and not (repair and _restore(workspace, video, source, findings, console)):
                 lost = plural(len(missing), "crop")
                 findings.wrong.append(f"{lost} of {video!r} went missing: {command('extract', source, '--restore')}")
@@ -81,7 +81,7 @@ def _check_stores(workspace: Workspace, repair: bool, findings: Findings, consol
 
 
 def _restore(workspace: Workspace, video: str, source: Path, findings: Findings, console: Console) -> bool:
-    """Write the lost crops of a video again; tell whether that worked for all."""
+    """Write the missing crops of a video again; return whether that worked for all."""
     if not source.exists() or name_footage(workspace, source) != video or not is_footage_extracted(workspace, source):
         return False
     with lock_video(workspace, video), ExitStack() as stack:
@@ -101,7 +101,7 @@ def _restore(workspace: Workspace, video: str, source: Path, findings: Findings,
 
 
 def _check_crops(workspace: Workspace, findings: Findings) -> None:
-    """Find unreadable crops; those without a store are fine: the user's own pictures."""
+    """Find unreadable crops; crops that are in no store are the user's own pictures."""
     people = list_people(workspace.data)
     crops = [crop for person in people for crop in list_pictures(workspace.data / person)]
     for crop in crops:
@@ -137,11 +137,11 @@ def _check_results(workspace: Workspace, findings: Findings) -> None:
 def _check_leftovers(workspace: Workspace, repair: bool, findings: Findings) -> None:
     for path in sorted(workspace.root.rglob("*")):
         if path.name.endswith(".segments") and path.is_dir():
-            findings.notes.append(f"{path} holds what an unfinished conversion can go on from")
+            findings.notes.append(f"{path} holds finished segments of an unfinished conversion")
         if path.name[0] != "." or ".part" not in path.name or not path.exists():
             continue
         if time.time() - path.lstat().st_mtime < STALE_S:
-            findings.notes.append(f"{path} may be being written")
+            findings.notes.append(f"{path} may still be in use by a run")
         elif repair:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             findings.repaired.append(f"deleted {path}")

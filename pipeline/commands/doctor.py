@@ -1,4 +1,4 @@
-"""The command doctor: check everything that the stages need, and try each stage for a second."""
+"""The command doctor: check everything that the stages need, and try each stage for about a second."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ from pipeline.training.dataset import Batch
 from pipeline.training.trainer import Computing, Trainer, choose_precision
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_videotoolbox", "h264_qsv", "h264_amf")
-LITTLE_DISK, LITTLE_MEMORY = 5e9, 3e9  # bytes; a model's saved states take 2, training 2.5
+LOW_DISK_BYTES, LOW_MEMORY_BYTES = 5e9, 3e9  # bytes; a model's saved states take 2, training 2.5
 REINSTALL = "run: pip install -r requirements.txt"
 
 State = Literal["ok", "note", "problem"]
@@ -49,12 +49,12 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one thing.
+    """The result of one check.
 
     Attributes:
         state: ``ok``; ``note``: a feature may be missing; ``problem``: something will not work.
         words: what was found.
-        remedy: what to do; empty for nothing.
+        remedy: what to do about it; may be empty.
     """
 
     state: State
@@ -113,7 +113,7 @@ def _check_device() -> Finding:
 def _check_memory() -> Finding:
     memory = psutil.virtual_memory()
     words = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    if memory.available < LITTLE_MEMORY:
+    if memory.available < LOW_MEMORY_BYTES:
         return Finding("note", words, "training takes about 2.5 GB: close other programs")
     return Finding("ok", words)
 
@@ -124,7 +124,7 @@ def _check_disk(workspace: Path) -> Finding:
         return Finding("problem", f"{folder} cannot be written to", "choose another --workspace")
     free = shutil.disk_usage(folder).free
     words = f"{free / 1e9:.0f} GB free in {folder}"
-    if free < LITTLE_DISK:
+    if free < LOW_DISK_BYTES:
         return Finding("note", words, "a model takes about 2 GB, crops 20 MB per minute: free some space")
     return Finding("ok", words)
 
@@ -139,7 +139,7 @@ def _check_ffmpeg() -> Finding:
     path, rejected = choose_ffmpeg()
     words = "; ".join([
         f"{version} at {path}, with {', '.join(available)}",
-        *(f"passed over: {line}" for line in rejected),
+        *(f"rejected: {line}" for line in rejected),
     ])  # fmt: skip
     if "libx264" not in available:
         return Finding("problem", words, "it lacks libx264: take it off PATH, then the ffmpeg of the package is used")
@@ -165,7 +165,7 @@ def _timed(attempt: Callable[[], str]) -> Finding:
 
 
 def _find_a_face() -> str:
-    """Find and recognise the portrait among matplotlib's sample data."""
+    """Detect and embed the face of a portrait in matplotlib's sample data."""
     picture = read_picture(package_file("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"))
     detector = Detector(40, 0.95, choose_device(no_cuda=False))
     (faces,) = detector.detect([ImagePyramid(picture)])

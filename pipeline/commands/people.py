@@ -47,7 +47,7 @@ def people_command(options: PeopleOptions) -> Report:
 
 
 def _report(done: list[str], missing: list[str] | None = None, failed: list[RecastError] | None = None) -> Report:
-    """Report what was done, crops of a list that do not exist, and stores that cannot be read."""
+    """Report what was done, listed crops that do not exist, and unreadable stores."""
     missing, failed = missing or [], failed or []
     problems = [f"{len(missing)} crops of the list do not exist: {join_words(missing)}"] if missing else []
     return Report(done, [*problems, *map(str, failed)], {"done": done, "missing": missing, "failed": failed})
@@ -87,7 +87,7 @@ def _rename(workspace: Workspace, old: str, new: str) -> str:
     if workspace.person(new).exists():
         raise WorkspaceError(f"{new!r} exists already; to merge the two: {command('people', 'merge', old, new)}")
     workspace.person(old).rename(workspace.person(new))
-    _record(workspace, old, new)
+    _rename_in_stores(workspace, old, new)
     return f"{old} is now {new}; models keep the old name"
 
 
@@ -95,15 +95,15 @@ def _merge(workspace: Workspace, person: str, into: str) -> str:
     folder = workspace.person(person)
     pictures = list_pictures(folder)
     for picture in pictures:
-        picture.rename(_free(workspace.person(into) / picture.name))
-    _record(workspace, person, into)
+        picture.rename(_unused_path(workspace.person(into) / picture.name))
+    _rename_in_stores(workspace, person, into)
     if not any(folder.iterdir()):  # other files of the user stay
         folder.rmdir()
     return f"{len(pictures)} crops of {person} now belong to {into}"
 
 
 def _remove(workspace: Workspace, person: str) -> str:
-    folder = _free(workspace.removed(person))
+    folder = _unused_path(workspace.removed(person))
     folder.parent.mkdir(parents=True, exist_ok=True)
     set_crops_aside(workspace, crops_in(workspace.person(person)))
     workspace.person(person).rename(folder)
@@ -111,7 +111,7 @@ def _remove(workspace: Workspace, person: str) -> str:
 
 
 def _discard(workspace: Workspace, person: str, list_file: Path) -> Report:
-    """Set the crops aside that a file names; those set aside before are skipped."""
+    """Set aside the crops that a file names; those set aside earlier are skipped."""
     folder = workspace.person(person)
     names = [_name_in(folder, line) for line in dict.fromkeys(_read_list(list_file)) if line]
     if not names:
@@ -120,8 +120,8 @@ def _discard(workspace: Workspace, person: str, list_file: Path) -> Report:
     moved = [pictures[name] for name in names if name in pictures]
     aside = workspace.removed(person)
     before = {picture.name for picture in list_pictures(aside)}
-    if any(picture.name in before for picture in moved):  # crops keep their names, which say where they come from
-        aside = _free(aside)
+    if any(picture.name in before for picture in moved):  # crops must keep their names, which contain their origin
+        aside = _unused_path(aside)
     aside.mkdir(parents=True, exist_ok=True)
     set_crops_aside(workspace, {picture.stem for picture in moved})
     for picture in moved:
@@ -168,7 +168,7 @@ def _name_in(folder: Path, line: str) -> str:
     return path.name if path.parent != Path() and path.parent.resolve() == folder.resolve() else line
 
 
-def _free(path: Path) -> Path:
+def _unused_path(path: Path) -> Path:
     """Append a number to a path until it does not exist."""
     number, free = 2, path
     while free.exists():
@@ -177,7 +177,7 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _record(workspace: Workspace, old: str, new: str) -> None:
+def _rename_in_stores(workspace: Workspace, old: str, new: str) -> None:
     for path in workspace.stores():
         with FaceStore(path, write=True) as store:
             store.rename_person(old, new)

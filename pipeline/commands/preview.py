@@ -1,4 +1,4 @@
-"""A sheet of frames as convert would make them, by which a person chooses how faces look."""
+"""The command preview: a sheet of frames as convert would make them, to choose a look."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,11 +38,11 @@ COMPARED: dict[str, tuple[Any, ...]] = {
 """Values shown side by side, by option."""
 
 SHOWN_PX = 256  # side of each picture on the sheet: that of a crop
-HEAD_PX = 24  # height of the line of words above
+TITLE_PX = 24  # height of the line of titles
 
 
 def preview(options: PreviewOptions, extract: Extract, console: Console) -> Report:
-    """Write a sheet for each video; one that fails is reported and does not stop the others."""
+    """Write a sheet for each video; one that fails is reported and does not stop the rest."""
     prepared = prepare(options, extract, console)
     written, failed, incomplete = list[Path](), list(prepared.problems), list[str]()
     for path in prepared.footage:
@@ -82,7 +82,7 @@ def _write_sheet(
 def _frames_of_video(
     path: Path, workspace: Workspace, options: PreviewOptions, prepared: Prepared, problems: list[str]
 ) -> Iterator[tuple[Canvas, FaceSwap]]:
-    """Choose frames spread over how far the head is turned, each with the face to draw."""
+    """Choose frames spread evenly over the head's yaw, each with the face to draw."""
     with VideoReader(path) as reader:
         timeline = Timeline(workspace, name_footage(workspace, path), reader.info, prepared.people)
         problems += [timeline.missing] if timeline.missing else []
@@ -96,12 +96,12 @@ def _frames_of_video(
 def _frames_of_pictures(
     path: Path, workspace: Workspace, options: PreviewOptions, prepared: Prepared, problems: list[str]
 ) -> Iterator[tuple[PictureCanvas, FaceSwap]]:
-    """Choose pictures from first to last, each with the face to draw."""
+    """Choose pictures spread evenly from first to last, each with the face to draw."""
     stills = PictureSet(workspace, path, prepared.people)
     problems += [f"{path}: {stills.unreadable}"] if stills.unreadable else []
     problems += [stills.missing] if stills.missing else []
     indices = sorted(stills.swaps)
-    for index in (indices[place] for place in spread_evenly(len(indices), options.frames)):
+    for index in (indices[position] for position in spread_evenly(len(indices), options.frames)):
         yield PictureCanvas(read_picture(stills.pictures[index])), stills.swaps[index][0]
 
 
@@ -123,5 +123,5 @@ def _draw_row(original: Surface, swap: FaceSwap, prepared: Prepared, looks: dict
 
 
 def _draw_title(title: str) -> Image:
-    line = np.zeros((HEAD_PX, SHOWN_PX, 3), np.uint8)
+    line = np.zeros((TITLE_PX, SHOWN_PX, 3), np.uint8)
     return np.asarray(cv2.putText(line, title, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA))

@@ -1,4 +1,4 @@
-"""The command review: a page to sort and clean a person's crops, and advice on what the set lacks."""
+"""The command review: a page to sort and clean a person's crops, with advice on what the set lacks."""
 
 import base64
 import json
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("review.html")
 READER_THREADS = 4
 TILE_PX, TILE_QUALITY = 160, 80
-OWN_PICTURE_MIN_FACE_PX, OWN_PICTURE_MIN_CONFIDENCE = 60, 0.9  # for pictures that extract did not cut
-PROFILE_DEG = 40.0  # turned further, one eye is hidden, and the aligned crop is a guess
-OUTLIER_ROUNDS = 2  # of leaving out faces that are far from the mean of the others
+OWN_PICTURE_MIN_FACE_PX, OWN_PICTURE_MIN_CONFIDENCE = 60, 0.9  # for pictures that are not from extract
+PROFILE_DEG = 40.0  # beyond it one eye is hidden, and the alignment is a guess
+OUTLIER_ROUNDS = 2  # in which faces far from the mean of the others are left out
 YAW_EDGES_DEG = (-40.0, -25.0, -10.0, 10.0, 25.0, 40.0)
 YAW_NAMES = ("left profile", "left", "half left", "frontal", "half right", "right", "right profile")
-NEEDED_YAWS = ("half left", "frontal", "half right")  # heads that talk turn that far
-ENOUGH, FEWEST = 500, 100  # distinct faces: good, and enough for a start
-ENOUGH_OF_YAW = 25  # distinct faces, of each needed yaw
-MANY = 0.1  # share of the set that is worth a line of advice
+NEEDED_YAWS = ("half left", "frontal", "half right")  # talking heads turn that far
+GOOD_COUNT, MIN_COUNT = 500, 100  # distinct faces: good, and enough for a start
+GOOD_YAW_COUNT = 25  # distinct faces, of each needed yaw
+NOTABLE_SHARE = 0.1  # of the set: from here on a doubt gets a line of advice
 INK, GREY, BLUE, RED = "#1c1c1c", "#777777", "#2a6fdb", "#cc3333"
 SHARPNESS_EDGES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
 SIZE_EDGES_PX = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -79,7 +79,7 @@ class Item:
     distance: float | None
 
     def doubts(self) -> list[str]:
-        """Why it may be wrong or useless, the worst first."""
+        """Reasons why the crop may be wrong or useless, most serious first."""
         if self.distance is None:
             return ["unreadable"]
         claims = {
@@ -142,10 +142,10 @@ def _find_sources(workspace: Workspace, pictures: Sequence[Path]) -> dict[str, S
 
 
 def measure(pictures: Sequence[Path], sources: Mapping[str, Source], console: Console) -> list[Item]:
-    """Measure each crop, then the identity of one of each group of near-duplicates.
+    """Measure each crop, and the identity of one crop of each group of near-duplicates.
 
     Returns:
-        In the order of video and time; the user's own pictures last.
+        Items in order of video and time; the user's own pictures last.
     """
 
     def order(path: Path) -> tuple[bool, str, float, str]:
@@ -175,7 +175,7 @@ def measure(pictures: Sequence[Path], sources: Mapping[str, Source], console: Co
 
 
 def _measure_crop(path: Path, source: Source | None, detector: Detector) -> tuple[Item, Floats | None]:
-    """Measure a crop; group and distance are not known yet. Without a thumbnail it cannot be read."""
+    """Measure a crop; group and distance are set later. The thumbnail is None if it cannot be read."""
     video, time = source[:2] if source else ("", 0.0)
     try:
         picture = read_picture(path)
@@ -198,7 +198,7 @@ def distances_from_mean(embeddings: Mapping[int, Embedding], counts: Mapping[int
 
     Args:
         embeddings: by group.
-        counts: crops in each group, its weight in the mean. Faces far from one mean are left out of the next.
+        counts: crops in each group, its weight in the mean. Faces far from the mean are left out of the next one.
     """
     members, distances = list(embeddings), dict[int, float]()
     for _ in range(1 + OUTLIER_ROUNDS):
@@ -229,16 +229,18 @@ def advise(items: Sequence[Item]) -> list[str]:
     """Say whether the set is good enough to train on, and what to add or to remove, a line each."""
     kept = distinct(items)
     count = len(kept)
-    if count < FEWEST:
-        lines = [f"too few to train on: {count} distinct faces; {FEWEST} are a start, {ENOUGH} and more are good"]
-    elif count < ENOUGH:
-        lines = [f"enough for a start: {count} distinct faces; {ENOUGH} and more are good"]
+    if count < MIN_COUNT:
+        lines = [
+            f"too few to train on: {count} distinct faces; {MIN_COUNT} are a start, {GOOD_COUNT} and more are good"
+        ]
+    elif count < GOOD_COUNT:
+        lines = [f"enough for a start: {count} distinct faces; {GOOD_COUNT} and more are good"]
     else:
         lines = [f"enough to train on: {count} distinct faces"]
     yaws = Counter(map(yaw_name, kept))
     for name in NEEDED_YAWS:
-        if yaws[name] < ENOUGH_OF_YAW:
-            lines.append(f"add faces seen {name} (there are {yaws[name]}; {ENOUGH_OF_YAW} and more are good)")
+        if yaws[name] < GOOD_YAW_COUNT:
+            lines.append(f"add faces seen {name} (there are {yaws[name]}; {GOOD_YAW_COUNT} and more are good)")
     doubts = Counter(doubt for item in items for doubt in item.doubts())
     if doubts["another person?"]:
         lines.append(f"check the {doubts['another person?']} that may be another person")
@@ -247,7 +249,7 @@ def advise(items: Sequence[Item]) -> list[str]:
         ("small", f"they have fewer than {PICTURE_PX} px of the footage; add close-ups"),
         ("no face?", "check them"),
     ):
-        if doubts[doubt] > MANY * len(items):
+        if doubts[doubt] > NOTABLE_SHARE * len(items):
             lines.append(f"{doubts[doubt]} of {len(items)} are doubtful, '{doubt}': {remedy}")
     if doubts["unreadable"]:
         lines.append(f"{doubts['unreadable']} cannot be read: set them aside")
@@ -270,7 +272,7 @@ def draw_summary(items: Sequence[Item], advice: Sequence[str]) -> bytes:
             example = max(members, key=lambda item: item.sharpness)
             axes.imshow(Image.open(BytesIO(example.tile)))
     counts = [len(members) for members in by_yaw.values()]
-    poor = [name in NEEDED_YAWS and len(members) < ENOUGH_OF_YAW for name, members in by_yaw.items()]
+    poor = [name in NEEDED_YAWS and len(members) < GOOD_YAW_COUNT for name, members in by_yaw.items()]
     title = "distinct faces by direction, as seen (red: too few)"
     _draw_bars(figure.add_subplot(grid[1, :]), title, YAW_NAMES, counts, poor)
     size_title = f"size in the footage, px (red: less than the {PICTURE_PX} px of the model)"

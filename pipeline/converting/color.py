@@ -10,11 +10,11 @@ from pipeline.types import Image, Mask
 
 Method = Literal["mean", "reinhard", "lab-hist"]
 
-LARGEST_GAIN = 1.25  # of contrast; a blurred face has little, and raising it more only makes blotches
-FLAT = 1e-3  # Lab units: a smaller standard deviation is a flat colour, whose contrast is left alone
-GREY = 0.5  # Lab units: where hues spread less, the picture is grey, and the face becomes grey
+MAX_GAIN = 1.25  # of contrast; a blurred face has little, and a higher gain only makes blotches
+FLAT = 1e-3  # Lab units; contrast with a smaller standard deviation is not scaled
+GREY = 0.5  # Lab units; if hues spread less, the picture is grey, and the face becomes grey
 IS_HUE = np.array([False, True, True])  # of L, a, b
-RANKS = 64  # into which a distribution is divided
+RANKS = 64  # samples of a distribution
 
 Colors = npt.NDArray[np.float64]
 """(2, 3) mean and standard deviation in Lab; for ``lab-hist`` (64, 3) values at evenly spaced ranks."""
@@ -28,7 +28,7 @@ class ColorPair(NamedTuple):
 
 
 def measure_colors(image: Image, mask: Mask, method: Method) -> Colors:
-    """Measure what ``match_colors`` needs, of a (S, S, 3) BGR face; ``mask`` (S, S) weighs its pixels."""
+    """Measure the colours of a (S, S, 3) BGR face for ``match_colors``; ``mask``, (S, S), weights its pixels."""
     lab = _to_lab(image)
     if method == "lab-hist":
         values = np.sort(lab[mask >= max(float(mask.max()) / 2, FLAT)], axis=0)
@@ -43,8 +43,8 @@ def measure_colors(image: Image, mask: Mask, method: Method) -> Colors:
 def match_colors(face: Image, colors: ColorPair, method: Method) -> Image:
     """Give a drawn face, (S, S, 3) BGR, the colours of the original.
 
-    ``mean`` takes over their mean, ``reinhard`` mean and spread (Reinhard et al. 2001, "Color transfer between
-    images"), ``lab-hist`` the whole distribution of each channel.
+    ``mean`` transfers their mean, ``reinhard`` mean and standard deviation (Reinhard et al. 2001, "Color transfer
+    between images"), ``lab-hist`` the whole distribution of each channel.
     """
     drawn, original = colors
     lab = _to_lab(face)
@@ -57,7 +57,7 @@ def match_colors(face: Image, colors: ColorPair, method: Method) -> Image:
             gain = np.where(IS_HUE & (original[1] < GREY), 0.0, 1.0)
         else:
             gain = np.where(drawn[1] > FLAT, original[1] / np.maximum(drawn[1], FLAT), 1.0)
-            gain = np.clip(gain, np.where(IS_HUE, 0, 1 / LARGEST_GAIN), LARGEST_GAIN)
+            gain = np.clip(gain, np.where(IS_HUE, 0, 1 / MAX_GAIN), MAX_GAIN)
         lab = (lab - drawn[0]) * gain + original[0]
     bgr = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2BGR)
     return cast(Image, (np.clip(bgr, 0, 1) * 255).round().astype(np.uint8))
@@ -68,7 +68,7 @@ def _to_lab(image: Image) -> npt.NDArray[np.float32]:
 
 
 def _smooth_ranks(shifts: Colors) -> Colors:
-    """Shift values of similar rank alike: ranks shifted one by one would make blotches."""
+    """Smooth shifts over neighbouring ranks; independent shifts would make blotches."""
     width = RANKS // 8
     padded = np.pad(shifts, (width // 2, width - 1 - width // 2), mode="edge")
     return np.convolve(padded, np.ones(width) / width, mode="valid")

@@ -1,6 +1,6 @@
 """Frames of the result: faces cut out, drawn by the model in batches, measured, and pasted.
 
-Drawing and composing are apart, so that what was measured can be smoothed over time between them.
+Drawing and composing are separate steps, so that measurements can be smoothed over time between them.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from pipeline.converting.masks import core_mask, face_mask, mesh_mask
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform, warp
-from pipeline.faces.mesh import OUTLINE, mesh_of
+from pipeline.faces.mesh import OUTLINE, find_mesh_points
 from pipeline.media.canvas import Surface
 from pipeline.options import DEFAULT_LOOK, PLAIN_VIEW, Look, ResultView
 from pipeline.types import Affine, Image, Mask, Patch, Points, Rect
 
 C = TypeVar("C", bound=Surface)
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in px, the last ones included."""
+"""Left, top, right, bottom in px, inclusive."""
 
 SEEN_BOX: Box = (0, 0, SEEN_PX - 1, SEEN_PX - 1)
 CROP_FROM_SEEN = np.array([[0, 0, SEEN.start], [0, 0, SEEN.start]])  # a shift, to be added to a transform
 VISIBLE = 0.1  # of a mask: where grain is measured
-WELL_VISIBLE = 0.5  # of a mask: where Poisson blending meets the picture; farther out may be hair, or the wall
+WELL_VISIBLE = 0.5  # of a mask: where Poisson blending meets the picture; farther out may be hair or background
 POISSON_MARGIN_PX = 4
 INVISIBLE = 1 / 512  # a mask below this changes no 8-bit value
 
@@ -39,8 +39,8 @@ class FaceSwap:
     """A face to replace.
 
     Attributes:
-        crop_from_frame: (2, 3), where it is: maps frame px to px of a 256 crop.
-        to_person: whose face is drawn.
+        crop_from_frame: (2, 3), maps frame px to px of a 256 crop.
+        to_person: whose face is drawn in.
         track: identifies it in its frame, and across frames.
     """
 
@@ -51,12 +51,12 @@ class FaceSwap:
 
 @dataclass(frozen=True)
 class FaceStats:
-    """What is measured of a face in its frame, to be smoothed over time before it is used.
+    """Measurements of a face in its frame, smoothed over time before they are used.
 
     Attributes:
-        colors: None where none are matched.
+        colors: None if colours are not matched.
         softness: blur of the drawn face, a standard deviation in px of what the model sees.
-        outline: (N, 2), edge of the original face in px of the crop; None where the mask does not follow it.
+        outline: (N, 2), edge of the original face in px of the crop; None if the mask does not follow it.
     """
 
     colors: ColorPair | None
@@ -69,7 +69,7 @@ class DrawnFace:
     """A drawn face, not pasted yet.
 
     Attributes:
-        rect: part of the frame that it was cut from.
+        rect: part of the frame that the original was cut from.
         seen_from_rect: (2, 3), maps px of that part to px of what the model sees.
         picture: (180, 180, 3) BGR, the face.
         track: of the swap.
@@ -85,10 +85,10 @@ class DrawnFace:
 def draw_faces(
     canvases: Sequence[Surface], swaps: Sequence[Sequence[FaceSwap]], swapper: Swapper, look: Look = DEFAULT_LOOK
 ) -> list[list[DrawnFace]]:
-    """Draw what ``swaps`` says for each frame, in one batch; the frames stay as they are.
+    """Draw the new faces of several frames in one batch; the frames are not changed.
 
     Returns:
-        The faces of each frame, in order, without those that lie outside it.
+        The faces of each frame, in order; those outside the frame are left out.
     """
     cuts: list[tuple[int, FaceSwap, Rect, Image, Affine, Image]] = []
     for index, (canvas, frame_swaps) in enumerate(zip(canvases, swaps, strict=True)):
@@ -110,7 +110,7 @@ def draw_faces(
             colors = ColorPair(*(measure_colors(face, core_mask(PICTURE_PX), look.color) for face in (new, old)))
         softness = measure_softness(picture, seen, core_mask(SEEN_PX)) if look.match_grain else 0.0
         if look.mask == "mesh":
-            outline = mesh_of(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
+            outline = find_mesh_points(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
         stats = FaceStats(colors, softness, outline)
         faces[index].append(DrawnFace(rect, seen_from_rect, picture, swap.track, stats))
     return faces
@@ -121,10 +121,10 @@ def _resize(image: Image, size: int, interpolation: int) -> Image:
 
 
 def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, view: ResultView = PLAIN_VIEW) -> C:
-    """Make a frame or picture of the result from an original, which is drawn into.
+    """Paste drawn faces into a canvas to make a frame of the result.
 
     Returns:
-        What the view asks for: the canvas with the faces in it, the original beside it, or the mask alone.
+        By view: the canvas with the faces in it, the original beside it, or the mask alone.
     """
     if view.kind == "mask":
         mask = canvas.black()
@@ -144,12 +144,12 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
 
 
 def mask_of(face: DrawnFace, look: Look) -> Mask:
-    """Say where a drawn face shows, (256, 256) px of its crop."""
+    """Return the mask of a drawn face, (256, 256), in px of its crop."""
     return face_mask(look) if face.stats.outline is None else mesh_mask(look, face.stats.outline)
 
 
 def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look) -> None:
-    """Paste a face, scaled about its middle; a larger one reaches beyond the part of the frame it was cut from."""
+    """Paste a face, scaled about its centre; an enlarged one exceeds the part of the frame it was cut from."""
     middle = (SEEN_PX - 1) / 2 * (1 - look.scale)
     seen_from_picture = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
     frame_from_seen = invert(_move_origin(face.seen_from_rect, -face.rect.left, -face.rect.top))
@@ -165,7 +165,7 @@ def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look) -> None
 
 
 def _move_origin(crop_from_frame: Affine, left: int, top: int) -> Affine:
-    """Turn a transform from a frame into one from the part of it that begins at ``left``, ``top``."""
+    """Turn a transform from frame px into one from px of the part that starts at ``left``, ``top``."""
     linear = crop_from_frame[:, :2]
     return np.column_stack([linear, crop_from_frame[:, 2] + linear @ (left, top)])
 
@@ -182,10 +182,10 @@ def paste_face(
         crop: (S, S, 3), the new face.
         mask: (S, S) in [0, 1]; 1 shows the new face.
         frame_from_crop: (2, 3), maps crop px to frame px.
-        look: of which grain, blend and opacity count here.
+        look: only grain, blend and opacity are used.
 
     Returns:
-        The part of the frame that differs, with the face in it; None where the face lies outside the frame.
+        The changed part of the frame; None if the face lies outside the frame.
 
     Raises:
         ValueError: crop and mask sizes differ.
@@ -213,7 +213,7 @@ def paste_face(
 
 
 def _blend_poisson(face: Image, original: Image, alpha: Mask) -> Image:
-    """Match a face to the original's brightness and colour along its edge, and keep its gradients.
+    """Match a face to the original's brightness and colour along its edge, keeping its gradients.
 
     Pérez, Gangnet & Blake 2003, "Poisson Image Editing".
     """
@@ -228,10 +228,10 @@ def _blend_poisson(face: Image, original: Image, alpha: Mask) -> Image:
 
 
 def rect_in_frame(box: Box, frame_from_crop: Affine, size_hw: tuple[int, ...]) -> Rect | None:
-    """Find the part of a frame that a box in a crop covers, and a little more; its left and top are even.
+    """Find the part of a frame that covers a box in a crop, with a small margin; left and top are even.
 
     Returns:
-        None where it lies outside the frame.
+        None if it lies outside the frame.
     """
     left, top, right, bottom = box
     corners = np.array([(x, y) for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)], dtype=np.float64)

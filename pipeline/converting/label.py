@@ -1,4 +1,4 @@
-"""A small notice drawn into results, which says that they are synthetic."""
+"""A small visible notice in results that they are synthetic."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,17 +13,17 @@ from pipeline.media.canvas import Surface
 from pipeline.runtime import package_file
 from pipeline.types import Mask, Patch, Rect
 
-HEIGHT = 1 / 26  # of the letters, of the picture's shorter side
-SMALLEST_PX = 12.0
-PADDING = 0.4  # around the words, of the letters' height
-MARGIN = 0.6  # to the picture's edge, likewise
-WHITE, GROUND = 255, 0.55  # of the letters; how much of the picture's brightness is left behind them
-MISSING = "\uffff"  # a character that no font has: it looks like all others that are not in the font
+HEIGHT = 1 / 26  # of the letters, relative to the picture's shorter side
+MIN_LETTERS_PX = 12.0
+PADDING = 0.4  # around the text, in letter heights
+MARGIN = 0.6  # to the picture's edge, in letter heights
+WHITE, GROUND = 255, 0.55  # brightness of the letters; factor that darkens the picture behind them
+MISSING = "\uffff"  # a character that no font has; all missing characters are drawn alike
 
 
 def check_label(text: str) -> None:
-    """Raise UsageError where the font lacks a character of a notice."""
-    font = _font(SMALLEST_PX)
+    """Raise UsageError if the font lacks a character of the notice."""
+    font = _font(MIN_LETTERS_PX)
     missing = bytes(font.getmask(MISSING))
     for character in text:
         if not character.isspace() and bytes(font.getmask(character)) == missing:
@@ -31,7 +31,7 @@ def check_label(text: str) -> None:
 
 
 def draw_label(canvas: Surface, text: str) -> None:
-    """Write a notice at the lower left: white on darkened ground, in as many lines as needed."""
+    """Draw a notice at the lower left: white on a darkened background, in as many lines as needed."""
     letters, rect = _render(text, canvas.size_hw)
     ground = GROUND * canvas.part(rect).astype(np.float32)
     image = np.asarray((ground + (WHITE - ground) * letters[..., None]).round(), np.uint8)
@@ -40,9 +40,9 @@ def draw_label(canvas: Surface, text: str) -> None:
 
 @lru_cache(maxsize=4)
 def _render(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
-    """Draw letters, (H, W) in [0, 1]; also say where they go in the picture, left and top even."""
+    """Draw the letters, (H, W) in [0, 1]; return them and their place in the picture, left and top even."""
     height, width = size_hw
-    letters_px = max(SMALLEST_PX, min(size_hw) * HEIGHT)
+    letters_px = max(MIN_LETTERS_PX, min(size_hw) * HEIGHT)
     font, padding, margin = _font(letters_px), round(PADDING * letters_px), round(MARGIN * letters_px)
     lines = "\n".join(_wrap(text, font, width - 2 * (padding + margin)))
     pen = PIL.ImageDraw.Draw(PIL.Image.new("L", (1, 1)))
@@ -56,7 +56,7 @@ def _render(text: str, size_hw: tuple[int, int]) -> tuple[Mask, Rect]:
 
 
 def _wrap(text: str, font: PIL.ImageFont.FreeTypeFont, width_px: int) -> Iterator[str]:
-    """Break a text into lines that fit; words that are too long are broken too."""
+    """Break a text into lines that fit; words that are too long are split."""
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()

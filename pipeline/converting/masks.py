@@ -1,7 +1,6 @@
 """Where the new face shows: soft masks in crop space.
 
-Convention: masks are (256, 256) float32 in [0, 1]; 1 shows the new face. None shows anything on the border of what the
-model sees.
+Convention: masks are (256, 256) float32 in [0, 1]; 1 shows the new face. All are 0 at the edge of what the model sees.
 """
 
 from functools import cache
@@ -18,18 +17,19 @@ from pipeline.types import Mask, Points
 MIDDLE_X = (CROP_PX - 1) / 2
 TOP_PX, CHIN_PX = 68.0, 214.0  # ends of the outline: below fringes and brims, inside what the model sees
 HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
-TAPER = 0.1  # by how much it is wider at the top and narrower at the chin, as jaws are
-SUPERSAMPLING = 8  # of the shape whose depth is measured; coarse steps would show as rays
-MESH_SUPERSAMPLING, SHIFT = 2, 4  # for the outline of one face; fractional bits of its corners
+TAPER = 0.1  # relative: wider at the top, narrower at the chin
+SUPERSAMPLING = 8  # of the shape whose depth is measured; coarser steps would show as rays
+MESH_SUPERSAMPLING, SHIFT = 2, 4  # for a face's own outline; fractional bits of its corners
 PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 
 
 @cache
 def face_mask(look: Look = DEFAULT_LOOK) -> Mask:
-    """Draw a mask that is the same for every face; the array is shared and read-only.
+    """Return the mask shared by all faces; the array is read-only.
 
     The ``outline`` is that of a mean face, egg-shaped: with t from -1 at the top to 1 at the chin, its half width is
-    66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation). ``ellipse`` and ``box`` are as high and, in the middle, as wide.
+    66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation). ``ellipse`` and ``box`` have the same height, and width in the
+    middle.
     """
     fine = (np.arange(CROP_PX * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - 0.5
     x, y = fine[None, :], fine[:, None]
@@ -48,7 +48,7 @@ def face_mask(look: Look = DEFAULT_LOOK) -> Mask:
 
 @cache
 def core_mask(size: int) -> Mask:
-    """Mark, by 1, the part of what the model sees where nobody has hair or background; (size, size), read-only."""
+    """Mask, 1 where nobody has hair or background, of what the model sees; (size, size), read-only."""
     inside = (face_mask()[SEEN, SEEN] >= 1).astype(np.float32)
     mask = (cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA) >= 1).astype(np.float32)
     mask.setflags(write=False)
@@ -69,7 +69,7 @@ def mesh_mask(look: Look, outline: Points) -> Mask:
 
 
 def _fade(fine_depth: npt.NDArray[Any], supersampling: int, look: Look) -> Mask:
-    """Fade a shape from its edge inwards, given how deep inside it each of its finer pixels lies."""
+    """Fade a shape from its edge inwards, given the depth of each supersampled pixel inside it."""
     size = fine_depth.shape[0] // supersampling
     depth = np.asarray(cv2.resize(fine_depth, (size, size), interpolation=cv2.INTER_AREA), np.float32)
     inwards = (depth / supersampling - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1)
@@ -77,6 +77,6 @@ def _fade(fine_depth: npt.NDArray[Any], supersampling: int, look: Look) -> Mask:
 
 
 def smoothstep(x: Mask) -> Mask:
-    """Go from 0 at x <= 0 to 1 at x >= 1 without a corner at either end: 3x^2 - 2x^3."""
+    """Rise smoothly from 0 at x <= 0 to 1 at x >= 1: 3x^2 - 2x^3."""
     x = np.clip(x, 0, 1)
     return (x * x * (3 - 2 * x)).astype(np.float32)

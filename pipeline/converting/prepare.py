@@ -1,4 +1,4 @@
-"""What convert and preview need, checked and made ready before anything long begins."""
+"""What convert and preview need, checked and prepared before any long work starts."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ from pipeline.runtime import choose_device
 from pipeline.workspace import Workspace, list_people
 
 Extract = Callable[[ExtractOptions, Console], Report]
-"""The command extract, which the command line hands over; its ``facts["done"]`` lists what was extracted."""
+"""The command extract, passed in by the command line; its ``facts["done"]`` lists what was extracted."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Prepared:
     """What convert and preview work with.
 
     Attributes:
-        people: whose face becomes whose.
+        people: who is drawn in, by the person in the footage.
         footage: videos, pictures and folders, all extracted.
-        problems: what is wrong with other footage.
+        problems: footage that cannot be used, with the reason, a line each.
     """
 
     swapper: Swapper
@@ -41,11 +41,11 @@ class Prepared:
 
 
 def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepared:
-    """Load the model, find the footage, and extract what is not extracted yet.
+    """Load the model, find the footage, and extract it where that is not done yet.
 
     Raises:
         WorkspaceError: there is no such model.
-        NothingToDoError: the model or the workspace does not know a person.
+        NothingToDoError: a person is missing in the model or in the workspace.
         RecastError: the only file is missing or cannot be used.
         UsageError: the face mesh is asked for and not installed.
     """
@@ -69,8 +69,8 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
     if len(errors) == 1 and not footage and not new:
         raise errors[0]
     problems = list(map(str, errors))
-    strangers = [person for person in people if not crops_in(workspace.person(person))]
-    name = strangers[0] if len(people) == len(strangers) == 1 else None  # else extract finds out by itself
+    without_crops = [person for person in people if not crops_in(workspace.person(person))]
+    name = without_crops[0] if len(people) == len(without_crops) == 1 else None  # else extract recognises people
     for path in new:  # one at a time: pictures named together would become one set
         report = extract(
             ExtractOptions(videos=(path,), person=name, workspace=options.workspace, no_cuda=options.no_cuda), console
@@ -89,7 +89,7 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
 
 
 def _find_footage(workspace: Workspace, people: Iterable[str]) -> tuple[tuple[Path, ...], list[RecastError]]:
-    """Find the workspace's videos that show one of the people, and say what is wrong with others."""
+    """Find the workspace's videos that show one of the people, and errors of unusable ones."""
     crops = {person: crops_in(workspace.person(person)) for person in people}
     for person, crop_names in crops.items():
         if not crop_names:
@@ -113,7 +113,7 @@ def _find_footage(workspace: Workspace, people: Iterable[str]) -> tuple[tuple[Pa
 
 
 def _source_of(path: Path, people: Iterable[frozenset[str]]) -> Path | None:
-    """Say where the video of a store is, if it shows one of the people, whose crops are given by name."""
+    """Return the path of a store's video, if it shows one of the people, given by the names of their crops."""
     with FaceStore(path) as store:
         labels = store.labels() if store.fact("pictures") is None else []
         if not any(faces_of_person(labels, crops) for crops in people):

@@ -1,8 +1,8 @@
-"""Segments of a result: rendered, kept until the result is whole, used again by the next run after a stop.
+"""Segments of a result: rendered, kept until the result is complete, and reused by the next run after a stop.
 
-A thread decodes; up to four others draw, which is faster than all cores at one face; as many paste the faces, some
-frames later, when what comes after them is known; the calling thread hands frames to ffmpeg, which encodes in a process
-of its own; one more waits for ffmpeg to end a segment while the next has begun.
+One thread decodes. Up to four threads draw batches of faces, which is faster than all cores on one batch. As many paste
+the faces, some frames later, because smoothing looks ahead. The calling thread passes frames to ffmpeg, which encodes
+in its own process. One more thread waits for ffmpeg to finish a segment while the next is under way.
 """
 
 import errno
@@ -39,18 +39,18 @@ from pipeline.options import Look, ResultView
 from pipeline.runtime import map_in_threads, prefetched, wait_for
 from pipeline.workspace import atomic_path, cannot_write, locked
 
-SEGMENT_S = 3.0  # of work: with what is still being drawn and encoded, a stop costs at most about five
-FIRST_FRAMES, FIRST_PIXELS = 24, 50_000_000  # of the first segment
-SHORTEST, LONGEST = 12, 250  # frames; each begins with a key frame, and encoders set one every 250 anyway
+SEGMENT_S = 3.0  # of work; with frames still being drawn and encoded, a stop costs at most about 5 s
+FIRST_SEGMENT_FRAMES, FIRST_SEGMENT_PIXELS = 24, 50_000_000  # of the first segment
+MIN_SEGMENT, MAX_SEGMENT = 12, 250  # frames; each starts with a key frame, and encoders set one every 250 anyway
 BATCH_FACES, BATCH_FRAMES = 16, 32
-BATCH_PIXELS = 16_000_000  # of the frames of a batch: 48 MB with what is made of them; some eight are in memory
+BATCH_PIXELS = 16_000_000  # of all frames of a batch: 48 MB with derived data; about eight batches are in memory
 WORKING_PIXELS = 64_000_000  # of all frames drawn at once
-MOST_WORKERS = 4  # that draw; more would wait for the encoder
-DRAWING = 3  # to be raised with every change of how faces are drawn: segments drawn otherwise must not be joined
-TRIAL_SOUND_S = Fraction(1, 10)  # of the original, taken into the trial
-SEGMENT_NAME = re.compile(r"(\d{8,})-(\d+)_[0-9a-f]{16}\.nut")  # first frame, frames, hash of everything that decides
+MAX_WORKERS = 4  # threads that draw; more would wait for the encoder
+DRAWING_VERSION = 3  # raise it whenever drawing changes: segments of different versions must not be joined
+TRIAL_SOUND_S = Fraction(1, 10)  # of the original's sound in the trial
+SEGMENT_NAME = re.compile(r"(\d{8,})-(\d+)_[0-9a-f]{16}\.nut")  # first frame, frame count, hash of the settings
 DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)))
-"""ffmpeg's words for an error of the disk, not of the encoder."""
+"""ffmpeg's messages for errors of the disk, not of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -77,33 +77,33 @@ class RenderJob:
 
     @cached_property
     def settings(self) -> str:
-        """Everything, besides frames and faces, that decides what is in a segment; its name changes with it."""
+        """Everything besides frames and faces that decides a segment's content; part of its name's hash."""
         _, *options = build_encode_command(Path(), self.reader.info, self.encoded_pixels, self.encoding)
         networks, encoder = self.swapper.fingerprint, self.encoding.version
-        return repr((DRAWING, fingerprint(self.reader.path), networks, self.look, self.view, encoder, options))
+        return repr((DRAWING_VERSION, fingerprint(self.reader.path), networks, self.look, self.view, encoder, options))
 
     def path(self, segment: PlannedSegment) -> Path:
-        """Name the file of a finished segment."""
+        """Path of a finished segment."""
         return self.folder / segment.name(self.settings)
 
     def inspect(self, path: Path, pts: Sequence[int]) -> Segment | None:
-        """Read a segment; None where it is not whole."""
+        """Read a segment; None if it is not complete."""
         return inspect_segment(path, pts, self.reader.info.time_base)
 
     def open_writer(self, path: Path, pts: Sequence[int]) -> SegmentWriter:
-        """Begin to encode a segment."""
+        """Start encoding a segment."""
         return SegmentWriter(path, self.reader.info, self.encoded_pixels, self.encoding, pts)
 
 
 @contextmanager
 def segments_folder(final: Path) -> Iterator[Path]:
-    """Lock and yield the hidden folder for the segments of a result, beside it.
+    """Lock and yield the hidden folder beside a result that holds its segments.
 
-    Finished segments of earlier runs stay in it, those of other options too: a mistyped option must not cost finished
-    work. It is deleted when the block succeeds, or when it holds no finished segment.
+    Finished segments of earlier runs stay, even those of other options: a mistyped option must not destroy finished
+    work. The folder is deleted if the block succeeds or no finished segment is in it.
 
     Raises:
-        WorkspaceError: another run works on the same result, the folder cannot be made, or it leads elsewhere.
+        WorkspaceError: another run works on the same result, the folder cannot be made, or it is a link.
     """
     folder, lock = (final.with_name(f".{final.name}.{ending}") for ending in ("segments", "lock"))
     is_done = False
@@ -118,11 +118,11 @@ def segments_folder(final: Path) -> Iterator[Path]:
                     _delete_folder(folder)
         finally:
             if os.name != "nt":  # Windows deletes nothing that is open
-                lock.unlink(missing_ok=True)  # while it is held: nobody else can hold a deleted one
+                lock.unlink(missing_ok=True)  # while it is held: no other process can hold a deleted file
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder; delete unfinished files, which an ffmpeg of a killed run may still be writing."""
+    """Make the folder; delete unfinished files, to which ffmpeg of a killed run may still be writing."""
     try:
         if not folder.is_symlink():
             folder.mkdir(parents=True, exist_ok=True)
@@ -146,14 +146,14 @@ def _delete_folder(folder: Path) -> None:
 
 
 def try_encode(job: RenderJob, final: Path) -> list[str]:
-    """Encode and join two black frames, so that what cannot work is said at the start and not at the end.
+    """Encode and join two black frames, so that what cannot work is reported at the start and not at the end.
 
     Returns:
-        What will not be as in the original, a line each.
+        Properties of the original that will be lost or changed, a line each.
 
     Raises:
         UsageError: the encoder does not work here.
-        MediaError: the container cannot hold the result, or the encoder not the original's brightness.
+        MediaError: the container cannot hold the result, or the encoder cannot store HDR.
     """
     info, codec = job.reader.info, job.encoding.codec
     notes = [*job.pixels.changes(info), *job.encoding.notes()]
@@ -193,14 +193,12 @@ def _require_whole(segment: Segment | None, path: Path) -> Segment:
 
 
 def find_finished(job: RenderJob) -> dict[int, Segment]:
-    """Find segments of earlier runs, by first frame, that would come out the same now; they do not overlap."""
+    """Find reusable segments of earlier runs, by first frame; they do not overlap."""
     finished: dict[int, Segment] = {}
     position = job.timeline.first
     names = filter(None, (SEGMENT_NAME.fullmatch(path.name) for path in job.folder.iterdir()))
     ranges = {(int(name[1]), int(name[1]) + int(name[2])) for name in names}
-    for first, end in sorted(
-        ranges, key=lambda frames: (frames[0], -frames[1])
-    ):  # the longest that begin together first
+    for first, end in sorted(ranges, key=lambda frames: (frames[0], -frames[1])):  # of equal starts the longest first
         if position <= first and end <= job.timeline.end:
             planned = job.timeline.segment(first, end - first)
             if segment := job.inspect(job.path(planned), planned.pts):
@@ -209,11 +207,11 @@ def find_finished(job: RenderJob) -> dict[int, Segment]:
 
 
 def render(job: RenderJob, finished: dict[int, Segment], console: Console) -> list[Segment]:
-    """Render the frames that no finished segment has; return all segments in order.
+    """Render the frames that are in no finished segment; return all segments in order.
 
     Raises:
-        MediaError: the video is not what was extracted, or ffmpeg fails.
-        WorkspaceError: a segment cannot be kept.
+        MediaError: the video is not the extracted one, or ffmpeg fails.
+        WorkspaceError: a segment cannot be written.
     """
     segments, position = dict(finished), job.timeline.first
     with console.bar(f"convert {job.reader.path.name}", job.timeline.frame_count, "frame") as bar:
@@ -248,18 +246,18 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
         return batch, [compose(canvas, faces, job.look, job.view).frame for canvas, faces in frames]
 
     pixels, cores = job.pixels.width * job.pixels.height, os.cpu_count() or 1
-    workers = max(1, min(cores, MOST_WORKERS, WORKING_PIXELS // pixels))  # each has a batch in memory
+    workers = max(1, min(cores, MAX_WORKERS, WORKING_PIXELS // pixels))  # each has a batch in memory
     threads = max(1, cores // workers)  # that libraries may use for each worker
 
-    def begin() -> None:
+    def limit_torch() -> None:
         torch.set_num_threads(threads)
 
     sizer = SegmentSizer(pixels)
     with (
         _limited_threads(threads),
         prefetched(_batches(job, first, end, sizer), 1) as batches,
-        map_in_threads(draw, batches, workers + 1, begin) as drawn,  # one waits for its turn with Python
-        map_in_threads(paste, smooth_stats(drawn), workers, begin) as pasted,
+        map_in_threads(draw, batches, workers + 1, limit_torch) as drawn,  # one waits for its turn with Python
+        map_in_threads(paste, smooth_stats(drawn), workers, limit_torch) as pasted,
         _SegmentEncoder(job) as encoder,
     ):
         for batch, frames in pasted:
@@ -276,7 +274,7 @@ def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, S
 
 @contextmanager
 def _limited_threads(threads: int) -> Iterator[None]:
-    """Let no library spread one worker's work over more cores than its share."""
+    """Limit the threads of torch and OpenCV to one worker's share of the cores."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
@@ -287,10 +285,10 @@ def _limited_threads(threads: int) -> Iterator[None]:
 
 
 def _batches(job: RenderJob, first: int, end: int, sizer: "SegmentSizer") -> Iterator[_Batch]:
-    """Decode frames into batches, those around the range included."""
+    """Decode frames into batches, including the frames around the range."""
     timeline, (begin, stop) = job.timeline, job.timeline.context(first, end)
     frames = job.reader.frames(begin, timeline.timestamps[begin])
-    most = min(BATCH_FRAMES, -(-BATCH_PIXELS // (job.pixels.width * job.pixels.height)))
+    max_frames = min(BATCH_FRAMES, -(-BATCH_PIXELS // (job.pixels.width * job.pixels.height)))
 
     def batched(all_pts: Sequence[int], swaps: Swaps, segment: PlannedSegment | None) -> Iterator[_Batch]:
         batch: list[Frame] = []
@@ -304,7 +302,7 @@ def _batches(job: RenderJob, first: int, end: int, sizer: "SegmentSizer") -> Ite
             batch.append(frame)
             batch_swaps.append(swaps.get(frame.index, ()))
             is_last = pts == all_pts[-1]
-            if is_last or sum(map(len, batch_swaps)) >= BATCH_FACES or len(batch) >= most:
+            if is_last or sum(map(len, batch_swaps)) >= BATCH_FACES or len(batch) >= max_frames:
                 yield _Batch(segment, batch, batch_swaps, is_last)
                 batch, batch_swaps = [], []
 
@@ -317,13 +315,13 @@ def _batches(job: RenderJob, first: int, end: int, sizer: "SegmentSizer") -> Ite
 
 
 class SegmentSizer:
-    """Chooses the lengths of consecutive segments: a short one first, each next at most twice as long.
+    """Chooses the lengths of consecutive segments: a short one first, each next one at most twice as long.
 
-    They grow until each takes some seconds, so that a stop costs little on any machine.
+    They grow until each takes about ``SEGMENT_S``, so that a stop costs little on any machine.
     """
 
     def __init__(self, pixels: int) -> None:
-        self._length = _clip_length(min(FIRST_FRAMES, FIRST_PIXELS // pixels))
+        self._length = _clip_length(min(FIRST_SEGMENT_FRAMES, FIRST_SEGMENT_PIXELS // pixels))
         self._began, self._done = time.monotonic(), 0
 
     def advance(self) -> None:
@@ -331,19 +329,19 @@ class SegmentSizer:
         self._done += 1
 
     def next_length(self, left: int) -> int:
-        """Say how many frames the next segment has, of those that are left."""
+        """Return the length of the next segment, given how many frames are left."""
         length = self._length
-        rate = self._done / max(time.monotonic() - self._began, 1e-3)  # since the start: rather too low
+        rate = self._done / max(time.monotonic() - self._began, 1e-3)  # since the start, so rather too low
         self._length = _clip_length(min(2 * length, round(rate * SEGMENT_S))) if self._done else length
-        return left if left < length + SHORTEST else length
+        return left if left < length + MIN_SEGMENT else length
 
 
 def _clip_length(frames: int) -> int:
-    return max(SHORTEST, min(LONGEST, frames))
+    return max(MIN_SEGMENT, min(MAX_SEGMENT, frames))
 
 
 class _SegmentEncoder:
-    """Encodes frames into one segment after another; a segment gets its name when it is whole and on the disk."""
+    """Encodes frames into one segment after another; a segment gets its name when it is complete and on the disk."""
 
     def __init__(self, job: RenderJob) -> None:
         self.finished: dict[int, Segment] = {}
@@ -375,7 +373,7 @@ class _SegmentEncoder:
         self._open[-1].write(frame)
 
     def end_segment(self) -> None:
-        """End the segment in the background while the next begins; at most one is being ended."""
+        """Finish the segment in the background while the next starts; at most one is being finished."""
         if self._closing is not None:
             wait_for(self._closing)
         assert self._open is not None

@@ -1,8 +1,8 @@
-"""Positions and measurements of faces smoothed over time: a drawn face must not tremble, flicker, or lag behind.
+"""Positions and measurements of faces smoothed over time, so that a drawn face does not tremble, flicker or lag.
 
-Each value is that of a polynomial fitted to the values around it (local regression: Savitzky & Golay 1964; here with
-Gaussian weights, as timestamps are not always even). It looks as far ahead as back, so it does not lag. A wide window
-is used where a face keeps still or moves evenly, a narrow one where the two differ by more than noise.
+Each value is taken from a polynomial fitted to the values around it (local regression: Savitzky & Golay 1964; here with
+Gaussian weights, as timestamps can be uneven). It looks as far ahead as back, so it does not lag. A wide window is used
+where a face keeps still or moves evenly, a narrow one where the two results differ by more than noise.
 """
 
 from collections import deque
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 NARROW, WIDE = 1.0, 3.0  # standard deviations of the weights, in frames
-REACH = 3  # standard deviations that are looked at
+REACH = 3  # standard deviations of the weights; values farther away are ignored
 JITTER_PX = 1.5  # of the crop: noise of the landmarks and outlines of a still face (docs/log.md)
 FLICKER_LAB = 1.0  # noise of the colours of an unchanged face (docs/log.md)
-LIGHT_LAB = 3.0  # a larger difference from the smoothed colours is a flash or a lamp
+LIGHT_LAB = 3.0  # a larger difference from the smoothed colours is a change of light
 FLICKER_SOFTNESS = 0.5  # px
-SIDES = np.array([[0, (CROP_PX - 1) / 2], [CROP_PX - 1, (CROP_PX - 1) / 2]])  # of a crop: its left and right middle
-STATS_CONTEXT = 6  # frames before and after each that its measurements are smoothed with
-POSITION_CONTEXT = 16  # frames: what is farther away changes no position
+SIDES = np.array([[0, (CROP_PX - 1) / 2], [CROP_PX - 1, (CROP_PX - 1) / 2]])  # middles of a crop's left and right edge
+STATS_CONTEXT = 6  # frames before and after that are used to smooth measurements
+POSITION_CONTEXT = 16  # frames before and after that are used to smooth positions
 
 
 def smooth_positions(times: Sequence[float], crops_from_frame: Sequence[Affine], at: Sequence[float]) -> list[Affine]:
-    """Smooth where one face lies.
+    """Smooth the positions of one face.
 
     Args:
-        times: of the known positions, rising, in frames.
-        crops_from_frame: (2, 3) each, the known positions.
-        at: times of the positions to return, rising.
+        times: of the given positions, ascending, in frames.
+        crops_from_frame: (2, 3) each, the given positions.
+        at: times of the positions to return, ascending.
     """
     if not at:
         return []
-    known_at, wanted_at = np.asarray(times, float), np.asarray(at, float)
+    given_times, result_times = np.asarray(times, float), np.asarray(at, float)
     sides = np.stack([transform(SIDES, invert(crop_from_frame)).ravel() for crop_from_frame in crops_from_frame])
     widths_px = np.linalg.norm(sides[:, 2:] - sides[:, :2], axis=1)  # of the frame
-    jitter = np.interp(wanted_at, known_at, widths_px) * JITTER_PX / (CROP_PX - 1)
-    return [_crop_from_sides(pair) for pair in smooth_values(known_at, sides, wanted_at, jitter)]
+    jitter = np.interp(result_times, given_times, widths_px) * JITTER_PX / (CROP_PX - 1)
+    return [_crop_from_sides(pair) for pair in smooth_values(given_times, sides, result_times, jitter)]
 
 
 def _crop_from_sides(sides: Numbers) -> Affine:
@@ -61,12 +61,12 @@ def _crop_from_sides(sides: Numbers) -> Affine:
 
 
 def smooth_values(times: Numbers, values: Numbers, at: Numbers, noise: Numbers | float, degree: int = 2) -> Numbers:
-    """Smooth values over time, more where they only vary by noise than where they really change.
+    """Smooth values over time, more where they vary only by noise than where they really change.
 
     Args:
-        times: (N,), rising, in frames.
+        times: (N,), ascending, in frames.
         values: (N, K).
-        at: (M,), rising: times of the values to return.
+        at: (M,), ascending: times of the values to return.
         noise: of values that do not really change; (M,) or one for all.
         degree: of the polynomials: 2 follows acceleration; 0 never leaves the range of the values.
 
@@ -82,9 +82,9 @@ def smooth_values(times: Numbers, values: Numbers, at: Numbers, noise: Numbers |
 
 
 def _fit_polynomials(times: Numbers, values: Numbers, at: Numbers, width: float, degree: int) -> Numbers:
-    """Evaluate, at each time, the polynomial fitted around it; ``width`` grows where few times are near."""
+    """Evaluate, at each time, the polynomial fitted around it; ``width`` grows if few times are near."""
     offsets = times - at[:, None]
-    needed = min(degree + 1, len(times))  # so many values determine the polynomial
+    needed = min(degree + 1, len(times))  # values that determine the polynomial
     reach = np.partition(np.abs(offsets), needed - 1, axis=1)[:, needed - 1]
     offsets /= np.maximum(reach, width)[:, None]
     weights = np.exp(-0.5 * offsets**2) * (np.abs(offsets) <= REACH)
@@ -100,11 +100,11 @@ class DrawnBatch:
     """Consecutive frames whose new faces are drawn, but not pasted yet.
 
     Attributes:
-        segment: that they belong to; None for frames that only serve to smooth their neighbours.
-        first: number of the first of them.
-        canvases: one for each frame of a segment; none for the others.
-        faces: those of each frame.
-        is_last: whether the segment ends with them.
+        segment: of the frames; None if they only serve to smooth their neighbours.
+        first: number of the first frame.
+        canvases: one for each frame; empty if there is no segment.
+        faces: of each frame.
+        is_last: whether the segment ends with this batch.
     """
 
     segment: "PlannedSegment | None"
@@ -120,9 +120,10 @@ class DrawnBatch:
 
 
 def smooth_stats(batches: Iterable[DrawnBatch]) -> Iterator[DrawnBatch]:
-    """Smooth what was measured of faces along their tracks; batches wait only for the few frames after them.
+    """Smooth measurements along tracks; a batch waits only for the few frames after it.
 
-    Frames beyond the ends of a segment count too, so that its borders do not show and every run makes the same.
+    Frames beyond the ends of a segment count too, so that segment borders are invisible and all runs give the same
+    result.
     """
     waiting: deque[DrawnBatch] = deque()
     history: dict[int, list[tuple[int, FaceStats]]] = {}  # frame and measurements, by track
@@ -134,7 +135,9 @@ def smooth_stats(batches: Iterable[DrawnBatch]) -> Iterator[DrawnBatch]:
         while waiting and waiting[0].end + STATS_CONTEXT <= batch.end:
             yield _smooth_batch(waiting.popleft(), history)
         oldest = (waiting[0].first if waiting else batch.end) - STATS_CONTEXT
-        history = {track: [seen for seen in track_stats if seen[0] >= oldest] for track, track_stats in history.items()}
+        history = {
+            track: [entry for entry in track_stats if entry[0] >= oldest] for track, track_stats in history.items()
+        }
     while waiting:
         yield _smooth_batch(waiting.popleft(), history)
 
@@ -179,7 +182,7 @@ def _smooth_track(track_stats: Sequence[tuple[int, FaceStats]], frames: Sequence
 
 
 def _smooth_colors(times: Numbers, values: Numbers, at: Numbers) -> Numbers:
-    """Smooth colours, but keep them as measured where the light changes at once."""
+    """Smooth colours, but keep the measured ones where the light changes suddenly."""
     smooth = smooth_values(times, values, at, FLICKER_LAB, degree=0)
     measured = values[np.searchsorted(times, at)]
     share = np.clip(np.abs(smooth - measured) / LIGHT_LAB - 1, 0, 1)

@@ -1,4 +1,4 @@
-"""Fine detail of a drawn face: sharpened, or made as soft and as grainy as the footage."""
+"""Fine detail of a drawn face: sharpened, or matched to the blur and grain of the footage."""
 
 import zlib
 from typing import cast
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from pipeline.types import Image, Mask
 
-DETAIL_PX = 2.0  # of the crop: sharpening adds to detail finer than this
+DETAIL_PX = 2.0  # of the crop; sharpening amplifies finer detail
 SOFTNESS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # px of what the model sees, tried in turn
-LEAST_SOFTNESS = 0.3  # less cannot be seen
-LARGEST_GRAIN = 12.0  # of 255: more is not grain
+MIN_SOFTNESS = 0.3  # less cannot be seen
+MAX_GRAIN = 12.0  # of 255: more is not grain
 NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 """Responds to noise, not to edges or slopes: Immerkaer 1996, "Fast Noise Variance Estimation"; its norm is 6."""
 
@@ -41,7 +41,7 @@ def measure_softness(drawn: Image, original: Image, where: Mask) -> float:
 
 def soften(face: Image, softness: float) -> Image:
     """Blur a face by what ``measure_softness`` found."""
-    if softness < LEAST_SOFTNESS:
+    if softness < MIN_SOFTNESS:
         return face
     return cast(Image, cv2.GaussianBlur(face, (0, 0), softness))
 
@@ -51,7 +51,7 @@ def _to_grey(image: Image) -> Mask:
 
 
 def _measure_detail(grey: Mask, where: Mask) -> float:
-    """Measure what lies between edges of 1 px and of 3 px: a standard deviation, of 255."""
+    """Measure the detail between blurs of 1 px and of 3 px: a standard deviation, of 255."""
     fine = cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 3.0)
     return float(np.sqrt((np.square(fine) * where).sum() / max(float(where.sum()), 1e-6)))
 
@@ -61,18 +61,18 @@ def measure_grain(image: Image, where: npt.NDArray[np.bool_]) -> float:
     if not where.any():
         return 0.0
     response = np.abs(cv2.filter2D(_to_grey(image), -1, NOISE))
-    return float(np.median(response[where]) / 6 / 0.6745)  # half of a normal distribution deviates less than 0.6745
+    return float(np.median(response[where]) / 6 / 0.6745)  # the median deviation of a normal distribution is 0.6745
 
 
 def add_grain(face: Image, original: Image, where: npt.NDArray[np.bool_]) -> Image:
-    """Give a face, in px of the frame, the grain of what it covers; the same at every call.
+    """Give a face the grain of what it covers; deterministic.
 
     Args:
-        face: (H, W, 3) BGR.
+        face: (H, W, 3) BGR, in px of the frame.
         original: (H, W, 3) BGR.
         where: (H, W), where the face covers the original.
     """
-    target = min(measure_grain(original, where), LARGEST_GRAIN)
+    target = min(measure_grain(original, where), MAX_GRAIN)
     missing = np.sqrt(max(0.0, target**2 - measure_grain(face, where) ** 2))
     if missing == 0:
         return face

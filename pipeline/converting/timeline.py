@@ -1,4 +1,4 @@
-"""What is converted of a video or of still pictures: which frames, and whose faces are drawn in them."""
+"""Which frames of a video, or which still pictures, are converted, and which faces are drawn in them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from pipeline.media.probe import VideoInfo
 from pipeline.options import Timecode, frame_at
 from pipeline.workspace import Workspace
 
-LONGEST_GAP = 5  # frames in a row in which the detector may miss a face that is drawn nevertheless
-ASSUMED_RATE = 25  # frames a second, where the file does not say
+MAX_GAP = 5  # frames in a row in which a face is still drawn although the detector missed it
+ASSUMED_RATE = 25  # frames per second, if the file does not say
 
 Swaps = dict[int, tuple[FaceSwap, ...]]
-"""What to draw, by number of the frame; frames without are not in it."""
+"""Faces to draw, by number of the frame; only frames that have some."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PlannedSegment:
     Attributes:
         first: number of its first frame in the video.
         pts: timestamps of its frames, in units of the video's time base.
-        swaps: also of the frames around it that its own are smoothed with.
+        swaps: of its frames and of those around them that are used for smoothing.
     """
 
     first: int
@@ -43,7 +43,7 @@ class PlannedSegment:
     swaps: Swaps
 
     def name(self, settings: str) -> str:
-        """Make a file name from everything that decides what is in the segment."""
+        """Make a file name that contains a hash of everything that decides the segment's content."""
         digest = hashlib.sha256(repr((settings, self.pts)).encode())
         for frame, swaps in sorted(self.swaps.items()):
             for swap in swaps:
@@ -58,8 +58,8 @@ class Timeline:
         workspace: where its faces are recorded.
         video: its name there.
         info: its facts.
-        people: whose face becomes whose.
-        span: the part to convert, up to and without its end; None for the ends of the video.
+        people: who is drawn in, by the person in the footage.
+        span: start and end (exclusive) of the part to convert; None for those of the video.
 
     Attributes:
         first, end: number of its first frame, and of the frame after its last.
@@ -105,19 +105,19 @@ class Timeline:
 
     @property
     def missing(self) -> str | None:
-        """A problem to report: faces that stay as they are because their crops are lost."""
+        """A problem to report: faces that stay unchanged because their crops are missing."""
         missing = [crop for crop in self._missing if self.first <= crop.frame < self.end]
         return describe_missing(missing, self._video, self._info.path)
 
     @property
     def duration_s(self) -> float:
-        """From the first frame to the end of the last."""
+        """Duration from the start of the first frame to the end of the last."""
         pts = self.timestamps
         return float((pts[self.end - 1] - pts[self.first]) * self._info.time_base + self._frame_s)
 
     @property
     def part(self) -> Part | None:
-        """What part of the video this is; None for all of it."""
+        """The part of the video that is converted; None for all of it."""
         pts, unit = self.timestamps, self._info.time_base
         if (self.first, self.end) == (0, len(pts)):
             return None
@@ -125,20 +125,20 @@ class Timeline:
         return Part(pts[self.first] * unit, end_s)
 
     def pts(self, first: int, count: int) -> tuple[int, ...]:
-        """Timestamps of so many frames from one on; fewer at the end."""
+        """Timestamps of ``count`` frames from ``first`` on; fewer at the end."""
         return tuple(self.timestamps[first : min(first + count, self.end)])
 
     def context(self, first: int, end: int) -> tuple[int, int]:
-        """Widen a range of frames by those that its own are smoothed with."""
+        """Widen a range of frames by the frames used to smooth it."""
         return max(self.first, first - STATS_CONTEXT), min(self.end, end + STATS_CONTEXT)
 
     def segment(self, first: int, count: int) -> PlannedSegment:
-        """Plan a segment of so many frames from one on."""
+        """Plan a segment of ``count`` frames from ``first`` on."""
         pts = self.pts(first, count)
         return PlannedSegment(first, pts, self.swaps(*self.context(first, first + len(pts))))
 
     def swaps(self, first: int, end: int) -> Swaps:
-        """Say what to draw in the frames from ``first`` up to and without ``end``, at smoothed positions."""
+        """Return the faces to draw in frames ``first`` to ``end`` (exclusive), at smoothed positions."""
         tracks: dict[int, list[StoredFace]] = {}
         with FaceStore(self._store) as store:
             for stored in store.faces(first - POSITION_CONTEXT, end + POSITION_CONTEXT):
@@ -156,14 +156,14 @@ class Timeline:
         return swaps
 
     def frames_by_yaw(self) -> list[int]:
-        """Frames that show one of the people, ordered by how far that head is turned, from left to right."""
+        """Frames that show one of the people, ordered by yaw from left to right."""
         with FaceStore(self._store) as store:
             yaw = {(stored.frame, stored.track): yaw_deg(stored.face.landmarks) for stored in store.each_face()}
         first = {frame: track for frame, track in sorted(self._to_person, reverse=True) if (frame, track) in yaw}
         return sorted(first, key=lambda frame: (yaw[frame, first[frame]], frame))
 
     def _time(self, frame: int) -> float:
-        """When a frame is shown, counted in frames."""
+        """Presentation time of a frame, in average frame durations."""
         return float(self.timestamps[frame] * self._info.time_base * (self._info.average_rate or ASSUMED_RATE))
 
 
@@ -174,11 +174,11 @@ class PictureSet:
         pictures: the files, in order.
         name: for results.
         swaps: by index of the picture.
-        missing: a problem to report: faces that stay as they are because their crops are lost.
-        unreadable: which pictures of a folder extract could not read, in words.
+        missing: a problem to report: faces that stay unchanged because their crops are missing.
+        unreadable: description of the pictures of a folder that extract could not read.
 
     Raises:
-        NothingToDoError: none of the people is in any of them.
+        NothingToDoError: none of the people is in the pictures.
     """
 
     def __init__(self, workspace: Workspace, path: Path, people: Mapping[str, str]) -> None:
@@ -201,7 +201,7 @@ class PictureSet:
 def assign_faces(
     store: FaceStore, workspace: Workspace, video: str, people: Mapping[str, str]
 ) -> dict[tuple[int, int], str]:
-    """Say which faces of a video or a set of pictures are drawn, and as whom, by frame and track.
+    """Choose the faces of a video or a set of pictures that are drawn; return their new person by frame and track.
 
     Raises:
         NothingToDoError: none of the people is in it.
@@ -229,7 +229,7 @@ def _bridge_gaps(labels: Sequence[Label], faces: Sequence[Label]) -> list[tuple[
         (frame, track)
         for track, frames in frames_of.items()
         for before, after in pairwise(frames)
-        if after - before <= LONGEST_GAP + 1 and {(before, track), (after, track)} <= found
+        if after - before <= MAX_GAP + 1 and {(before, track), (after, track)} <= found
         for frame in range(before + 1, after)
     ]
     return [*found, *missed]

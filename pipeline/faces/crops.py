@@ -37,7 +37,7 @@ def cut_face(frame: Image, face: Face, size: int) -> bytes:
 
 
 def is_whole(crop: Path) -> bool:
-    """Say whether a crop's file has its first and last bytes: a power cut may leave it shorter."""
+    """Return whether a crop's file has its first and last bytes; a power cut may truncate it."""
     try:
         with crop.open("rb") as file:
             start = file.read(2)
@@ -48,7 +48,7 @@ def is_whole(crop: Path) -> bool:
 
 
 def restore_crops(store: FaceStore, footage: Footage, files: Mapping[tuple[int, int], Path], bar: Bar) -> int:
-    """Write crop files again as extract wrote them; return how many: fewer where a frame can no longer be read."""
+    """Write crop files again as extract wrote them; return how many, as some frames may no longer be readable."""
     if not files:
         return 0
     first, last = min(files)[0], max(files)[0]
@@ -66,7 +66,7 @@ def restore_crops(store: FaceStore, footage: Footage, files: Mapping[tuple[int, 
 
 
 def damaged_files(store: FaceStore, workspace: Workspace, pending: Path | None = None) -> CropFiles:
-    """Find the crops of a video whose files are not whole; ``pending``: where those are that no person has yet."""
+    """Find the damaged crop files of a video; ``pending`` is the folder of crops not given to a person yet."""
     files, damaged = crop_files(workspace), CropFiles()
     for label in store.each_label():
         if label.crop is None:
@@ -78,9 +78,9 @@ def damaged_files(store: FaceStore, workspace: Workspace, pending: Path | None =
 
 
 def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] | None = None) -> list[Label]:
-    """Find the crops of an extracted video that are gone though the user did not set them aside.
+    """Find the crops of an extracted video that are missing although the user did not set them aside.
 
-    The folder is the label: a lost crop belongs to whoever has most of its track's other crops, else to whoever has
+    The folder is the label: a missing crop belongs to whoever has most of its track's other crops, else to whoever has
     most crops of the person it was extracted for. ``people``: whose crops to look for (default: everyone's).
     """
     if not store.fact("finished"):
@@ -88,7 +88,7 @@ def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] 
     files, aside = crop_files(workspace), store.set_aside()
     by_track: dict[int, Counter[str]] = defaultdict(Counter)
     by_person: dict[str, Counter[str]] = defaultdict(Counter)
-    gone: list[Label] = []
+    lost: list[Label] = []
     for label in store.each_label():
         if label.crop is None:
             continue
@@ -98,9 +98,9 @@ def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] 
             by_track[label.track][folder] += 1
             by_person[label.person][folder] += 1
         elif stem not in aside:
-            gone.append(label)
+            lost.append(label)
     missing: list[Label] = []
-    for label in gone:
+    for label in lost:
         counts = by_track[label.track] or by_person[label.person] or Counter([label.person])
         ((person, _),) = counts.most_common(1)
         if people is None or person in people:
@@ -109,9 +109,9 @@ def find_missing(store: FaceStore, workspace: Workspace, people: Container[str] 
 
 
 def missing_files(store: FaceStore, workspace: Workspace) -> CropFiles:
-    """Return the files that the lost crops of a video had."""
+    """Return the paths of a video's missing crops."""
     missing = find_missing(store, workspace)
-    return {(gone.frame, gone.track): workspace.data / gone.person / str(gone.crop) for gone in missing}
+    return {(label.frame, label.track): workspace.data / label.person / str(label.crop) for label in missing}
 
 
 def set_crops_aside(workspace: Workspace, crops: Container[str]) -> None:
@@ -126,7 +126,7 @@ def set_crops_aside(workspace: Workspace, crops: Container[str]) -> None:
 
 
 def describe_missing(missing: Sequence[Label], video: str, path: Path) -> str | None:
-    """Say that faces stay as they are because their crops are lost, and what to type; None where none are."""
+    """Explain that faces stay unchanged because their crops are missing, and what to type; None if none are."""
     if not missing:
         return None
     people = sorted({label.person for label in missing})

@@ -2,8 +2,8 @@
 
 P-Net runs over a pyramid of shrunken pictures, R-Net on 24 px cuts of P-Net's proposals, O-Net on 48 px cuts of what
 R-Net keeps. Thresholds, strides and box regressions are the original's. Different here: pyramid and cuts are made from
-halved pictures, squares keep their shape at the edge of the picture, where facenet-pytorch distorts them, and O-Net
-runs twice, then once more on the mirrored cut: shadows that look like faces do so only one way round.
+halved pictures; squares keep their shape at the edge of the picture, where facenet-pytorch distorts them; and O-Net
+runs twice, then once more on the mirrored cut, which rejects shadows that look like a face in one direction only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,13 +24,13 @@ P_SCORE, R_SCORE = 0.6, 0.7
 FIRST_O_SCORE, SECOND_O_SCORE = 0.8, 0.4  # in the first and second pass: profiles get no more in the second
 SURE_SCORE = 0.99  # in the first pass: other squares around the same face need no second pass
 MIRRORED_SCORE = 0.5  # mirrored, shadows that look like faces get up to 0.37, faces 0.97 and profiles less
-SAME_SCALE_IOU, SAME_PROPOSAL_IOU = 0.5, 0.7  # boxes that overlap more are one: at one scale, and over all
+SAME_SCALE_IOU, SAME_PROPOSAL_IOU = 0.5, 0.7  # boxes that overlap more are merged: within one scale, and across scales
 SAME_FACE_OVERLAP = 0.7  # of the smaller box
-LESS_SURE = 0.1  # by which the second pass may score lower and its result still counts
+MAX_SCORE_DROP = 0.1  # if the second pass scores lower by more, only the first counts
 MAX_BATCH = 64  # cuts
-CPU_PIXELS = 2_000_000  # of the pictures of a batch; more does not fit a CPU's caches
-DECIMALS = 4  # of a px that are kept, so that what is stored is what was used
-MAX_HALVINGS = 2  # of a whole picture: dropped odd columns shift the result by less than one of its px
+CPU_PIXELS = 2_000_000  # per batch of pictures; more does not fit a CPU's caches
+DECIMALS = 4  # of a px; rounded here, so that stored values equal the values used
+MAX_HALVINGS = 2  # of a whole picture: dropping odd columns then shifts the result by less than one of its px
 
 Floats = npt.NDArray[np.float64]
 Square = tuple[int, int, int]
@@ -54,7 +54,7 @@ class ImagePyramid:
         return cast(Image, cv2.resize(level, size_hw[::-1], interpolation=cv2.INTER_AREA))
 
     def cut(self, box: Boxes, size_px: int) -> tuple[Image, Square]:
-        """Cut the square around a box; outside the picture its edge is repeated, and far outside it is black.
+        """Cut the square around a box. Edge px are repeated outside the picture; a square fully outside is black.
 
         Args:
             box: (4,); its centre and longer side count.
@@ -64,8 +64,8 @@ class ImagePyramid:
             (size, size, 3), and the exact square of the picture that it shows.
         """
         side_px = max(2.0, float(max(box[2] - box[0], box[3] - box[1])) + 1)
-        most = min(self.image.shape[:2]).bit_length() - 1
-        halvings = min(_halvings(side_px / size_px / 2), most)  # twice the size is left for averaging
+        max_halvings = min(self.image.shape[:2]).bit_length() - 1
+        halvings = min(_halvings(side_px / size_px / 2), max_halvings)  # twice the size is left for averaging
         level, unit = self._level(halvings), 2**halvings
         side = round(side_px / unit)
         left, top = (round((float(box[i] + box[i + 2] + 1) / unit - side) / 2) for i in (0, 1))
@@ -118,14 +118,14 @@ class Detector:
         owners, boxes = self._run_r_net(pictures, *self._run_p_net(pictures))
         first = self._run_o_net([(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)])
         likely = [(owner, face) for owner, face in zip(owners, first, strict=True) if face.score >= FIRST_O_SCORE]
-        likely = without_nested(likely, SURE_SCORE)
+        likely = suppress_nested(likely, SURE_SCORE)
         second = self._run_o_net([(pictures[owner], face.box) for owner, face in likely])
         confirmed = []
         for (owner, face), again in zip(likely, second, strict=True):
             score = max(face.score, again.score)
             if again.score >= SECOND_O_SCORE and score >= self.min_confidence:
                 confirmed.append((owner, replace(_mean_face(face, again), score=score)))
-        confirmed = without_nested(confirmed)
+        confirmed = suppress_nested(confirmed)
         faces: list[list[Face]] = [[] for _ in pictures]
         if confirmed:
             regions = [(pictures[owner], face.box) for owner, face in confirmed]
@@ -154,13 +154,13 @@ class Detector:
             corner = np.stack([x, y, x, y], axis=1) * P_STRIDE + np.array([1, 1, P_PX, P_PX])
             boxes = np.floor(corner.astype(np.float32) / np.float32(scale)) - 1  # the original counts px from 1
             score = scores[owner, 1, y, x]
-            kept = without_overlaps(boxes, score, owner, SAME_SCALE_IOU)
+            kept = suppress_overlaps(boxes, score, owner, SAME_SCALE_IOU)
             proposals.append((boxes[kept], moves[owner, :, y, x][kept], score[kept], owner[kept]))
             scale *= PYRAMID_STEP
         if not proposals:
             return np.zeros(0, np.int64), np.zeros((0, 4))
         boxes, moves, score, owner = (np.concatenate(parts) for parts in zip(*proposals, strict=True))
-        kept = without_overlaps(boxes, score, owner, SAME_PROPOSAL_IOU)
+        kept = suppress_overlaps(boxes, score, owner, SAME_PROPOSAL_IOU)
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         return owner[kept], (boxes + moves * sides)[kept].astype(np.float64)
 
@@ -173,7 +173,7 @@ class Detector:
         regions = [(pictures[owner], box) for owner, box in zip(owners, boxes, strict=True)]
         squares, (moves, scores) = self._run(self._r_net, R_PX, regions)
         likely = np.flatnonzero(scores[:, 1] >= R_SCORE)
-        kept = likely[without_overlaps(squares[likely], scores[likely, 1], owners[likely], SAME_PROPOSAL_IOU)]
+        kept = likely[suppress_overlaps(squares[likely], scores[likely, 1], owners[likely], SAME_PROPOSAL_IOU)]
         sides = squares[kept, 2] - squares[kept, 0] + 1
         return owners[kept].tolist(), squares[kept] + moves[kept] * sides[:, None]
 
@@ -202,8 +202,8 @@ class Detector:
         return np.array(boxes, np.float64), [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
-def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64], max_iou: float) -> list[int]:
-    """Of boxes of one picture that overlap keep the surest (non-maximum suppression).
+def suppress_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64], max_iou: float) -> list[int]:
+    """Keep the highest-scoring of overlapping boxes, per picture (non-maximum suppression).
 
     Args:
         boxes: (N, 4).
@@ -212,7 +212,7 @@ def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64]
         max_iou: intersection over union up to which both are kept.
 
     Returns:
-        Indices of the boxes that are kept, the surest first.
+        Indices of the kept boxes, highest score first.
     """
     if len(boxes) == 0:
         return []
@@ -221,19 +221,19 @@ def without_overlaps(boxes: Boxes, scores: Floats, owners: npt.NDArray[np.int64]
 
 
 def _mean_face(first: Face, second: Face) -> Face:
-    """Return the mean of two passes, whose errors differ; where the second is lost, as from profiles, the first."""
-    if first.score > second.score + LESS_SURE:
+    """Average two passes, whose errors differ; return the first if the second fails, as on profiles."""
+    if first.score > second.score + MAX_SCORE_DROP:
         return first
     box, landmarks = (first.box + second.box) / 2, (first.landmarks + second.landmarks) / 2
     return Face(box.round(DECIMALS), second.score, landmarks.round(DECIMALS))
 
 
-def without_nested(faces: Iterable[Detection], min_score: float = 0.0) -> list[Detection]:
-    """Of faces of one picture that lie in each other keep the surest; return each picture's faces largest first.
+def suppress_nested(faces: Iterable[Detection], min_score: float = 0.0) -> list[Detection]:
+    """Keep the highest-scoring of nested faces, per picture; return each picture's faces largest first.
 
     Args:
-        faces: one lies in another when more than 0.7 of the smaller box is common to both.
-        min_score: only faces from this score on remove others.
+        faces: two are nested if more than 0.7 of the smaller box is common to both.
+        min_score: only faces with at least this score remove others.
     """
     kept: list[Detection] = []
     for owner, face in sorted(faces, key=lambda detection: detection[1].score, reverse=True):
@@ -244,7 +244,7 @@ def without_nested(faces: Iterable[Detection], min_score: float = 0.0) -> list[D
 
 
 def _overlap(box: Boxes, other: Boxes) -> float:
-    """Area common to two boxes, of the smaller one's."""
+    """Common area of two boxes, as a fraction of the smaller one's."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
     smaller = min(float(np.prod(b[2:] - b[:2])) for b in (box, other))
     return float(np.prod(np.clip(high - low, 0, None))) / max(smaller, 1e-6)

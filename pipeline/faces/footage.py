@@ -1,7 +1,7 @@
 """Footage: videos and sets of still pictures, their names in the workspace, their fingerprints and their frames.
 
-A file is recognised by its whole content, wherever it lies and whatever it is called. It is hashed once: the store
-remembers path, size, times and inode, and a file that has the same has not changed.
+A file is recognised by its content, whatever its folder and name. It is hashed once: the store remembers path, size,
+times and inode, and a file with the same values is taken as unchanged.
 """
 
 import hashlib
@@ -32,12 +32,14 @@ from pipeline.types import Image
 from pipeline.workspace import Workspace, list_pictures, locked, name_from_file, numbered_name
 
 MAX_GROUP_PIXELS = 17_000_000  # 3 bytes each; about seven groups are in memory
-MIN_GROUP, MAX_GROUP = 4, 64  # frames tracked together, 100 MB at 4K; also what a stop can lose
+MIN_GROUP, MAX_GROUP = 4, 64  # frames tracked together, 100 MB at 4K; a stop loses at most one group
 MIN_GROUP_PIXELS = 140_000_000  # where MIN_GROUP frames have more, fewer are tracked together: two of 8192 x 8192
 MAX_BUFFERED_PIXELS = 260_000_000  # 3 bytes each, of frames that are read and not recorded yet: about what 4K can use
-GROUPS_AT_ONCE = 2  # in which faces are detected: that is the longest part
+GROUPS_AT_ONCE = 2  # whose faces are detected at the same time; detection takes longest
 SIGNATURE_PX = 32  # side of the small grey picture by which cuts are detected
-CUT_LEVELS = 20.0  # mean change of the signature, of 255, at a cut: cuts in five clips 26 … 145, all else up to 13
+CUT_LEVELS = (
+    20.0  # mean change of the signature, of 255, at a cut; cuts in five clips: 26 … 145, everything else: up to 13
+)
 
 Signature = npt.NDArray[np.uint8]
 """(32, 32) grey."""
@@ -49,7 +51,7 @@ def name_footage(workspace: Workspace, path: Path, pictures: Sequence[Path] | No
     Args:
         workspace: searched by content.
         path: a video, a picture or a folder of pictures.
-        pictures: the pictures of the set, where they are not simply what the path names.
+        pictures: of the set, if they are not simply what the path names.
     """
     pictures = pictures_at(path) if pictures is None else pictures
     if pictures is not None and not pictures:
@@ -67,11 +69,11 @@ def _is_free(store_path: Path) -> bool:
     if not store_path.is_file():
         return True
     with FaceStore(store_path) as store:
-        return store.fact("fingerprint") is None  # a killed run left it empty
+        return store.fact("fingerprint") is None  # left empty by a killed run
 
 
 def result_name(workspace: Workspace, path: Path) -> str:
-    """Return the name for what is made of footage; a single picture of an extracted folder has its own name."""
+    """Return the name for results of footage; a single picture of an extracted folder keeps its own name."""
     name = name_footage(workspace, path)
     if pictures_at(path) is None or path.is_dir() or not workspace.store(name).is_file():
         return name
@@ -80,31 +82,31 @@ def result_name(workspace: Workspace, path: Path) -> str:
 
 
 def is_same_file(store: FaceStore, path: Path) -> bool:
-    """Say whether a store is that of a video file."""
-    mark: str | None = store.fact("fingerprint")
-    if mark is None or store.fact("pictures") is not None or not path.is_file():
+    """Return whether a store belongs to a video file."""
+    recorded: str | None = store.fact("fingerprint")
+    if recorded is None or store.fact("pictures") is not None or not path.is_file():
         return False
-    has_same_size = mark.split("-")[0] == str(path.stat().st_size)  # a file of another size need not be read
-    return bool(store.fact("file") == file_facts(path)) or (has_same_size and fingerprint(path) == mark)
+    has_same_size = recorded.split("-")[0] == str(path.stat().st_size)  # a file of another size need not be read
+    return bool(store.fact("file") == file_facts(path)) or (has_same_size and fingerprint(path) == recorded)
 
 
 def _is_same_set(store: FaceStore, pictures: Sequence[Path]) -> bool:
-    """Say whether a store is that of these pictures: half of them, or of its own, are enough, as some come and go."""
+    """Return whether a store belongs to these pictures; half of either set must match, as pictures come and go."""
     recorded = len(store.pictures())
     matching = sum(frame is not None for frame in recorded_frames(store, pictures))
     return recorded > 0 and 2 * matching >= min(recorded, len(pictures))
 
 
 def recorded_frames(store: FaceStore, pictures: Sequence[Path]) -> list[int | None]:
-    """Return the frame that each picture has in the store, by its content; None where it is new."""
+    """Return each picture's frame in the store, found by content; None if the picture is new."""
     recorded = store.pictures()
-    frames_by_mark: dict[str, list[int]] = defaultdict(list)
-    for frame, (_, mark) in enumerate(recorded):
-        frames_by_mark[mark].append(frame)
-    sizes = {mark.split("-")[0] for mark in frames_by_mark}  # a file of another size need not be read
+    frames_by_fingerprint: dict[str, list[int]] = defaultdict(list)
+    for frame, (_, recorded_fingerprint) in enumerate(recorded):
+        frames_by_fingerprint[recorded_fingerprint].append(frame)
+    sizes = {key.split("-")[0] for key in frames_by_fingerprint}  # a file of another size need not be read
     found: list[int | None] = []
     for picture in pictures:
-        same = frames_by_mark[picture_mark(picture)] if _size_of(picture) in sizes else []
+        same = frames_by_fingerprint[picture_fingerprint(picture)] if _size_of(picture) in sizes else []
         match = next((frame for frame in same if recorded[frame][0] == picture.name), same[0] if same else None)
         if match is not None and len(same) > 1:
             same.remove(match)  # the same picture twice is two frames
@@ -120,7 +122,7 @@ def _size_of(picture: Path) -> str:
 
 
 def pictures_at(path: Path) -> list[Path] | None:
-    """Return the pictures that a path names, one or those of a folder; None where it names a video."""
+    """Return the pictures that a path names, a single one or a folder's; None if it names a video."""
     try:
         if path.is_dir():
             return list_pictures(path)
@@ -130,7 +132,7 @@ def pictures_at(path: Path) -> list[Path] | None:
 
 
 def fingerprint(path: Path) -> str:
-    """Return length and SHA-256 of a file; an unchanged file is read once."""
+    """Return the length and SHA-256 of a file as text; an unchanged file is read only once."""
     require_file(path)
     return _hash(path, *file_facts(path).values())
 
@@ -142,8 +144,8 @@ def _hash(path: Path, *_: Any) -> str:
         return f"{file.tell()}-{digest}"
 
 
-def picture_mark(picture: Path) -> str:
-    """Return the fingerprint of a picture; one that cannot be opened does not stop the others of its set."""
+def picture_fingerprint(picture: Path) -> str:
+    """Return the fingerprint of a picture; an unreadable one gets a substitute, so that the rest of its set counts."""
     try:
         return fingerprint(picture)
     except (MediaError, OSError):
@@ -151,14 +153,14 @@ def picture_mark(picture: Path) -> str:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Return what changes when a file does, as JSON values."""
+    """Return values, for JSON, that change when the file does."""
     stat = path.stat()
     times = {"mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
     return {"path": str(path.resolve()), "size": stat.st_size, "inode": stat.st_ino, **times}
 
 
 def forget_video(workspace: Workspace, video: str) -> None:
-    """Delete the store of a video, and its crops in all folders of people that are not links."""
+    """Delete the store of a video, and its crops in all people's folders that are not links."""
     if not workspace.store(video).is_file():
         return
     with FaceStore(workspace.store(video)) as store:  # other names in a store are not ours to delete
@@ -175,12 +177,12 @@ def forget_video(workspace: Workspace, video: str) -> None:
 
 
 def lock_video(workspace: Workspace, video: str) -> AbstractContextManager[None]:
-    """Keep other runs off a video while the block runs."""
+    """Lock a video against other runs for the duration of the block."""
     return locked(workspace.videos / f"{video}.lock", f"another run is extracting {video!r}: wait until it has ended")
 
 
 def is_footage_extracted(workspace: Workspace, path: Path) -> bool:
-    """Say whether all frames of a video, or all pictures that a path names, were searched for faces."""
+    """Return whether all frames of a video, or all pictures that a path names, were searched for faces."""
     store_path, pictures = workspace.store(name_footage(workspace, path)), pictures_at(path)
     if not store_path.is_file():
         return False
@@ -193,7 +195,7 @@ class FootageFrame:
     """One frame, by its index in display order.
 
     Attributes:
-        pts: timestamp in units of the video's time base; of a still picture its index.
+        pts: timestamp in units of the video's time base; for a still picture its index.
         image: (H, W, 3) BGR.
         is_cut: whether it begins a new shot.
     """
@@ -226,7 +228,7 @@ class VideoFootage:
         return {"info": info, "fingerprint": fingerprint(path), "file": file_facts(path), "source": str(path.resolve())}
 
     def resume(self, store: FaceStore) -> bool:
-        """Say whether there are new frames: a video has none."""
+        """Return whether there are new frames; a video never has any."""
         return False
 
     def frames(self, first: int) -> Iterator[FootageFrame]:
@@ -239,7 +241,7 @@ class VideoFootage:
             before = signature
 
     def lost(self, frames: int) -> str | None:
-        """Say what could not be decoded, where ``frames`` could; None where nothing is missing."""
+        """Describe what could not be decoded, given the number of decoded frames; None if nothing is missing."""
         losses, claimed = list[str](), self.frames_claimed - self._reader.hidden
         if frames < 0.9 * claimed:  # headers are often a little wrong
             losses.append(f"{frames} of the {claimed} frames its header names are there")
@@ -259,17 +261,17 @@ class PictureFootage:
             raise MediaError(f"no picture in {path}: name a folder that holds some, or a video")
         self.path, self.pictures, self.frames_claimed = path, list(pictures), len(pictures)
         self._by_frame: list[Path | None] = list(pictures)
-        self._recorded = [(picture.name, picture_mark(picture)) for picture in pictures]
+        self._recorded = [(picture.name, picture_fingerprint(picture)) for picture in pictures]
         self._source = str(path.resolve())
         self._unreadable: list[str] = []
 
     def facts(self) -> dict[str, Any]:
         """Return what the store records of it, as JSON values; pictures that are gone keep their frames."""
-        names, marks = map(list, zip(*self._recorded, strict=True))
-        return {"fingerprint": "pictures", "pictures": names, "picture_marks": marks, "source": self._source}
+        names, fingerprints = map(list, zip(*self._recorded, strict=True))
+        return {"fingerprint": "pictures", "pictures": names, "picture_marks": fingerprints, "source": self._source}
 
     def resume(self, store: FaceStore) -> bool:
-        """Give recorded pictures the frames they have, and new ones those after; say whether there are new ones."""
+        """Keep the frames of recorded pictures and append new ones; return whether there are new ones."""
         recorded, frames = store.pictures(), recorded_frames(store, self.pictures)
         pictures = {frame: picture for frame, picture in zip(frames, self.pictures, strict=True) if frame is not None}
         new = [index for index, frame in enumerate(frames) if frame is None]
@@ -291,7 +293,7 @@ class PictureFootage:
                 self._unreadable.append(path.name)
 
     def lost(self, frames: int) -> str | None:
-        """Say which pictures could not be read; None where all could."""
+        """Say which pictures could not be read; None if all could."""
         if self._unreadable:
             return f"{len(self._unreadable)} of {self.frames_claimed} could not be read: {join_words(self._unreadable)}"
         return None
@@ -302,7 +304,7 @@ Footage = VideoFootage | PictureFootage
 
 @contextmanager
 def open_footage(path: Path, pictures: Sequence[Path] | None = None) -> Iterator[Footage]:
-    """Open a video, a picture or a folder of pictures, or these pictures under the name of a path."""
+    """Open a video, a picture, a folder of pictures, or ``pictures`` under the name of a path."""
     pictures = pictures or pictures_at(path)
     if pictures is not None:
         yield PictureFootage(path, pictures)
@@ -320,27 +322,27 @@ def frame_signature(image: Image) -> Signature:
 
 
 def is_cut(before: Signature, after: Signature) -> bool:
-    """Say whether there is a cut between two frames."""
+    """Return whether there is a cut between two frames."""
     return float(cv2.absdiff(before, after).mean()) > CUT_LEVELS
 
 
 def group_size(pixels: int) -> int:
-    """Return how many frames are tracked together: whole intervals of key frames where memory allows."""
+    """Return how many frames are tracked together: whole key frame intervals if memory allows."""
     size = min(MAX_GROUP_PIXELS // pixels, MAX_GROUP)
     smallest = max(1, min(MIN_GROUP, MIN_GROUP_PIXELS // pixels))
     return size - size % KEY_FRAME_INTERVAL if size >= KEY_FRAME_INTERVAL else max(size, smallest)
 
 
 def groups_at_once(group: int, pixels: int) -> int:
-    """Return in how many groups faces are detected at once: one where frames are huge."""
+    """Return how many groups are detected at the same time: one if frames are huge."""
     return max(1, min(GROUPS_AT_ONCE, MAX_BUFFERED_PIXELS // (2 * group * pixels)))
 
 
 class FrameBudget:
-    """Limits the pixels of frames that are read and not recorded yet, in whatever queue they are.
+    """Limits the pixels of frames that are read but not recorded yet, over all queues.
 
     Args:
-        needed: frames that the pipeline needs to make progress; so many are admitted however large they are.
+        needed: frames that the pipeline needs to make progress; this many are admitted whatever their size.
     """
 
     def __init__(self, needed: int) -> None:
@@ -348,7 +350,7 @@ class FrameBudget:
         self._changed, self._is_closed = threading.Condition(), False
 
     def admit(self, frames: Iterator[FootageFrame]) -> Iterator[FootageFrame]:
-        """Draw each frame when there is room for one as large as the one before it."""
+        """Yield each frame, once there is room for one as large as the one before it."""
         for frame in frames:
             with self._changed:
                 self._frames, self.pixels, self._next = self._frames + 1, self.pixels + frame.pixels, frame.pixels
@@ -366,7 +368,7 @@ class FrameBudget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop waiting, so that the thread that draws frames can end."""
+        """Stop waiting, so that the thread that reads frames can end."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

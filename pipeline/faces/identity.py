@@ -31,12 +31,12 @@ from pipeline.runtime import package_file
 from pipeline.types import Embedding, Image
 
 SAME_PERSON = 0.5  # largest distance; dlib's own is 0.6 for two pictures, here one side is a mean of several
-EMBEDDED_FACES = 3  # of a track; each costs a tenth of a second
-MIN_EYE_DISTANCE_PX = 18.0  # in the frame; below it embeddings say little
+EMBEDDED_FACES = 3  # per track; each costs a tenth of a second
+MIN_EYE_DISTANCE_PX = 18.0  # in the frame; embeddings of smaller faces are unreliable
 FULL_EYE_DISTANCE_PX = 60.0  # from which on more resolution is no better
 DETAIL_PX, MIN_DETAIL = 36, 6.0  # size at which detail is measured, and its least Laplacian, of 255 grey levels
 MIN_PICTURES_PER_PROCESS = 40  # that make another process worth its start of some seconds
-EYES_APART_PX = 10.0  # how far dlib and MTCNN may disagree on eyes: portraits up to 8, profiles 16, hands 9 … 32
+MAX_EYE_DISAGREEMENT_PX = 10.0  # between dlib and MTCNN: portraits up to 8, profiles 16, hands 9 … 32
 STEADY_SCORE = 0.94  # median along a track; hands 0.81 … 0.97, faces that dlib sees elsewhere 0.95 and more
 PROFILE_NOSE_OFFSET = 0.45  # nose beside the middle of the eyes, of the eye distance
 PREDICTOR, NETWORK = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
@@ -74,8 +74,8 @@ def embed(crop: Image) -> Embedding:
     return np.array(network.compute_face_descriptor(*_predict(crop)))
 
 
-def eyes_apart_px(crop: Image) -> float:
-    """Measure how far dlib's eyes are from MTCNN's, which are on the template: px of a 256 crop, mean of both eyes."""
+def eye_disagreement_px(crop: Image) -> float:
+    """Mean distance, in px of a 256 crop, of dlib's eyes from MTCNN's, which lie on the template."""
     _, landmarks = _predict(crop)
     corners = np.array([(point.x, point.y) for point in landmarks.parts()])  # of the right eye, the left eye; the nose
     eyes = np.stack([corners[2:4].mean(axis=0), corners[0:2].mean(axis=0)])
@@ -83,16 +83,16 @@ def eyes_apart_px(crop: Image) -> float:
 
 
 def shows_face(crops: Sequence[Image], scores: Sequence[float]) -> bool:
-    """Say whether a track shows a face: MTCNN also detects some hands and patterns (docs/log.md).
+    """Return whether a track shows a face: MTCNN also detects some hands and patterns (docs/log.md).
 
-    A track is rejected only where dlib sees the eyes elsewhere than MTCNN, and a second witness agrees: the face mesh,
-    or, where that is not installed, MTCNN's own scores along the track.
+    A track is rejected only if dlib and MTCNN disagree about the eyes and a second test confirms it: the face mesh or,
+    if that is not installed, MTCNN's own scores along the track.
 
     Args:
-        crops: its best ones; without any it counts as a face.
+        crops: the best of the track; without any, the track counts as a face.
         scores: of all its detections.
     """
-    if not crops or float(np.median([eyes_apart_px(crop) for crop in crops])) <= EYES_APART_PX:
+    if not crops or float(np.median([eye_disagreement_px(crop) for crop in crops])) <= MAX_EYE_DISAGREEMENT_PX:
         return True
     if has_mesh():
         return max(face_presence(crop) for crop in crops) > 0
@@ -100,7 +100,7 @@ def shows_face(crops: Sequence[Image], scores: Sequence[float]) -> bool:
 
 
 def is_clear(crop: Image) -> bool:
-    """Say whether a crop shows enough detail to identify a person: not if it is very blurred or dark."""
+    """Return whether a crop shows enough detail to identify a person; very blurred or dark crops do not."""
     left, top, right, bottom = (side * crop.shape[0] // CROP_PX for side in FACE_IN_CROP)
     grey = cv2.cvtColor(crop[top:bottom, left:right], cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (DETAIL_PX, DETAIL_PX), interpolation=cv2.INTER_AREA).astype(np.float64)
@@ -108,7 +108,7 @@ def is_clear(crop: Image) -> bool:
 
 
 def embed_files(paths: Sequence[Path]) -> Iterator[Embedding]:
-    """Compute the embeddings of crops on disk, on all processors: dlib uses one, and keeps Python's lock.
+    """Compute the embeddings of crops on disk in several processes: dlib uses one core and holds the GIL.
 
     Raises:
         MediaError: one cannot be read.
@@ -130,13 +130,13 @@ def _embed_file(path: Path) -> Embedding:
 
 
 def best_frames(faces: Iterable[StoredFace]) -> dict[int, list[int]]:
-    """Choose the faces of each track that identify it best: large, frontal, sure, one from each third of the track.
+    """Choose the clearest faces of each track (large, frontal, high score), one from each third of the track.
 
     Args:
-        faces: in order of frame; used one after the other, for there may be millions.
+        faces: in order of frame; read one at a time, as there may be millions.
 
     Returns:
-        By track at most three frames that have a crop; none where all faces are too small or too turned.
+        By track, at most three frames that have a crop; empty if all faces are too small or turned too far.
     """
     frames: dict[int, array[int]] = defaultdict(lambda: array("q"))
     clarities: dict[int, array[float]] = defaultdict(lambda: array("d"))
@@ -154,7 +154,7 @@ def best_frames(faces: Iterable[StoredFace]) -> dict[int, list[int]]:
 
 
 def _clarity(stored: StoredFace) -> float:
-    """Estimate how well a face identifies a person: 0 where it does not, up to 1."""
+    """Estimate how well a face identifies a person, from 0 (not at all) to 1."""
     eye_distance_px = float(np.linalg.norm(stored.face.landmarks[1] - stored.face.landmarks[0]))
     offset = abs(nose_offset(stored.face.landmarks))
     if eye_distance_px < MIN_EYE_DISTANCE_PX or offset > PROFILE_NOSE_OFFSET:
@@ -163,8 +163,8 @@ def _clarity(stored: StoredFace) -> float:
     return float(stored.face.score * (1 - offset / PROFILE_NOSE_OFFSET) * size)
 
 
-def combine(embeddings: Sequence[Embedding]) -> Embedding | None:
-    """Average the embeddings of one track; None where there is none, or they contradict each other."""
+def combine_embeddings(embeddings: Sequence[Embedding]) -> Embedding | None:
+    """Average the embeddings of one track; None if there are none or they disagree."""
     if not embeddings:
         return None
     mean = np.mean(embeddings, axis=0)
@@ -172,16 +172,16 @@ def combine(embeddings: Sequence[Embedding]) -> Embedding | None:
 
 
 def cluster_tracks(tracks: Sequence[Track]) -> list[list[Track]]:
-    """Cluster tracks, which have embeddings, by person; return the person seen in most frames first.
+    """Cluster tracks that have embeddings by person; return the person seen in most frames first.
 
-    From the longest track on, each joins the nearest cluster that is near enough and never in one frame with it, or
-    begins a new one.
+    Starting with the longest, each track joins the nearest cluster within ``SAME_PERSON`` that shares no frame with it,
+    or starts a new one.
     """
     clusters: list[list[Track]] = []
     for track in sorted(tracks, key=lambda track: (-len(track.frames), track.number)):
         assert track.embedding is not None
         free = [members for members in clusters if not any(track.frames & member.frames for member in members)]
-        distances = [distance(mean_of(members), track.embedding) for members in free]
+        distances = [distance(mean_embedding(members), track.embedding) for members in free]
         if distances and min(distances) < SAME_PERSON:
             free[int(np.argmin(distances))].append(track)
         else:
@@ -189,7 +189,7 @@ def cluster_tracks(tracks: Sequence[Track]) -> list[list[Track]]:
     return sorted(clusters, key=lambda members: -sum(len(track.frames) for track in members))
 
 
-def mean_of(tracks: Sequence[Track]) -> Embedding:
+def mean_embedding(tracks: Sequence[Track]) -> Embedding:
     """Average the embeddings of tracks, weighted by their lengths."""
     weighted = [(track.embedding, len(track.frames)) for track in tracks if track.embedding is not None]
     embeddings, weights = zip(*weighted, strict=True)
@@ -197,5 +197,5 @@ def mean_of(tracks: Sequence[Track]) -> Embedding:
 
 
 def distance(embedding: Embedding, other: Embedding | None) -> float:
-    """Return how unlike two faces are; infinite where the other is not identified."""
+    """Euclidean distance of two embeddings; infinite if the other is None."""
     return float("inf") if other is None else float(np.linalg.norm(embedding - other))

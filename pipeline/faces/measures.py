@@ -13,8 +13,8 @@ from pipeline.types import Image, Points
 
 FACE = (slice(54, 214), slice(68, 188))  # rows and columns of a crop that are mostly face
 MIN_CONTRAST = 4.0  # grey levels; below it noise would count as detail
-BLURRED = 0.35  # sharpness that a Gaussian blur of one px of the model's picture leaves of a sharp face (docs/log.md)
-NOSE_DEPTH = 0.6  # of the tip of the nose in front of the eyes, of the eye distance
+BLURRED = 0.35  # sharpness of a sharp face after a Gaussian blur of one px of the model's picture (docs/log.md)
+NOSE_DEPTH = 0.6  # of the nose's tip in front of the eyes, in eye distances
 THUMBNAIL_PX = 16
 NEAR_DUPLICATE = 5.0  # root mean square of the difference of two thumbnails, of 255 grey levels
 
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def sharpness(crop: Image) -> float:
-    """Measure the fine detail that the model sees of a face: the Laplacian's spread at 64 px, of the face's contrast.
+    """Measure the fine detail that the model sees: the Laplacian's deviation at 64 px, relative to the contrast.
 
     Returns:
         About 0.2 where it is blurred, 0.6 and more where it is sharp; the same in dim light.
@@ -34,7 +34,7 @@ def sharpness(crop: Image) -> float:
 
 
 def nose_offset(landmarks: Points) -> float:
-    """Measure how far the nose is beside the middle of the eyes, along them, of their distance; right is positive."""
+    """Offset of the nose from the middle of the eyes, along their line, in eye distances; positive to the right."""
     eyes = landmarks[1] - landmarks[0]
     middle = (landmarks[0] + landmarks[1]) / 2
     return float((landmarks[2] - middle) @ eyes / max(1e-6, float(eyes @ eyes)))
@@ -63,7 +63,7 @@ def group_near_duplicates(thumbnails: Floats) -> list[int]:
         thumbnails: (N, P), in order of time.
 
     Returns:
-        For each picture the index of its group's first: its own where none before is like it.
+        For each picture the index of its group's first picture; its own index if it starts a group.
     """
     firsts, indices = np.empty_like(thumbnails), list[int]()  # of the groups found so far
     groups = []
@@ -79,6 +79,6 @@ def group_near_duplicates(thumbnails: Floats) -> list[int]:
     return groups
 
 
-def spread_evenly(count: int, most: int) -> list[int]:
-    """Choose at most so many indices of ``count`` items, from the first to the last at equal distances."""
-    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
+def spread_evenly(count: int, max_count: int) -> list[int]:
+    """Choose at most ``max_count`` indices of ``count`` items, evenly spaced from first to last."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, max_count)).round()]

@@ -65,7 +65,7 @@ def mesh_weights() -> Path:
 
 
 def has_mesh() -> bool:
-    """Say whether the weights are installed."""
+    """Return whether the weights are installed."""
     try:
         mesh_weights()
     except UsageError:
@@ -73,13 +73,13 @@ def has_mesh() -> bool:
     return True
 
 
-def mesh_of(picture: Image, crop_from_picture: Affine, which: Sequence[int]) -> Points:
-    """Find points of a face.
+def find_mesh_points(picture: Image, crop_from_picture: Affine, indices: Sequence[int]) -> Points:
+    """Find points of the face mesh.
 
     Args:
         picture: (H, W, 3).
         crop_from_picture: (2, 3), maps px of the picture to px of a 256 crop.
-        which: numbers of the points, 0 to 467.
+        indices: of the points, 0 to 467.
 
     Returns:
         (N, 2), in px of the crop.
@@ -90,14 +90,14 @@ def mesh_of(picture: Image, crop_from_picture: Affine, which: Sequence[int]) -> 
     linear = _input_from_crop[:, :2] @ crop_from_picture[:, :2]
     shift = transform(crop_from_picture[:, 2:].T, _input_from_crop).T
     output = _run(cut_crop(picture, np.column_stack([linear, shift]), INPUT_PX), 3 * POINTS)
-    corners_at_integers = output.reshape(POINTS, 3)[list(which), :2].astype(np.float64)
+    corners_at_integers = output.reshape(POINTS, 3)[list(indices), :2].astype(np.float64)
     return transform(corners_at_integers - 0.5, invert(_input_from_crop))
 
 
 def face_presence(crop: Image) -> float:
-    """Return the network's logit that an aligned crop shows a face: at least 2 for faces, at most 0 for hands.
+    """Return the network's logit for "the aligned crop shows a face": at least 2 for faces, at most 0 for hands.
 
-    Full profiles and faces that lie on their side get less than 0 too (docs/log.md).
+    It is also below 0 for full profiles and faces that lie on their side (docs/log.md).
 
     Raises:
         UsageError: the weights are not installed.
@@ -106,7 +106,7 @@ def face_presence(crop: Image) -> float:
 
 
 def _run(image: Image, size: int) -> npt.NDArray[np.float32]:
-    """Run the network; return its output of so many numbers."""
+    """Run the network; return its output that has ``size`` numbers."""
     thread = _networks()
     thread.network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, swapRB=True))
     return next(output for output in thread.network.forward(thread.outputs) if output.size == size)

@@ -26,7 +26,7 @@ Network = Callable[[Sequence[Image]], list[npt.NDArray[np.float32]]]
 
 MEAN, SPREAD = 127.5, 128.0  # what the networks were trained with
 OPSET, IR_VERSION = 17, 8  # understood by every ONNX Runtime since 1.14
-KEPT_SAMPLES = 6_000_000  # of the largest input whose memory ONNX Runtime keeps for the next: 4K's pyramid needs 2
+KEPT_SAMPLES = 6_000_000  # ONNX Runtime frees its memory after larger inputs; 4K's pyramid needs 2 million
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def load_with_onnx(architecture: Architecture, threads: int) -> Network:
     options.log_severity_level = 3  # errors
     graph = build_graph(architecture, read_weights(weights_file(architecture)))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    freeing = onnxruntime.RunOptions()
-    freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    free_memory = onnxruntime.RunOptions()
+    free_memory.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(pictures: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
         batch = np.stack(pictures)
         outputs: list[npt.NDArray[np.float32]]
-        outputs = session.run(None, {"pictures": batch}, freeing if batch.size > KEPT_SAMPLES else None)
+        outputs = session.run(None, {"pictures": batch}, free_memory if batch.size > KEPT_SAMPLES else None)
         return outputs
 
     return run
@@ -180,7 +180,7 @@ def read_weights(path: Path) -> Weights:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain values and, for tensors, (key of the storage, offset, shape, strides)."""
+    """Reads plain values; a tensor becomes (key of its storage, offset, shape, strides)."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {
@@ -189,7 +189,7 @@ class _Unpickler(pickle.Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: arguments[:4],
         }
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} must not be in a file of weights")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> str:

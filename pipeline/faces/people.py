@@ -1,4 +1,4 @@
-"""People: the folder a crop lies in is its label, and new tracks are named by likeness to people with a folder."""
+"""People: a crop's folder is its label, and new tracks are named by likeness to people who have a folder."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -18,30 +18,30 @@ from pipeline.faces.identity import (
     Track,
     best_frames,
     cluster_tracks,
-    combine,
+    combine_embeddings,
     distance,
     embed,
     is_clear,
-    mean_of,
+    mean_embedding,
     shows_face,
 )
 from pipeline.faces.measures import group_near_duplicates, spread_evenly, thumbnail
 from pipeline.faces.store import FaceStore, Label, StoredFace
 from pipeline.media.pictures import read_picture
-from pipeline.names import why_refused
+from pipeline.names import name_problem
 from pipeline.types import Embedding, Image
 from pipeline.workspace import Workspace, extend_name, flush, list_people, list_pictures, numbered_name
 
 UNSURE = "-unsure"
-SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little further off than the mean of several
-FEW_DISTINCT, MANY_DISTINCT = 5, 20  # distinct faces: too few to learn anything; as many as a main person has
-COMPARED_CROPS = 100  # of a person, to count distinct faces, 2 ms each
+SAME_PERSON_AS_REFERENCE = 0.6  # a single picture is a little less alike than the mean of several
+FEW_DISTINCT, MANY_DISTINCT = 5, 20  # distinct faces: too few to learn from; as many as a main person has
+COMPARED_CROPS = 100  # per person, to count distinct faces; 2 ms each
 
 Labelled = TypeVar("Labelled", Label, StoredFace)
 
 
 def crop_name(video: str, frame: int, track: int) -> str:
-    """File name of a crop; says where it came from."""
+    """File name of a crop, made from video, frame and track."""
     return f"{video}_{frame:06d}_{track}.jpg"
 
 
@@ -51,7 +51,7 @@ def unsure_name(video: str) -> str:
 
 
 def is_unsure(person: str) -> bool:
-    """Say whether a folder holds faces that were not identified."""
+    """Return whether a folder holds faces that could not be identified."""
     return person.endswith(UNSURE)
 
 
@@ -69,7 +69,7 @@ def require_person(workspace: Workspace, name: str) -> None:
 
 
 def crops_in(folder: Path) -> frozenset[str]:
-    """Names, without suffix, of the crops in a person's folder: one may have been saved again in another format."""
+    """Names of the crops in a person's folder, without suffix: they may have been saved again in another format."""
     return frozenset(path.stem for path in list_pictures(folder))
 
 
@@ -80,25 +80,25 @@ def crop_files(workspace: Workspace) -> dict[str, Path]:
 
 
 def faces_of_person(faces: Sequence[Labelled], crops: Set[str]) -> list[Labelled]:
-    """Return the faces of a video that are a person's.
+    """Return the faces of a video that belong to a person.
 
-    A face is the person's while its crop lies in the person's folder. A face without a crop (``extract --every``) goes
-    with the nearest face of its track that has one.
+    A face belongs to a person if its crop lies in the person's folder. A face without a crop (``extract --every``)
+    follows the nearest face of its track that has one.
 
     Args:
         faces: of one video, in order of frames.
-        crops: names, without suffix, of what lies in the person's folder.
+        crops: names, without suffix, of the crops in the person's folder.
     """
     with_crop: dict[int, list[Labelled]] = defaultdict(list)
     for face in faces:
         if face.crop is not None:
             with_crop[face.track].append(face)
-    owned = []
+    matching = []
     for face in faces:
         crop = face.crop or _nearest_crop(face.frame, with_crop[face.track])
         if crop is not None and Path(crop).stem in crops:
-            owned.append(face)
-    return owned
+            matching.append(face)
+    return matching
 
 
 def _nearest_crop(frame: int, with_crop: Sequence[Labelled]) -> str | None:
@@ -108,7 +108,7 @@ def _nearest_crop(frame: int, with_crop: Sequence[Labelled]) -> str | None:
 
 
 def known_people(workspace: Workspace) -> dict[str, Embedding]:
-    """Return the mean embedding of each person, going by the folders that crops lie in now."""
+    """Return the mean embedding of each person, by the folders that the crops are in now."""
     people = [person for person in list_people(workspace.data) if not is_unsure(person)]
     folders = {stem: person for person in people for stem in crops_in(workspace.data / person)}
     tracks: dict[str, list[tuple[Embedding, int]]] = defaultdict(list)
@@ -123,8 +123,8 @@ def known_people(workspace: Workspace) -> dict[str, Embedding]:
                 for person, crops in counts[track].most_common(1):
                     tracks[person].append((embedding, crops))
     return {
-        person: np.average([embedding for embedding, _ in seen], axis=0, weights=[crops for _, crops in seen])
-        for person, seen in tracks.items()
+        person: np.average([embedding for embedding, _ in pairs], axis=0, weights=[crops for _, crops in pairs])
+        for person, pairs in tracks.items()
     }
 
 
@@ -134,7 +134,7 @@ class NamingHint:
 
     Attributes:
         name: of the main person.
-        is_given: the user chose the name; else it is the video's.
+        is_given: whether the user chose the name; else it is the video's.
         references: embeddings of pictures of the main person.
     """
 
@@ -144,8 +144,8 @@ class NamingHint:
 
 
 def name_from_video(video: str) -> str:
-    """Return a person's name made from a video's; where no person can have that name, with a prefix."""
-    return video if why_refused(video) is None else extend_name(f"video_{video}", "")
+    """Turn a video's name into a person's; with a prefix if no person can have that name."""
+    return video if name_problem(video) is None else extend_name(f"video_{video}", "")
 
 
 def name_groups(
@@ -153,8 +153,8 @@ def name_groups(
 ) -> list[str]:
     """Name the people of a video.
 
-    The main person is the one most like the references or, with a name given, the one seen longest. The others get the
-    name of the known person they look like, else the hint's name, numbered from 2 on.
+    The main person is the one most like the references or, if a name is given, the one seen longest. The others get the
+    name of the known person they look like, else the hint's name with a number from 2 on.
 
     Args:
         groups: tracks of each person, the one seen longest first.
@@ -166,7 +166,7 @@ def name_groups(
         NothingToDoError: nobody looks like the references.
     """
     names: dict[int, str] = {}
-    embeddings = [mean_of(tracks) for tracks in groups]
+    embeddings = [mean_embedding(tracks) for tracks in groups]
     if hint.references:
         names[_most_like(embeddings, hint.references)] = hint.name
     elif hint.is_given and groups:
@@ -176,8 +176,8 @@ def name_groups(
         for index, embedding in enumerate(embeddings)
         for person, known_embedding in known.items()
     )
-    for apart, index, person in pairs:
-        if apart < SAME_PERSON and index not in names and person not in names.values():
+    for distance_to_known, index, person in pairs:
+        if distance_to_known < SAME_PERSON and index not in names and person not in names.values():
             names[index] = person
     numbered = (numbered_name(hint.name, number) for number in count(2))
     candidates = chain([hint.name], (name for name in numbered if name not in taken))
@@ -185,7 +185,7 @@ def name_groups(
         if index not in names:
             others = {*names.values(), *known}
             names[index] = next(
-                name for name in candidates if name not in others and why_refused(name, others | taken) is None
+                name for name in candidates if name not in others and name_problem(name, others | taken) is None
             )
     return [names[index] for index in range(len(groups))]
 
@@ -199,11 +199,9 @@ def _most_like(embeddings: Sequence[Embedding], references: Sequence[Embedding])
 
 
 def drop_false_faces(store: FaceStore, folder: Path) -> dict[int, list[int]]:
-    """Delete unnamed tracks that show no face, but for example hands; return the best frames of the other tracks.
+    """Delete unnamed tracks that show no face (hands, patterns); return the best frames of the other tracks.
 
-    Args:
-        store: of the video.
-        folder: holds the video's crops.
+    ``folder`` holds the video's crops.
     """
     best, scores = best_frames(store.each_face()), store.scores()
     unnamed = {label.track for label in store.each_label() if not label.person}
@@ -215,7 +213,7 @@ def drop_false_faces(store: FaceStore, folder: Path) -> dict[int, list[int]]:
 
 
 def _clear_crops(store: FaceStore, track: int, frames: Sequence[int], folder: Path) -> list[Image]:
-    """Read a track's crops of some frames, without those that are too blurred to identify a person."""
+    """Read a track's crops of some frames; those too blurred to identify a person are left out."""
     faces = [face for frame in frames for face in store.faces(frame, frame + 1) if face.track == track]
     paths = [folder / face.crop for face in faces if face.crop]
     return [picture for path in paths if path.is_file() and is_clear(picture := read_picture(path))]
@@ -227,7 +225,9 @@ def identify(store: FaceStore, best_frames: Mapping[int, Sequence[int]], folder:
     frames_by_track = {track: frames for track, frames in best_frames.items() if track not in done}
     with console.bar("tell people apart", len(frames_by_track), "track") as bar:
         for track, frames in frames_by_track.items():
-            store.record_embedding(track, combine(list(map(embed, _clear_crops(store, track, frames, folder)))))
+            store.record_embedding(
+                track, combine_embeddings(list(map(embed, _clear_crops(store, track, frames, folder))))
+            )
             bar.advance()
 
 
@@ -257,7 +257,7 @@ def name_by_likeness(store: FaceStore, workspace: Workspace, video: str, hint: N
 
 
 def _hardly_seen(store: FaceStore, named: Mapping[int, str], folder: Path) -> set[str]:
-    """Return the people with next to no distinct faces, where somebody else has many."""
+    """Return the people with very few distinct faces, if somebody else has many."""
     crops = defaultdict[str, list[str]](list)
     for label in store.each_label():
         if not label.person and label.crop and label.track in named:
@@ -274,7 +274,7 @@ def _hardly_seen(store: FaceStore, named: Mapping[int, str], folder: Path) -> se
 
 
 def move_crops_to_people(store: FaceStore, workspace: Workspace, video: str) -> None:
-    """Move the crops of a video into the folders of its people; goes on where an earlier run stopped."""
+    """Move the crops of a video into the folders of its people; continues after an interrupted run."""
     pending, folders = workspace.pending_crops(video), set[Path]()
     for label in store.each_label():
         if label.crop and (pending / label.crop).is_file():
@@ -282,9 +282,11 @@ def move_crops_to_people(store: FaceStore, workspace: Workspace, video: str) -> 
             folder.mkdir(parents=True, exist_ok=True)
             (pending / label.crop).replace(folder / label.crop)
             folders.add(folder)
-    for changed in [*folders, workspace.data] if folders else ():  # before the old names are deleted from the disk
+    for changed in (
+        [*folders, workspace.data] if folders else ()
+    ):  # new names must be on the disk before the old ones are deleted
         flush(changed)
     if pending.is_dir():
-        for left in pending.iterdir():
-            left.unlink()
+        for leftover in pending.iterdir():
+            leftover.unlink()
         pending.rmdir()

@@ -1,7 +1,7 @@
-"""What extract learned of one video: an SQLite file, written in transactions, read by frame.
+"""The faces that extract found in one video: an SQLite file, written in transactions, read by frame.
 
-``application_id`` is ``APPLICATION_ID`` and ``user_version`` is ``VERSION``; its journal is SQLite's default, which
-works on network drives. Tables:
+``application_id`` is ``APPLICATION_ID`` and ``user_version`` is ``VERSION``; the journal mode is SQLite's default,
+which works on network drives. Tables:
     facts(key, value)                  JSON values: source, options, probe facts, finished, lost
     frames(frame, pts, shot)           every decoded frame; ``shot`` counts the cuts before it
     faces(frame, track, person, crop, score, box, landmarks, crop_from_frame)
@@ -10,7 +10,7 @@ works on network drives. Tables:
     tracks(track, embedding)           JSON list; NULL where the track cannot be identified
     set_aside(crop)                    file names, without suffix, of crops that the user does not want
 
-What is read is checked: a store may come from anywhere.
+All values are checked when read, because a store may come from anywhere.
 """
 
 import json
@@ -36,18 +36,18 @@ APPLICATION_ID = 0x52637374  # "Rcst"
 BEFORE_APPLICATION_ID = (1, 2)  # versions whose stores have 0 there
 VERSION_BYTES, APPLICATION_ID_BYTES = slice(60, 64), slice(68, 72)  # of a database's header (sqlite.org/fileformat2)
 JOURNAL_MAGIC, PAGES_BEFORE_BYTES = b"\xd9\xd5\x05\xf9 \xa1c\xd7", slice(16, 20)  # of a journal's header
-PATIENCE_S = 30  # to wait for another process that is writing
-MOST_ROWS = 20_000_000  # of a table: a hundred hours of two faces; more would fill the memory
-SMALLEST_ROW = 8  # bytes; in a file shorter than MOST_ROWS of these the rows need not be counted
+LOCK_TIMEOUT_S = 30  # wait for another process that is writing
+MAX_ROWS = 20_000_000  # per table: a hundred hours of two faces; more would fill the memory
+MIN_ROW_BYTES = 8  # rows are counted only in files that could hold more than MAX_ROWS of these
 
-MOST_FRAMES = 1 << 28  # a hundred days
-MOST_TRACKS = 1 << 31
-MOST_PTS = 1 << 60
-MOST_PX = 1e7  # from the corner of a frame
-SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 1e3  # of a crop: a face fifty frames wide, and one below a px
-SMALLEST_FACE_PX = 1e-3  # between the outermost landmarks
-MOST_CHARACTERS = 100_000  # of one value
-EMBEDDING = 128  # numbers
+MAX_FRAMES = 1 << 28  # a hundred days
+MAX_TRACKS = 1 << 31
+MAX_PTS = 1 << 60
+MAX_COORDINATE_PX = 1e7  # from the corner of a frame
+MIN_SCALE, MAX_SCALE = 1e-3, 1e3  # of a crop: a face fifty frames wide, and one below a px
+MIN_FACE_PX = 1e-3  # between the outermost landmarks
+MAX_CHARACTERS = 100_000  # of one value
+EMBEDDING_SIZE = 128  # numbers
 RATE = re.compile(r"\d{1,12}(/\d{1,12})?")
 FILE_NAME = re.compile(r"[^./\\:\0][^/\\:\0]{0,254}")
 FACTS: dict[str, type] = {"source": str, "fingerprint": str, "options": dict, "info": dict, "file": dict, "lost": str}
@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 
 class StoredFrame(NamedTuple):
-    """A frame of a video: its index in display order, its timestamp in units of the time base, the cuts before it."""
+    """A frame: its index in display order, timestamp in units of the time base, and number of cuts before it."""
 
     frame: int
     pts: int
@@ -84,7 +84,7 @@ class StoredFrame(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Whose face it is, without geometry: there may be millions.
+    """Whose face it is, without geometry, because there may be millions.
 
     Attributes:
         person: the name it was extracted under; the folder its crop lies in now may say otherwise.
@@ -110,7 +110,7 @@ class StoredFace:
 
 
 def _open(path: Path, *, write: bool, roll_back: bool) -> sqlite3.Connection:
-    """Open a store. What a killed process was writing is rolled back first, if wanted; else reading changes nothing."""
+    """Open a store. ``roll_back`` first undoes what a killed process left unfinished; else reading changes nothing."""
     journal = path.with_name(f"{path.name}-journal")
     start = _read_start(journal)
     if start.startswith(JOURNAL_MAGIC) and not any(start[PAGES_BEFORE_BYTES]) and path.is_file():
@@ -144,7 +144,7 @@ def _open(path: Path, *, write: bool, roll_back: bool) -> sqlite3.Connection:
 
 def _unfinished_write(path: Path) -> str:
     return (
-        f"a run was killed while it wrote {path}: python cli.py check --repair undoes what was half-written, "
+        f"a run was killed while it wrote {path}: python cli.py check --repair undoes the unfinished write, "
         "and so does every command that reads the file"
     )
 
@@ -157,13 +157,13 @@ def _read_start(path: Path) -> bytes:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=PATIENCE_S)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_TIMEOUT_S)
     db.execute("PRAGMA trusted_schema = OFF")
     return db
 
 
 def _roll_back(path: Path) -> None:
-    """Let SQLite undo what a killed process was writing. It leaves alone what a running process writes."""
+    """Let SQLite undo the unfinished write of a killed process; writes of a running process are left alone."""
     try:
         with closing(_connect(path, "rw")) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -175,24 +175,24 @@ def _roll_back(path: Path) -> None:
 
 
 def _check_header(header: bytes, path: Path) -> None:
-    """Refuse files of other programs and versions by their first bytes: opening one may already change its folder."""
-    version, mark = int.from_bytes(header[VERSION_BYTES]), int.from_bytes(header[APPLICATION_ID_BYTES])
-    if mark != APPLICATION_ID and not (mark == 0 and version in BEFORE_APPLICATION_ID):
+    """Refuse files of other programs and versions by their first bytes: opening one could already write beside it."""
+    version, application_id = int.from_bytes(header[VERSION_BYTES]), int.from_bytes(header[APPLICATION_ID_BYTES])
+    if application_id != APPLICATION_ID and not (application_id == 0 and version in BEFORE_APPLICATION_ID):
         raise WorkspaceError(f"{path} belongs to another program: move it away and extract again")
     if version != VERSION:
         raise WorkspaceError(f"{path} is of version {version}; this is {VERSION}: move it away and extract again")
 
 
 def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse all tables but a store's: views, triggers and computed columns run when they are read. Limit the rows."""
+    """Refuse anything but a store's tables (views, triggers and computed columns run code when read); limit rows."""
     for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_master"):
         expected = " ".join(f"CREATE TABLE {name} {TABLES.get(name)}".split())
         if (kind, sql) != ("index", None) and " ".join(str(sql).split()) != expected:
             raise WorkspaceError(f"{path} holds a {kind} {str(name)[:50]!r} that no store has: delete it")
-    for name in TABLES if path.stat().st_size >= MOST_ROWS * SMALLEST_ROW else ():
-        counting = f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT {MOST_ROWS + 1})"  # noqa: S608 - a constant
-        if db.execute(counting).fetchone()[0] > MOST_ROWS:
-            raise WorkspaceError(f"{path} has more than {MOST_ROWS} {name}: delete it and extract again")
+    for name in TABLES if path.stat().st_size >= MAX_ROWS * MIN_ROW_BYTES else ():
+        count_rows = f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT {MAX_ROWS + 1})"  # noqa: S608 - a constant
+        if db.execute(count_rows).fetchone()[0] > MAX_ROWS:
+            raise WorkspaceError(f"{path} has more than {MAX_ROWS} {name}: delete it and extract again")
 
 
 _is_person = lru_cache(is_name)
@@ -202,7 +202,7 @@ def _label_of(row: tuple[Any, ...]) -> Label:
     frame, track, person, crop = row
     is_number = isinstance(frame, int) and isinstance(track, int)
     is_person = isinstance(person, str) and (not person or _is_person(person))
-    if not (is_number and 0 <= frame < MOST_FRAMES and 0 <= track < MOST_TRACKS and is_person):
+    if not (is_number and 0 <= frame < MAX_FRAMES and 0 <= track < MAX_TRACKS and is_person):
         raise ValueError(f"a face {str(row)[:80]}")
     if crop is not None and not FILE_NAME.fullmatch(crop):
         raise ValueError(f"a crop named {str(crop)[:50]!r}")
@@ -212,9 +212,9 @@ def _label_of(row: tuple[Any, ...]) -> Label:
 def _face_of(row: tuple[Any, ...]) -> StoredFace:
     label, score = _label_of(row[:4]), row[4]
     box, landmarks, crop_from_frame = map(_array_of, row[5:], ((4,), (5, 2), (2, 3)))
-    if not 0 <= score <= 1 or np.ptp(landmarks, axis=0).max() <= SMALLEST_FACE_PX:
+    if not 0 <= score <= 1 or np.ptp(landmarks, axis=0).max() <= MIN_FACE_PX:
         raise ValueError(f"a face with score {score}, or with all landmarks in one place")
-    if not SMALLEST_SCALE < scale_of(crop_from_frame) < LARGEST_SCALE:
+    if not MIN_SCALE < scale_of(crop_from_frame) < MAX_SCALE:
         raise ValueError(f"a face enlarged {scale_of(crop_from_frame):.3g} times")
     return StoredFace(*label, Face(box, score, landmarks), crop_from_frame)
 
@@ -227,30 +227,30 @@ def _row_of(stored: StoredFace) -> tuple[object, ...]:
 
 
 def _array_of(text: str, shape: tuple[int, ...]) -> Any:
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         raise ValueError("a list that is too long")
     values = np.array(json.loads(text), dtype=np.float64)
-    if values.shape != shape or not (np.abs(values) < MOST_PX).all():  # false for NaN too
+    if values.shape != shape or not (np.abs(values) < MAX_COORDINATE_PX).all():  # false for NaN too
         raise ValueError(f"numbers that are too large, or not {shape} of them")
     return values
 
 
 def _embedding_of(row: tuple[Any, ...]) -> tuple[int, Embedding | None]:
     track, text = row
-    return track, None if text is None else _array_of(text, (EMBEDDING,))
+    return track, None if text is None else _array_of(text, (EMBEDDING_SIZE,))
 
 
 def _count_of(row: tuple[Any, ...]) -> int:
     (count,) = row
-    if not isinstance(count, int) or not -1 <= count <= MOST_TRACKS:
+    if not isinstance(count, int) or not -1 <= count <= MAX_TRACKS:
         raise ValueError(f"a number {str(count)[:50]}")
     return count
 
 
 class FaceStore:
-    """The store of one video, to read, to ``write``, or to ``create`` where it is missing and write.
+    """The store of one video, opened to read, to ``write``, or to ``create`` if it is missing.
 
-    Without ``roll_back``, a store that a killed run left half-written is refused instead of repaired.
+    Without ``roll_back``, a store with an unfinished write of a killed run is refused instead of repaired.
 
     Raises:
         WorkspaceError: the file is missing, damaged, or not a store of this version.
@@ -272,7 +272,7 @@ class FaceStore:
         self._db.close()
 
     def fact(self, key: str) -> Any:
-        """Return the value recorded under a key; None where there is none."""
+        """Return the value recorded under a key; None if there is none."""
         with self._reading():
             row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
             value = json.loads(row[0]) if row else None
@@ -281,7 +281,7 @@ class FaceStore:
         return value
 
     def average_rate(self) -> Fraction | None:
-        """Return the video's frames per second; None where its header does not say."""
+        """Return the video's frames per second; None if its header does not say."""
         text = (self.fact("info") or {}).get("average_rate")
         with self._reading():
             if text and not RATE.fullmatch(text):
@@ -289,12 +289,12 @@ class FaceStore:
             return Fraction(text) if text else None
 
     def pictures(self) -> list[tuple[str, str]]:
-        """Return name and fingerprint of each picture by frame index; nothing for a video."""
-        names, marks = self.fact("pictures") or [], self.fact("picture_marks") or []
+        """Return name and fingerprint of each picture, in order of frames; empty for a video."""
+        names, fingerprints = self.fact("pictures") or [], self.fact("picture_marks") or []
         with self._reading():
-            if not all(isinstance(text, str) for text in (*names, *marks)):
+            if not all(isinstance(text, str) for text in (*names, *fingerprints)):
                 raise ValueError("a picture without a name")
-            return list(zip(names, marks, strict=True))
+            return list(zip(names, fingerprints, strict=True))
 
     def record_facts(self, **facts: Any) -> None:
         """Record JSON values under their keys."""
@@ -302,13 +302,13 @@ class FaceStore:
             db.executemany("REPLACE INTO facts VALUES (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
 
     def record(self, frames: Iterable[StoredFrame], faces: Iterable[StoredFace]) -> None:
-        """Record frames and their faces: all of them or, after a crash, none."""
+        """Record frames and their faces in one transaction."""
         with self._transaction() as db:
             db.executemany("REPLACE INTO frames VALUES (?, ?, ?)", frames)
             db.executemany("REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row_of, faces))
 
     def short_tracks(self, min_frames: int) -> list[int]:
-        """Return the tracks seen in fewer frames, in shots that are longer than the track."""
+        """Return the tracks shorter than ``min_frames`` that are also shorter than their shot."""
         query = """
             WITH lengths AS (SELECT shot, count(*) AS frames FROM frames GROUP BY shot)
             SELECT track FROM faces JOIN frames USING (frame) JOIN lengths USING (shot)
@@ -323,7 +323,7 @@ class FaceStore:
             db.executemany("DELETE FROM faces WHERE track = ?", rows)
 
     def embeddings(self) -> dict[int, Embedding | None]:
-        """Return the recorded embeddings by track; None where a track could not be identified."""
+        """Return the recorded embeddings by track; None if a track could not be identified."""
         return dict(self._each(_embedding_of, "SELECT track, embedding FROM tracks ORDER BY track"))
 
     def record_embedding(self, track: int, embedding: Embedding | None) -> None:
@@ -333,7 +333,7 @@ class FaceStore:
             db.execute("REPLACE INTO tracks VALUES (?, ?)", (track, text))
 
     def name_tracks(self, names: Mapping[int, str]) -> None:
-        """Record whose face each track is, and that all are named."""
+        """Record a person for each track, and that all tracks are named."""
         with self._transaction() as db:
             db.executemany("UPDATE faces SET person = ? WHERE track = ?", [(n, t) for t, n in names.items()])
             db.execute("REPLACE INTO facts VALUES ('named', 'true')")
@@ -388,16 +388,16 @@ class FaceStore:
         return self._number("SELECT coalesce(max(track) + 1, 0) FROM faces")
 
     def faces(self, first: int = 0, end: int = 1 << 62) -> list[StoredFace]:
-        """Return all faces from a frame up to, and without, another, in order of frame, then track."""
+        """Return the faces of frames ``first`` to ``end`` (exclusive), in order of frame, then track."""
         query = "SELECT * FROM faces WHERE frame >= ? AND frame < ? ORDER BY frame, track"
         return list(self._each(_face_of, query, first, end))
 
     def each_face(self) -> Iterator[StoredFace]:
-        """Read all faces one after the other, in order of frame, then track."""
+        """Iterate over all faces, in order of frame, then track."""
         return self._each(_face_of, "SELECT * FROM faces ORDER BY frame, track")
 
     def each_label(self) -> Iterator[Label]:
-        """Read the labels of all faces one after the other, in order of frame, then track."""
+        """Iterate over the labels of all faces, in order of frame, then track."""
         return self._each(_label_of, "SELECT frame, track, person, crop FROM faces ORDER BY frame, track")
 
     def labels(self) -> list[Label]:
@@ -416,14 +416,14 @@ class FaceStore:
         rows = list(self._each(tuple, "SELECT frame, pts FROM frames ORDER BY frame"))
         last_with_face = self._number("SELECT coalesce(max(frame), -1) FROM faces")
         with self._reading():
-            if any(frame != index or abs(pts) >= MOST_PTS for index, (frame, pts) in enumerate(rows)):
+            if any(frame != index or abs(pts) >= MAX_PTS for index, (frame, pts) in enumerate(rows)):
                 raise ValueError("frames are missing, or their timestamps are too large")
             if last_with_face >= len(rows):
                 raise ValueError("a face in a frame that is missing")
         return [int(pts) for _, pts in rows]
 
     def _each(self, convert: Callable[[tuple[Any, ...]], T], query: str, *values: object) -> Iterator[T]:
-        """Read rows as they are used; there may be more than memory holds."""
+        """Read rows lazily; there may be more than memory holds."""
         with self._reading():
             yield from map(convert, self._db.execute(query, values))
 
@@ -452,7 +452,7 @@ class FaceStore:
             raise WorkspaceError(
                 f"cannot write {self.path.parent}: {error.strerror}; choose another --workspace"
             ) from error
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter of a message that is not text
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter if SQLite's message is not text
             raise WorkspaceError(
                 f"cannot use {self.path}: {error}; is the disk full, is another run using it, or is it damaged? "
                 "A damaged one: delete it and extract again"

@@ -1,4 +1,4 @@
-"""Faces tracked through consecutive frames: the whole cascade on key frames, and its last network between them.
+"""Faces tracked through consecutive frames: the full cascade on key frames, only its last network between them.
 
 The image pyramid of MTCNN's first network is nearly all of its cost. Its last network alone, on a region where a face
 is expected, costs about a millisecond and gives the same box, score and landmarks.
@@ -68,15 +68,15 @@ def key_frames(cuts: Sequence[bool]) -> list[int]:
 class Tracker:
     """Tracks faces through a video, group by group.
 
-    The result depends on the groups and on the faces of the frame before each group only: a run that goes on after a
-    group finds what one without interruption finds.
+    The result depends only on the groups and on the faces of the frame before each group: a run resumed after a group
+    finds the same faces as an uninterrupted one.
     """
 
     def __init__(self, detector: Detector, last_faces: FacesByTrack, next_track: int) -> None:
         self._detector, self.last_faces, self._next_track = detector, last_faces, next_track
 
     def track(self, group: FrameGroup) -> list[FacesByTrack]:
-        """Find the faces of all frames of a group, and which of them are one track."""
+        """Find the faces of all frames of a group, by track."""
         faces: list[FacesByTrack] = [{} for _ in group.pyramids]
         first, before = 0, self.last_faces
         for key in group.detections:
@@ -90,7 +90,7 @@ class Tracker:
         return faces
 
     def _track_to(self, group: FrameGroup, faces: list[FacesByTrack], between: range, before: FacesByTrack) -> None:
-        """Link a key frame's faces to those before; track those that only one of the two key frames shows."""
+        """Link the faces of two key frames; track forward and backward those that only one of them shows."""
         key, next_track = between.stop, self._next_track
         linked = self._link(group.detections[key], before)
         near = {track: face for track, face in linked.items() if track < next_track}
@@ -98,7 +98,7 @@ class Tracker:
         lost = {track: face for track, face in before.items() if track not in near}
         reached = self._track_forward(group, faces, range(between.start, key + 1), lost)
         far = self._link([face for track, face in linked.items() if track >= next_track], reached)
-        self._interpolate(group, faces, between, before, far)  # more exact than tracking, as both ends are known now
+        self._interpolate(group, faces, between, before, far)  # more exact than tracking: both ends are known now
         self._next_track = max([next_track, *(track + 1 for track in faces[key])])
         new = {track: face for track, face in far.items() if track >= next_track}
         self._track_forward(group, faces, reversed(between), new)  # backward in time
@@ -146,7 +146,7 @@ def link(boxes: Sequence[Boxes], previous: Mapping[int, Boxes], next_track: int)
     tracks = [-1] * len(boxes)
     if boxes and previous:
         previous_tracks = list(previous)
-        iou = overlaps(np.stack(list(boxes)), np.stack(list(previous.values())))
+        iou = pairwise_iou(np.stack(list(boxes)), np.stack(list(previous.values())))
         for _ in range(min(iou.shape)):
             i, j = np.unravel_index(int(iou.argmax()), iou.shape)
             if iou[i, j] < LINKED_IOU:
@@ -169,7 +169,7 @@ def interpolate_boxes(between: range, before: FacesByTrack, after: FacesByTrack)
             yield ExpectedFace(index, track, start + (end - start) * fraction)
 
 
-def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
+def pairwise_iou(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
     """Return the intersection over union, (N, M), of (N, 4) boxes with (M, 4) others."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
@@ -180,9 +180,9 @@ def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
 
 
 def overlaps_any(face: Face, others: Iterable[Face]) -> bool:
-    """Say whether one of the other faces is the same face."""
+    """Return whether one of the others is the same face."""
     boxes = [other.box for other in others]
-    return bool(boxes) and float(overlaps(face.box[None], np.stack(boxes)).max()) > SAME_FACE_IOU
+    return bool(boxes) and float(pairwise_iou(face.box[None], np.stack(boxes)).max()) > SAME_FACE_IOU
 
 
 def add_faces(faces: FacesByTrack, new: FacesByTrack) -> None:
@@ -193,7 +193,7 @@ def add_faces(faces: FacesByTrack, new: FacesByTrack) -> None:
 
 
 def drop_duplicates(faces: FacesByTrack) -> None:
-    """Where two tracks of a frame are on one face, keep the older."""
+    """If two tracks of a frame are on the same face, keep the older."""
     for track in sorted(faces):
         if overlaps_any(faces[track], [face for other, face in faces.items() if other < track]):
             del faces[track]

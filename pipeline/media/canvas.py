@@ -1,6 +1,6 @@
-"""The pixels of a frame or picture, with parts drawn anew.
+"""Frames and pictures that faces are drawn into.
 
-A part is read and drawn in BGR. In a frame, only samples that a patch changes are replaced: the others stay exactly as
+Parts are read and drawn in BGR. In a frame, only samples that a patch changes are replaced: all others stay exactly as
 decoded, without a round trip through BGR.
 """
 
@@ -17,12 +17,12 @@ from pipeline.media.probe import Colour, VideoInfo
 from pipeline.types import Image, Patch, Rect, Samples
 
 BT709 = Colour(matrix=1, primaries=1, transfer=1, range=1)
-SWSCALE_601 = 5  # swscale's number for BT.601, and its default where a file does not say
+SWSCALE_601 = 5  # swscale's number for BT.601, its default for unknown matrices
 RGB_MATRIX, FULL_RANGE = 0, 2  # ITU-T H.273 code of RGB; ffmpeg's number for 0 … 255
 
 
 class _Converters(threading.local):
-    """Pixel format converters, kept for the next frame: preparing one takes longer than drawing a face."""
+    """Pixel format converters, kept between frames: creating one takes longer than drawing a face."""
 
     def __init__(self) -> None:
         self.to_target, self.to_bgr = VideoReformatter(), VideoReformatter()
@@ -36,7 +36,7 @@ class PixelFormat:
     """Format of the frames that the encoder gets.
 
     Attributes:
-        name: ``yuv420p``, or ``yuv420p10le`` where the source has more than 8 bits.
+        name: ``yuv420p``, or ``yuv420p10le`` if the source has more than 8 bits.
         width, height: the frame's, rounded up to even numbers.
         colour: as in the source.
     """
@@ -61,7 +61,7 @@ class PixelFormat:
         return self.convert(VideoFrame.from_ndarray(np.zeros((self.height, self.width, 3), np.uint8), format="bgr24"))
 
     def changes(self, info: VideoInfo) -> list[str]:
-        """Say what of a video's pixels this format cannot hold, a line each."""
+        """Describe properties of a video's pixels that this format cannot keep, a line each."""
         source, lines = av.VideoFormat(info.pixel_format), []
         depth = av.VideoFormat(self.name).components[0].bits
         if info.bit_depth > depth:
@@ -75,7 +75,7 @@ class PixelFormat:
     def convert(self, picture: VideoFrame) -> VideoFrame:
         """Convert a picture of any size to this format."""
         if picture.format.name in (self.name, self.name.replace("yuv", "yuvj")):
-            return picture  # yuvj420p is yuv420p with a note that the range is full
+            return picture  # yuvj420p is yuv420p with full range
         return _converters.to_target.reformat(
             picture,
             format=self.name,
@@ -99,7 +99,7 @@ class PixelFormat:
 
     @property
     def _matrix(self) -> int:
-        """Swscale's number for the matrix; it has one for both 601 systems."""
+        """Swscale's number for the matrix; it uses one for both 601 systems."""
         return {2: SWSCALE_601, 6: SWSCALE_601}.get(self.colour.matrix, self.colour.matrix)
 
     @property

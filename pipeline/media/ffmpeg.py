@@ -1,4 +1,4 @@
-"""Which ffmpeg program is used, and a process of it that is fed packets with exact timestamps through a pipe."""
+"""The choice of the ffmpeg program, and an ffmpeg process that receives packets with exact timestamps by a pipe."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from pipeline.errors import MediaError
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
-TRIAL_TIMEOUT_S = 60  # for two black frames; an ffmpeg that takes longer hangs
+TRIAL_TIMEOUT_S = 60  # for two black frames; a slower ffmpeg counts as hanging
 BLACK_FRAMES = bytes(2 * 16 * 16 * 3 // 2)
 FILE_PROTOCOL = "file:"  # ffmpeg's, for local files
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-copyts")
@@ -35,16 +35,16 @@ TRIAL = (
     *("-vf", "setsar=sar=1/1:max=1,setparams=range=tv", "-f", "null", "-"),
     *("-c:v", "copy", "-bsf:v", "noise=amount=0:drop=lt(pts\\,0)", "-f", "null", "-"),
 )
-"""The options of ``writer`` and ``mux`` that not every ffmpeg has."""
+"""Exercises the options of ``writer`` and ``mux`` that not every ffmpeg has."""
 NEW_OPTION = "fps_mode"  # came with ffmpeg 5.1
 
-ERROR_LINES = 3  # of ffmpeg's that an error shows; the first tell the cause
-STALLED_S, CHECK_INTERVAL_S = 600, 5  # a process that does nothing for so long hangs
-FAILING_TIMEOUT_S = 5  # for ffmpeg to end by itself after it has closed the pipe
+ERROR_LINES = 3  # of ffmpeg's output shown in an error; the first ones tell the cause
+STALLED_S, CHECK_INTERVAL_S = 600, 5  # a process idle for this long counts as hanging
+FAILING_TIMEOUT_S = 5  # for ffmpeg to exit after it has closed the pipe
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
-"""Settings of glibc: keep a frame's memory for the next, as in ``pipeline.runtime``; other systems ignore them."""
-PATIENCE_S = 0.5
-BUFFER_BYTES = 1 << 20  # written into the pipe at once, and the pipe's size where the system allows it
+"""Settings of glibc: keep freed memory for the next frame, as in ``pipeline.runtime``; ignored on other systems."""
+WAIT_S = 0.5  # between checks for Ctrl-C
+BUFFER_BYTES = 1 << 20  # written to the pipe at once, and the pipe's size if the system allows it
 
 
 def find_ffmpeg() -> str:
@@ -57,7 +57,7 @@ def choose_ffmpeg() -> tuple[str, tuple[str, ...]]:
     """Find the first ffmpeg, on PATH and then in imageio-ffmpeg, that has all options used here.
 
     Returns:
-        Its path, and why each one before it cannot be used, a line each.
+        Its path, and why each earlier candidate cannot be used, a line each.
     """
     rejected: dict[str, str] = {}  # by real path: PATH may name one program twice
     for path in _candidates():
@@ -80,7 +80,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _try(path: str) -> str | None:
-    """Say why an ffmpeg cannot be used; None if it can."""
+    """Return why an ffmpeg cannot be used; None if it can."""
     command = [path, *TRIAL]
     try:
         trial = subprocess.run(command, input=BLACK_FRAMES, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
@@ -97,7 +97,7 @@ def _try(path: str) -> str | None:
 
 
 def ffmpeg_command(arguments: list[str]) -> list[str]:
-    """Complete a command: only errors are printed, nothing is asked, timestamps are kept.
+    """Complete a command: print only errors, ask nothing, keep timestamps.
 
     Args:
         arguments: made by ffmpeg-python, with files named by ``quoted_file``.
@@ -106,12 +106,12 @@ def ffmpeg_command(arguments: list[str]) -> list[str]:
 
 
 def local_file(path: Path) -> str:
-    """Name a local file so that ffmpeg takes no part of the name for a protocol."""
+    """Name a local file so that ffmpeg takes no part of its name for a protocol."""
     return f"{FILE_PROTOCOL}{path}"
 
 
 def quoted_file(path: Path) -> str:
-    """Name a local file to ffmpeg-python, which encodes all arguments as UTF-8: not every file name can be."""
+    """Name a local file for ffmpeg-python, which encodes arguments as UTF-8; not every file name is valid UTF-8."""
     return f"{FILE_PROTOCOL}{quote(os.fsencode(path))}"
 
 
@@ -129,9 +129,9 @@ class PipeFormat(NamedTuple):
 
 FRAGMENTED = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
 NUT = PipeFormat("nut", {"write_index": "0"})
-"""Holds most codecs; carries presentation times only."""
+"""For most codecs; has presentation times only."""
 MP4_FRAGMENTS = PipeFormat("mp4", FRAGMENTED)
-"""Holds the codecs of MP4; carries decoding times too, which begin at 0."""
+"""For the codecs of MP4; has decoding times too, which start at 0."""
 MOV_FRAGMENTS = PipeFormat("mov", FRAGMENTED)
 """The same for the codecs of MOV."""
 
@@ -139,10 +139,11 @@ MOV_FRAGMENTS = PipeFormat("mov", FRAGMENTED)
 class FfmpegPipe:
     """A running ffmpeg whose first input is ``container``.
 
-    Leaving the block without an error ends the input and waits until ffmpeg is done; with one it stops ffmpeg.
+    Leaving the block normally ends the input and waits until ffmpeg is done; an error stops ffmpeg.
 
     Args:
-        task: what an error says ffmpeg could not do: "encode a.mp4".
+        command: complete, from ``ffmpeg_command``.
+        task: for error messages: "encode a.mp4".
         pipe_format: what ffmpeg reads from its standard input.
 
     Attributes:
@@ -151,7 +152,7 @@ class FfmpegPipe:
 
     def __init__(self, command: list[str], task: str, pipe_format: PipeFormat) -> None:
         self._task = task
-        self._muxed = BytesIO()  # not the pipe itself: an interrupt is lost while PyAV calls Python, with the data
+        self._muxed = BytesIO()  # not the pipe itself: an interrupt while PyAV calls Python is lost, with the data
         self.container: OutputContainer = av.open(
             SimpleNamespace(write=self._muxed.write),
             "w",
@@ -177,7 +178,7 @@ class FfmpegPipe:
             self.abandon()
 
     def mux(self, packets: list[VideoPacket]) -> None:
-        """Hand packets over; MediaError with ffmpeg's error lines where it has ended."""
+        """Send packets; MediaError with ffmpeg's error lines if it has exited."""
         try:
             self.container.mux(packets)
         except av.error.FFmpegError as error:
@@ -191,12 +192,12 @@ class FfmpegPipe:
         try:
             self.container.close()
             self._send()
-            with suppress(OSError):  # it ended before it read everything: its exit code tells
+            with suppress(OSError):  # it exited before reading everything; its exit code says why
                 self._process.stdin.close()
             self._is_awaited = True
             while self._process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(PATIENCE_S)  # an endless wait would block Ctrl-C on Windows
+                    self._process.wait(WAIT_S)  # an endless wait would block Ctrl-C on Windows
             if self._process.returncode != 0:
                 raise self._failure()
         except BaseException:
@@ -230,8 +231,8 @@ class FfmpegPipe:
         self._muxed.truncate()
 
     def _watch(self) -> None:
-        """Kill ffmpeg when it hangs: uses no processor time and reads and writes nothing while it is awaited."""
-        idle_s, last_activity = 0.0, None  # idle_s adds up intervals: this program may have been suspended itself
+        """Kill ffmpeg if it hangs: no processor time, no reading and no writing while this process waits for it."""
+        idle_s, last_activity = 0.0, None  # idle_s sums intervals: this program may have been suspended itself
         while not self._has_ended.wait(CHECK_INTERVAL_S):
             activity = _activity(self._process.pid)
             idle_s = idle_s + CHECK_INTERVAL_S if self._is_awaited and activity == last_activity else 0
@@ -280,7 +281,7 @@ def _start(command: list[str], task: str) -> "subprocess.Popen[bytes]":
 
 
 def _activity(pid: int) -> tuple[float, ...]:
-    """Processor time of a process, and what it has read and written so far; empty where it has ended."""
+    """Processor time of a process, and what it has read and written so far; empty if it has ended."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         with process.oneshot():

@@ -1,6 +1,6 @@
 """A finished video: segments joined, with sound, subtitles, chapters and metadata copied from the original.
 
-What each container can hold of them stands here too.
+Also which of these each container can hold.
 """
 
 import re
@@ -26,31 +26,31 @@ from pipeline.media.ffmpeg import (
     local_file,
     quoted_file,
 )
-from pipeline.media.probe import OPENING, OtherStream, VideoInfo, open_container, time_before_zero_s
+from pipeline.media.probe import OPEN_OPTIONS, OtherStream, VideoInfo, open_container, time_before_zero_s
 from pipeline.media.writer import read_segment
 from pipeline.provenance.credentials import comment_gif
 
 MOV_TEXT_BYTES = 65_000  # QuickTime counts a text's bytes in 16 bits
-MP4_CHAPTER_TITLES = "bin_data"  # a stream besides the chapters, which are copied on their own
-MAX_INTERLEAVE_US = 1_000_000  # packets wait so long for a stream that is silent, as subtitles are; limits memory
-COMMENT_FILE = "part_comment.txt"  # deleted with the other parts by the next run, where this one fails
-MISSING_STREAM = 9999  # a number that no file has
-DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # bitstream filter: drop packets from before the start, no noise
-SOUND_HZ = 48_000  # MP4 gives the start of streams in units of the file: exact for frames, to a sample for sound
-MIN_OFFSET_S = Fraction(1, 1_000_000)  # moves no packet; ffmpeg 5.1 changes an offset that undoes a file's start
-LEADING_PACKETS = 2  # of sound from before the start that a decoder needs, where the container can mark them as silent
+MP4_CHAPTER_TITLES = "bin_data"  # a separate stream; the chapters themselves are copied anyway
+MAX_INTERLEAVE_US = 1_000_000  # how long packets wait for sparse streams such as subtitles; limits memory
+COMMENT_FILE = "part_comment.txt"  # if this run fails, the next one deletes it with the other parts
+MISSING_STREAM = 9999  # a stream number that no file has
+DROP_EARLY = "noise=amount=0:drop=lt(pts+{}*d\\,0)"  # bitstream filter: drop packets before the start, add no noise
+SOUND_HZ = 48_000  # MP4 stores stream starts in units of the file: exact for frames, to a sample for sound
+MIN_OFFSET_S = Fraction(1, 1_000_000)  # moves no packet; ffmpeg 5.1 changes offsets that exactly cancel a file's start
+LEADING_PACKETS = 2  # of sound before the start, needed by decoders, if the container can mark them as silent
 
 
 class _Container(NamedTuple):
-    """What a container holds.
+    """What a container can hold.
 
     Attributes:
-        encoders: regular expression, found in the names of the video encoders it takes.
+        encoders: regular expression that matches the names of its video encoders.
         sound: codecs that are copied; None for any.
-        sound_encoder: for other codecs; None: they are left out.
+        sound_encoder: for other codecs; None to leave them out.
         text: subtitle codecs that are copied.
-        text_encoder: for other text subtitles; None: they are left out.
-        more: other kinds of streams that are copied; ``subtitle``: those that are pictures.
+        text_encoder: for other text subtitles; None to leave them out.
+        more: other kinds of streams that are copied; ``subtitle`` means bitmap subtitles.
     """
 
     encoders: str
@@ -87,7 +87,7 @@ class Segment:
     Attributes:
         path: its file.
         pts: timestamps of its frames in the original.
-        reordered: frames by which decoding must be ahead of showing.
+        reordered: frames by which decoding must be ahead of display.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class Segment:
 
 
 def inspect_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> Segment | None:
-    """Read a segment; None where the file does not hold exactly the frames with these timestamps."""
+    """Read a segment; None unless the file holds exactly the frames with these timestamps."""
     packets = read_segment(path, pts, time_base)
     if packets is None:
         return None
@@ -112,11 +112,11 @@ class Part(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """Which of the original's streams a result gets besides the video.
+    """The original's streams that a result gets besides the video.
 
     Attributes:
         codecs: ffmpeg's encoder or "copy", by number of the stream in the original.
-        notes: what changes or is lost, a line each.
+        notes: streams that are changed or left out, a line each.
     """
 
     codecs: dict[int, str]
@@ -151,7 +151,7 @@ def _choose_codec(stream: OtherStream, container: _Container) -> str | None:
 
 
 def check_container(output: Path, codec: str) -> None:
-    """Raise UsageError unless there is a container of this name that holds video of this encoder."""
+    """Raise UsageError unless the output's suffix names a container for this encoder's video."""
     container = CONTAINERS.get(output.suffix.lower())
     if container is None:
         suffixes = ", ".join(CONTAINERS)
@@ -164,14 +164,14 @@ def check_container(output: Path, codec: str) -> None:
 
 
 def cut_comment(comment: str, output: Path) -> str:
-    """Shorten a comment to what a container holds."""
+    """Shorten a comment to what the output's container can hold."""
     if output.suffix.lower() != ".mov":
         return comment
     return comment.encode()[:MOV_TEXT_BYTES].decode(errors="ignore")
 
 
 def comment_of(path: Path) -> str:
-    """Read a video's comment; empty where it has none."""
+    """Read a video's comment; empty if it has none."""
     with open_container(path) as container:
         return container.metadata.get("comment") or container.metadata.get("COMMENT") or ""
 
@@ -191,9 +191,9 @@ def join(
     depth = max(segment.reordered for segment in segments)
     first, *more = segments[0].pts
     step = more[0] - first if more else max(1, round(1 / ((like.average_rate or 25) * like.time_base)))
-    delay = depth * step - first  # decoding must begin at 0 or later
+    delay = depth * step - first  # decoding must start at 0 or later
     shift_s, early_s = Fraction(0), time_before_zero_s(like.path, choose_streams(like, output).codecs)
-    if part is None:  # MP4 shows nothing from before time 0
+    if part is None:  # players show nothing before time 0 of an MP4
         shift_s = ceil(max(early_s, -first * like.time_base) / like.time_base) * like.time_base
     video_shift_s = shift_s - (delay if part is None else delay + first) * like.time_base
     comment_file = segments[0].path.with_name(COMMENT_FILE)
@@ -207,12 +207,12 @@ def join(
         pipe_format = _pipe_format(output, codec)
         inputs = (
             ffmpeg.input("pipe:0", format=pipe_format.name, itsoffset=_us(video_shift_s))["v:0"],
-            ffmpeg.input(quoted_file(like.path), **OPENING, **_timing(part, shift_s, seeks=early_s <= 0)),
+            ffmpeg.input(quoted_file(like.path), **OPEN_OPTIONS, **_timing(part, shift_s, seeks=early_s <= 0)),
             ffmpeg.input(quoted_file(comment_file), format="ffmetadata"),
         )
         task = f"write {like.path} as {output.suffix.removeprefix('.').upper()} into {output.parent}"
         with FfmpegPipe(_join_command(inputs, output, like, codec, part), task, pipe_format) as pipe:
-            try:  # without opaque it would look for a decoder by the encoder's name, and AV1 has none
+            try:  # without opaque, PyAV looks for a decoder by the encoder's name, and AV1 has none
                 stream = pipe.container.add_stream_from_template(template, opaque=True)
             except ValueError as error:
                 raise MediaError(f"{output.suffix} files cannot hold {codec} video: name a .mov or .mkv") from error
@@ -228,20 +228,20 @@ def join(
                     packet.duration = (dts[0] if dts else packet.dts + step) - packet.dts
                     pipe.mux([packet])
     comment_file.unlink()
-    if _is_gif(output) and comment:  # ffmpeg shows no frames behind an empty comment
+    if _is_gif(output) and comment:  # ffmpeg shows no frames after an empty comment
         comment_gif(output, comment)
 
 
 def _timing(part: Part | None, shift_s: Fraction, *, seeks: bool) -> dict[str, str | None]:
     """Ffmpeg's input options: start of the part, and seconds to add to timestamps.
 
-    What begins before time 0 is read from its beginning even for a part: ffmpeg cannot seek to packets without times.
+    A file that starts before time 0 is read from its start even for a part: ffmpeg cannot seek there.
     """
     if part is None:
         return {"itsoffset": _us(shift_s + MIN_OFFSET_S)}
     if not seeks:
         return {"itsoffset": _us(-part.start_s + MIN_OFFSET_S)}
-    # Accurate seeking would count the start twice; _join_command drops packets from before it.
+    # Accurate seeking would count the start twice; _join_command drops packets before it.
     start = {"ss": _us(part.start_s), "itsoffset": _us(-part.start_s + MIN_OFFSET_S)}
     return {"noaccurate_seek": None, "seek_timestamp": "1", **start}
 
@@ -249,12 +249,12 @@ def _timing(part: Part | None, shift_s: Fraction, *, seeks: bool) -> dict[str, s
 def _join_command(
     inputs: tuple[Any, Any, Any], output: Path, like: VideoInfo, codec: str, part: Part | None
 ) -> list[str]:
-    """Build the command that muxes three inputs: encoded video of a codec, the original, and the result's metadata."""
+    """Build the command that muxes three inputs: the encoded video, the original, and the result's metadata."""
     video, original, metadata = inputs
     options: dict[str, Any] = {
         "c:0": "copy",
         "map_metadata": 2,
-        "map_metadata:g": 1,  # adds the original's metadata that the comment's file does not have
+        "map_metadata:g": 1,  # adds metadata of the original that the comment file lacks
         "map_chapters": 1,
         "map_metadata:s:0": f"1:s:{like.index}",
         "disposition:0": "default",
@@ -265,7 +265,7 @@ def _join_command(
     if (mp4_format := MP4_FORMATS.get(output.suffix.lower())) is not None:
         options |= {"movflags": "+faststart", "format": mp4_format}
         if codec == "hevc":
-            options["tag:0"] = "hvc1"  # Apple's players do not play its other tag
+            options["tag:0"] = "hvc1"  # Apple's players do not play the default tag
         if like.time_base.numerator == 1:
             units = like.time_base.denominator
             options["video_track_timescale"] = units
@@ -280,7 +280,7 @@ def _join_command(
             options[f"bsf:{number}"] = DROP_EARLY.format(LEADING_PACKETS if mp4_format else 0)
         elif part is not None:
             options[f"filter:{number}"] = "atrim=start=0"
-    if _is_gif(output):  # a palette for each frame, so that long videos need no more memory than short ones
+    if _is_gif(output):  # a palette per frame, so that memory does not grow with the length
         copies = video.filter_multi_output("split")
         palette = copies[1].filter("palettegen", stats_mode="single")
         video = ffmpeg.filter([copies[0], palette], "paletteuse", new=1)
@@ -295,7 +295,7 @@ def _is_gif(output: Path) -> bool:
 
 
 def _pipe_format(output: Path, codec: str) -> PipeFormat:
-    """Choose a format for packets in the pipe: MP4 outputs need decoding times, others do not."""
+    """Choose the pipe's container: MP4 outputs need decoding times, others do not."""
     is_mp4 = output.suffix.lower() in MP4_FORMATS
     if output.suffix.lower() == ".mov" or (codec == "prores" and not is_mp4):  # NUT has no name for ProRes
         return MOV_FRAGMENTS
@@ -303,5 +303,5 @@ def _pipe_format(output: Path, codec: str) -> PipeFormat:
 
 
 def _us(seconds: Fraction) -> str:
-    """Write a time in ffmpeg's unit, µs; common time bases are coarser, so none of their times changes."""
+    """Format a time in µs, ffmpeg's unit; common time bases are coarser, so none of their times changes."""
     return f"{round(seconds * 1_000_000)}us"

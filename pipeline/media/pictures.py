@@ -1,4 +1,4 @@
-"""Still pictures, read and written whatever their format and name; and short clips made of pictures."""
+"""Still pictures, read and written in any format and under any name; short clips made of pictures."""
 
 import io
 from collections.abc import Iterable
@@ -21,17 +21,17 @@ from pipeline.types import Image, Samples
 from pipeline.workspace import atomic_path, write_bytes
 
 MAX_PIXELS = 100_000_000
-MAX_BYTES = 1e9  # so many pixels of four times 16 bits, not compressed
-PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would warn, and has another limit
+MAX_BYTES = 1e9  # MAX_PIXELS of four 16-bit channels, uncompressed
+PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow has its own limit, and would warn
 DESCRIPTION = 270  # number of Exif's tag
 KEPT_EXIF = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853})
-"""Tags that say who, when, where and with what; others say how the pixels are stored or turned, which is new."""
-SUB_IFDS = frozenset({34665, 34853})  # tags that hold lists of more Exif and of GPS tags
-POINTERS = frozenset({40965})  # tags that say where in the file something is, which has moved
+"""Tags that say who, when, where and with what; other tags describe stored pixels, which are new."""
+SUB_IFDS = frozenset({34665, 34853})  # tags that contain further Exif and GPS tags
+POINTERS = frozenset({40965})  # tags with offsets into the original file
 MAX_DESCRIPTION, MAX_REASON = 2000, 100  # characters
-EXACT_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1"})  # of Pillow, read as RGB of 8 bits without a loss
+EXACT_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "1"})  # of Pillow, converted to 8-bit RGB without loss
 TRANSPARENT_SUFFIXES = (".png", ".webp", ".tif", ".tiff")
-SAVING: dict[str, dict[str, Any]] = {
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     ".webp": {"quality": 95},
@@ -42,7 +42,7 @@ SAVING: dict[str, dict[str, Any]] = {
 
 
 def read_picture(path: Path) -> Image:
-    """Read a picture upright, as (H, W, 3) BGR uint8; grey, CMYK, 16 bit and transparent ones too."""
+    """Read a picture upright as (H, W, 3) BGR uint8, also from grey, CMYK, 16-bit and transparent ones."""
     require_file(path, MAX_BYTES)
     try:
         content = path.read_bytes()  # cv2.imread fails on non-ASCII names on Windows
@@ -56,7 +56,7 @@ def read_picture(path: Path) -> Image:
 
 
 def _refuse_huge(path: Path, content: bytes) -> None:
-    """Read the size from a picture's header, before memory is reserved for it."""
+    """Raise MediaError if a picture's header is damaged or claims too many px, before memory is allocated."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as opened:
             width, height = opened.size
@@ -73,10 +73,10 @@ def write_picture_like(path: Path, image: Image, original: Path, disclosure: Dis
         path: file to write, in the format of its suffix; give a temporary name and rename it afterwards.
         image: (H, W, 3) BGR, upright; as high as the original, and as wide or twice as wide.
         original: the picture it was made from.
-        disclosure: goes into its description, before the text of the original's.
+        disclosure: put before the original's description.
 
     Returns:
-        What of the original could not be kept, a line each.
+        Properties of the original that could not be kept, a line each.
     """
     picture, notes = PIL.Image.fromarray(image[..., ::-1]), list[str]()
     kept: dict[str, Any] = {}
@@ -106,20 +106,20 @@ def write_picture_like(path: Path, image: Image, original: Path, disclosure: Dis
 
 
 def _read_profile(opened: PIL.Image.Image) -> bytes | None:
-    """Read the colour profile, if it is one for RGB."""
+    """Read the colour profile if it is for RGB."""
     profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
     return profile if isinstance(profile, bytes) else None
 
 
 def _read_alpha(opened: PIL.Image.Image) -> Samples | None:
-    """Read the opacity, (H, W), upright; None where all is opaque."""
+    """Read the opacity, (H, W), upright; None if the picture is opaque."""
     if not opened.has_transparency_data:
         return None
     return np.asarray(PIL.ImageOps.exif_transpose(opened).convert("RGBA").getchannel("A"))
 
 
 def _read_exif(opened: PIL.Image.Image) -> tuple[PIL.Image.Exif, bool]:
-    """Read the Exif tags to keep that can be written again; say too whether these are all."""
+    """Read the Exif tags to keep that can be written again; also return whether these are all."""
     source, kept, is_complete = opened.getexif(), PIL.Image.Exif(), True
     for tag in sorted(KEPT_EXIF & source.keys()):
         value: Any = source[tag]
@@ -147,9 +147,9 @@ def _is_writable(tag: int, value: object) -> bool:
 
 
 def _save(picture: PIL.Image.Image, path: Path, exif: PIL.Image.Exif, profile: bytes | None) -> list[str]:
-    """Write a picture with as much of its metadata as its format takes; say what it does not."""
+    """Write a picture with as much of its metadata as its format takes; return what was lost, in lines."""
     suffix = path.suffix.lower()
-    saving = dict(SAVING.get(suffix, {}))
+    saving = dict(SAVE_OPTIONS.get(suffix, {}))
     if SUB_IFDS & exif.keys() and suffix in (".tif", ".tiff"):
         del saving["compression"]  # Pillow writes them into uncompressed files only
     plain = PIL.Image.Exif()
@@ -178,12 +178,12 @@ def _one_line(error: Exception) -> str:
 
 
 def write_picture(path: Path, image: Image) -> None:
-    """Write a (H, W, 3) BGR uint8 picture in the format of its suffix; whole or not at all."""
+    """Write a (H, W, 3) BGR uint8 picture in the format of its suffix, atomically."""
     write_bytes(path, cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 def write_clip(path: Path, images: Iterable[Image], rate: int) -> None:
-    """Write pictures as an H.264 clip; whole or not at all.
+    """Write pictures as an H.264 clip, atomically.
 
     Args:
         path: an .mp4.

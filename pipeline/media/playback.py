@@ -1,4 +1,4 @@
-"""What a player shows and plays of a file, found by decoding all of it, edit lists included."""
+"""What a player shows and plays of a file, measured by decoding all of it, including edit lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from pipeline.errors import MediaError
 from pipeline.media.mux import Part, choose_streams
 from pipeline.media.probe import VideoInfo, frame_time_s, open_container, video_stream
 
-SOUND_TOLERANCE_S = Fraction(3, 20)  # for length and start: decoders differ in the packets they drop at the ends
-TIME_STEP_S = Fraction(1, 1_000_000)  # ffmpeg rounds times to it
+SOUND_TOLERANCE_S = Fraction(3, 20)  # of length and start: decoders drop different numbers of packets at the ends
+TIME_STEP_S = Fraction(1, 1_000_000)  # to which ffmpeg rounds times
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Sound:
 
     Attributes:
         length_s: of all samples.
-        start_s: when the first is heard; None where none is, or the file does not say.
+        start_s: time of the first sample; None if there is none, or the file does not say.
         longest_s: length of the longest frame.
     """
 
@@ -51,8 +51,8 @@ class Playback:
     """What a file shows and plays.
 
     Attributes:
-        frame_times_s: when each frame is shown.
-        time_step_s: the file rounds these times to it.
+        frame_times_s: presentation time of each frame.
+        time_step_s: to which the file rounds these times.
         sounds: by number of the stream.
     """
 
@@ -76,7 +76,7 @@ def decode_playback(path: Path) -> Playback:
 def decode_sound(
     path: Path, indices: Sequence[int], part: Part | None = None, *, seeks: bool = True
 ) -> dict[int, Sound]:
-    """Decode streams of sound, as far as they lie in a part (None: all); seeks to it where the file can be searched."""
+    """Decode sound streams within a part (None for all); ``seeks``: start at the part if the file can seek."""
     playback = Playback()
     if not indices:
         return playback.sounds
@@ -118,13 +118,13 @@ def _decode(container: InputContainer, streams: Sequence[Stream], playback: Play
 
 
 def check_result(result: Path, like: VideoInfo, pts: Sequence[int], part: Part | None) -> None:
-    """Raise MediaError unless a player gets all of a result: every frame at its time, and all of the original's sound.
+    """Raise MediaError unless a result plays completely: every frame at its time, and all of the original's sound.
 
     Args:
         result: the finished file.
         like: the original.
         pts: of the frames it must show, in units of the original's time base.
-        part: of the original that it is; None for all of it.
+        part: of the original that was converted; None for all of it.
     """
     playback = decode_playback(result)
     problem = _compare_frames(playback, [(time - pts[0]) * like.time_base for time in pts], result)
@@ -141,7 +141,7 @@ def check_result(result: Path, like: VideoInfo, pts: Sequence[int], part: Part |
 
 
 def _compare_frames(playback: Playback, expected_s: list[Fraction], result: Path) -> str | None:
-    """Say which frames are missing or at the wrong time; None if none is."""
+    """Describe missing frames or wrong times; None if all are right."""
     shown_s = playback.frame_times_s
     if len(shown_s) != len(expected_s):
         return f"{len(shown_s)} of {len(expected_s)} frames are shown"
@@ -154,7 +154,7 @@ def _compare_frames(playback: Playback, expected_s: list[Fraction], result: Path
 
 
 def _compare_sounds(originals: dict[int, Sound], playback: Playback, first_s: Fraction) -> str | None:
-    """Say what of the sound differs from the original's; ``first_s`` is the time there of the result's first frame."""
+    """Describe differences from the original's sound; ``first_s``: the result's first frame in the original."""
     sounds = list(playback.sounds.values())
     if len(originals) != len(sounds):  # a track that is silent in this part may be missing
         originals = {index: sound for index, sound in originals.items() if sound.length_s > SOUND_TOLERANCE_S}

@@ -1,6 +1,6 @@
-"""Which paths are files, what kind of media a file holds, and what a video says about itself.
+"""Which paths are files, what kind of media a file holds, and the facts of a video.
 
-The content tells the kind, not the name. Only regular files are opened: reading a pipe could block for ever.
+The content decides the kind, not the name. Only regular files are opened: reading a pipe could block forever.
 """
 
 import math
@@ -30,20 +30,20 @@ SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF
 """Suffixes of still pictures, by Pillow's name of their format; an MPO is a JPEG with more pictures behind it."""
 READ_FORMATS = tuple({*SUFFIXES, "GIF"} - {"MPO"})  # Pillow opens an MPO as JPEG
 VIDEO_TYPES = {"mov": "video/mp4", "avi": "video/avi"}  # others are video/x-<ffmpeg's name>
-MOTION_JPEG = "mjpeg"  # ffmpeg takes a damaged JPEG for this
-LARGEST_PX = 16_384  # width or height; no camera films more
+MOTION_JPEG = "mjpeg"  # what ffmpeg takes a damaged JPEG for
+MAX_SIDE_PX = 16_384  # width or height; no camera films more
 PLAIN_FILES = (
     "aiff,apng,asf,avi,av1,dv,flv,gif,gxf,h264,hevc,ivf,live_flv,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nsv,"
     "nut,obu,ogg,pva,rm,vc1,wav,webm,wtv,yuv4mpegpipe"
 )
-"""Formats that hold their own content; others list addresses or other files (HLS, DASH, concat, SDP …)."""
-OPENING = {"protocol_whitelist": "file", "format_whitelist": PLAIN_FILES}
-"""Options for ffmpeg's libraries and its program: read local files only, and no files that these name."""
+"""Formats that contain their media; others list addresses or other files (HLS, DASH, concat, SDP …)."""
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": PLAIN_FILES}
+"""Options for ffmpeg's libraries and program: read local files only, and no files that these refer to."""
 HDR_TRANSFERS = frozenset({16, 18})  # SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG), ITU-T H.273 table 3
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path names a regular file."""
+    """Return whether a path names a regular file."""
     try:
         require_file(path)
     except MediaError:
@@ -52,7 +52,7 @@ def is_file(path: Path) -> bool:
 
 
 def require_file(path: Path, max_bytes: float = math.inf) -> None:
-    """Raise MediaError unless a path names a regular file of at most this size; does not open it."""
+    """Raise MediaError unless a path names a regular file of at most ``max_bytes``; does not open it."""
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -71,7 +71,7 @@ def require_file(path: Path, max_bytes: float = math.inf) -> None:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a path names a still picture; the name decides where the content does not tell."""
+    """Return whether a path names a still picture; the suffix decides if the content does not."""
     has_picture_name = path.suffix.lower() in PICTURE_SUFFIXES
     if not is_file(path):
         return has_picture_name
@@ -81,14 +81,14 @@ def is_picture(path: Path) -> bool:
 
 
 def picture_suffix(path: Path) -> str:
-    """Return the suffix for a picture made from this one: the same, if it is a picture's."""
+    """Return the suffix for a picture made from this one: the same, if it is a suffix of pictures."""
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return path.suffix
     return SUFFIXES.get(_picture_format(path) or "", ".png")
 
 
 def media_type(path: Path) -> str | None:
-    """Return the media type of a regular file; None where its content does not tell."""
+    """Return the media type of a regular file; None if it is not recognised."""
     if (picture := _picture_format(path)) is not None:
         return PIL.Image.MIME[picture.replace("MPO", "JPEG")]
     container = _container_format(path)
@@ -96,7 +96,7 @@ def media_type(path: Path) -> str | None:
 
 
 def _picture_format(path: Path) -> str | None:
-    """Read Pillow's name of a picture's format from its header."""
+    """Return Pillow's name of a picture's format, from its header; None if it is no picture."""
     try:
         with PIL.Image.open(path, formats=READ_FORMATS) as opened:
             return opened.format
@@ -105,7 +105,7 @@ def _picture_format(path: Path) -> str | None:
 
 
 def _container_format(path: Path) -> str | None:
-    """Read ffmpeg's first name of the format of a file that holds video."""
+    """Return ffmpeg's first name of the format of a file with video; None if it has none."""
     try:
         with open_container(path) as container:
             return str(container.format.name).partition(",")[0] if container.streams.video else None
@@ -115,7 +115,7 @@ def _container_format(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Colour:
-    """How numbers become colours: ffmpeg's codes (ITU-T H.273); 2, and 0 for the range, where a file does not say."""
+    """Colour coding, in ffmpeg's numbers (ITU-T H.273); unknown is 2, and 0 for the range."""
 
     matrix: int
     primaries: int
@@ -130,7 +130,7 @@ class OtherStream:
     Attributes:
         index: number in the file.
         kind: audio, subtitle, cover (a picture), video, data or attachment.
-        codec: ffmpeg's name; "unknown" where it has none.
+        codec: ffmpeg's name; "unknown" if it has none.
     """
 
     index: int
@@ -140,14 +140,14 @@ class OtherStream:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts of a video's main video stream, as a person sees it: upright.
+    """Facts of a video's main video stream, upright as shown.
 
     Attributes:
         width, height: of the upright picture, px.
         time_base: seconds per timestamp unit, exact.
-        average_rate: frames per second, exact; None where the file does not say.
-        frames_claimed: what the header says; 0 where it says nothing. It can be wrong.
-        duration_s: of the longest stream, by the header; None where it does not say.
+        average_rate: frames per second, exact; None if the file does not say.
+        frames_claimed: number of frames by the header, which can be wrong; 0 if it does not say.
+        duration_s: of the longest stream, by the header; None if it does not say.
         upright_filters: names and arguments of the ffmpeg filters that turn a decoded picture upright.
         sample_aspect_ratio: width of a pixel over its height, upright; 1 is square.
         pixel_format: of the decoded frames, ffmpeg's name.
@@ -180,16 +180,20 @@ class VideoInfo:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether brightness is stored by a curve for high dynamic range: PQ or HLG."""
+        """Whether the transfer function is one for high dynamic range: PQ or HLG."""
         return self.colour.transfer in HDR_TRANSFERS
 
     def facts(self) -> dict[str, Any]:
-        """The same as JSON values; fractions as text."""
+        """The facts as JSON values; fractions as text."""
         return {key: str(value) if isinstance(value, Path | Fraction) else value for key, value in asdict(self).items()}
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read the facts of a video file; MediaError where it is missing, is no video, or has no frame that decodes."""
+    """Read the facts of a video file.
+
+    Raises:
+        MediaError: it is missing, is no video, or no frame can be decoded.
+    """
     with open_container(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
@@ -217,13 +221,13 @@ def probe(path: Path) -> VideoInfo:
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a local media file for reading; MediaError where it is missing or no media file."""
+    """Open a local media file for reading; MediaError if it is missing or no media file."""
     require_file(path)
     if path.stat().st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes): copy it again from its source")
     try:
         # With the prefix ffmpeg does not read a name with a colon as the name of a protocol.
-        container = av.open(f"file:{path}", options=OPENING, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=OPEN_OPTIONS, metadata_errors="replace")
     except av.error.ArgumentError as error:  # the format was recognised, and is not on the list
         raise MediaError(f"{path} is a playlist, damaged, or of a kind that is not read: name a video file") from error
     except (av.error.FFmpegError, OSError) as error:
@@ -244,10 +248,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     assert isinstance(stream, VideoStream)
     if stream.codec_context is None:  # PyAV's types do not say that it can be
         raise MediaError(f"cannot decode {path}: its video codec is not known")
-    if max(stream.codec_context.width, stream.codec_context.height) > LARGEST_PX:
+    if max(stream.codec_context.width, stream.codec_context.height) > MAX_SIDE_PX:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-        raise MediaError(f"{path} claims to be {size} px; at most {LARGEST_PX} a side are read: scale it down first")
-    stream.codec_context.options = {"max_pixels": str(LARGEST_PX**2)}  # for pictures that are larger than claimed
+        raise MediaError(f"{path} claims to be {size} px; at most {MAX_SIDE_PX} a side are read: scale it down first")
+    stream.codec_context.options = {"max_pixels": str(MAX_SIDE_PX**2)}  # for pictures that are larger than claimed
     # Frame threads decode faster (docs/log.md), but PyAV's flush at the end of a file stops at the first damaged
     # packet in them: frames would be lost, more of them on machines with more cores.
     stream.thread_type = "SLICE"
@@ -269,9 +273,9 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
 
 
 def time_before_zero_s(path: Path, indices: Collection[int]) -> Fraction:
-    """By how much streams begin before time 0, in seconds; 0 where they do not.
+    """How long before time 0 the earliest of some streams starts, in seconds; 0 if none does.
 
-    For sound the first audible sample counts: a decoder drops some samples that it needs to start.
+    For sound the first audible sample counts: decoders drop some samples at the start.
     """
     with open_container(path) as container:
         starts_s = {s.index: (s.start_time or 0) * Fraction(s.time_base or 0) for s in container.streams}
@@ -290,7 +294,7 @@ def time_before_zero_s(path: Path, indices: Collection[int]) -> Fraction:
 
 
 def frame_time_s(frame: AudioFrame | VideoFrame) -> Fraction | None:
-    """When a frame is shown or heard, exact; None where the file does not say."""
+    """Exact presentation time of a frame; None if the file does not say."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
@@ -304,7 +308,7 @@ def _describe_stream(stream: Stream) -> OtherStream:
 
 
 def _upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:
-    """Ffmpeg filters that turn a decoded frame as its display matrix asks (quarter turns and mirrors).
+    """Ffmpeg filters that apply a decoded frame's display matrix (quarter turns and mirrors).
 
     The matrix maps stored to shown coordinates, x' = ax + cy, y' = bx + dy, in 16.16 fixed point
     (ISO/IEC 14496-12, 8.2.2); y points down.
@@ -313,10 +317,10 @@ def _upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:
     if matrix is None:
         return ()
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
-    if abs(b) > abs(a):  # width and height are exchanged
+    if abs(b) > abs(a):  # width and height are swapped
         direction = {(True, False): "clock", (False, True): "cclock", (True, True): "cclock_flip"}
         return (("transpose", direction.get((b > 0, c > 0), "clock_flip")),)
-    # ffmpeg's vflip gives frames whose lines lie backwards in memory; two turns do the same with lines in order.
+    # ffmpeg's vflip returns frames with reversed line order in memory; two transposes keep the order.
     flips = {
         (True, False): (("hflip", ""),),
         (False, True): (("transpose", "cclock_flip"), ("transpose", "cclock")),
@@ -326,5 +330,5 @@ def _upright_filters(frame: VideoFrame) -> tuple[tuple[str, str], ...]:
 
 
 def is_turned(filters: tuple[tuple[str, str], ...]) -> bool:
-    """Whether filters that turn a picture upright exchange its width and height."""
+    """Return whether filters that turn a picture upright swap its width and height."""
     return sum(name == "transpose" for name, _ in filters) % 2 == 1

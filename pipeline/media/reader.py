@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from pipeline.media.probe import is_turned, open_container, probe, video_stream
 from pipeline.types import Image
 
-DEINTERLACE = ("bwdif", "mode=send_frame:deint=interlaced")  # as many frames as before; changes interlaced ones only
+DEINTERLACE = ("bwdif", "mode=send_frame:deint=interlaced")  # keeps the frame count; changes only interlaced frames
 MATROSKA = "matroska"  # among ffmpeg's names of the container
 BLOCK_HEADER = struct.Struct(">Bh")  # of a Matroska block: track number, time relative to the cluster's
 ONE_BYTE = 0x80  # marks a track number that is one byte long
@@ -31,7 +31,7 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        index: position in order of showing, from 0.
+        index: in display order, from 0.
         pts: timestamp in units of the video's time base.
         native: the picture as decoded, upright, in the file's own pixel format.
     """
@@ -49,13 +49,13 @@ class Frame:
 class VideoReader:
     """Decodes a video from its first frame to its last.
 
-    Frames that cannot be decoded are left out, and the rest of the file is still read. A timestamp that is missing,
-    repeated or goes back becomes the one after the last: encoders take rising ones only.
+    Frames that cannot be decoded are skipped, and the rest of the file is still read. A timestamp that is missing or
+    does not ascend becomes the last one plus 1: encoders need ascending timestamps.
 
     Attributes:
         info: facts of the video.
         damaged: packets that could not be decoded, and frames with visible damage, so far.
-        hidden: frames that an edit list hides, since the beginning of the video.
+        hidden: frames that an edit list hides, from the beginning of the video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class VideoReader:
 
         Args:
             first: index of the first frame.
-            pts: its timestamp, where known: then what lies before its key frame is not decoded.
+            pts: its timestamp, if known: then nothing before its key frame is decoded.
         """
         damaged = self.damaged
         frames = self._seek(first, pts) if first and pts is not None else None
@@ -99,7 +99,7 @@ class VideoReader:
         yield from frames
 
     def _seek(self, first: int, pts: int) -> Iterator[Frame] | None:
-        """Seek to a frame; None where it cannot be reached by seeking."""
+        """Seek to a frame; None if seeking cannot reach it."""
         if self.info.is_interlaced:  # deinterlacing needs the frame before
             return None
         container, stream = self._open()
@@ -107,7 +107,7 @@ class VideoReader:
             container.seek(pts, stream=stream)
             decoded = self._decode(container, stream)
             start = next(decoded, None)
-            # With intra refresh a file marks frames as key frames that are complete only some frames later.
+            # With intra refresh, a marked key frame is complete only some frames later.
             if start is None or start.pict_type != PictureType.I:
                 return None
             for native in chain([start], decoded):
@@ -125,7 +125,7 @@ class VideoReader:
     def _upright(self, first: int, decoded: Iterable[VideoFrame]) -> Iterator[Frame]:
         self._uprighter = _Uprighter(self.info.upright_filters)
         last_pts: int | None = None
-        waiting_pts: deque[int] = deque()  # of the frames that are still in the filters
+        waiting_pts: deque[int] = deque()  # of frames still in the filters
         index = count(first)
         for native in decoded:
             last_pts = _rising_pts(native.pts, last_pts)
@@ -155,7 +155,7 @@ class VideoReader:
             self.damaged += 1  # the container itself ends here
 
     def _same_size(self, frame: VideoFrame) -> VideoFrame:
-        """Scale a frame to the size of the first: a stream may change its size in the middle."""
+        """Scale a frame to the size of the first one: a stream may change its size."""
         info = self.info
         width, height = (info.height, info.width) if is_turned(info.upright_filters) else (info.width, info.height)
         if (frame.width, frame.height, frame.format.name) == (width, height, info.pixel_format):
@@ -190,12 +190,12 @@ class _Uprighter:
             return [*ready, frame]
         if self._graph is None:
             self._graph = _build_graph(self._filters, frame)
-        frame.pts, self._pushed = self._pushed, self._pushed + 1  # filters need rising ones; some files have none
+        frame.pts, self._pushed = self._pushed, self._pushed + 1  # filters need ascending ones; some files have none
         self._graph.vpush(frame)
         return ready + _pull_frames(self._graph)
 
     def flush(self) -> list[VideoFrame]:
-        """Return the frames that are left."""
+        """Return the remaining frames."""
         if self._graph is None:
             return []
         self._graph.vpush(None)
@@ -223,10 +223,10 @@ def _build_graph(filters: tuple[tuple[str, str], ...], frame: VideoFrame) -> Gra
 
 
 def _read_negative_time(path: Path, packet: "Packet[VideoStream]") -> int | None:
-    """Read the time of a Matroska packet that ffmpeg has none for from the file; None where it has none there.
+    """Read from the file the negative time of a Matroska packet, which ffmpeg drops; None if it is not negative.
 
-    Times of clusters cannot be negative: what comes before 0 lies in a cluster at 0, with negative relative times
-    (RFC 9559, 10.1 and 11.2). ffmpeg drops these times, and guesses those of sound, but not of reordered frames.
+    Cluster times cannot be negative: packets before 0 are in a cluster at 0, with negative relative times (RFC 9559,
+    10.1 and 11.2). ffmpeg drops these times and guesses those of sound, but not of reordered frames.
     """
     if packet.pos is None:
         return None

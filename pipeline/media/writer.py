@@ -1,8 +1,8 @@
 """Frames encoded into segments: parts of a video that can be decoded on their own and joined later.
 
-A segment is a NUT file of one video stream. Its timestamps are those of its frames plus an offset that follows from
-them, so that none is negative: encoders count from before the first frame shown, and containers would shift all
-timestamps where one is below zero.
+A segment is a NUT file of one video stream. Its timestamps are those of its frames plus an offset computed from them,
+so that none is negative: encoders start decoding times before the first frame, and containers would shift all
+timestamps if one were below zero.
 """
 
 import re
@@ -24,25 +24,25 @@ from pipeline.media.ffmpeg import NUT, FfmpegPipe, VideoPacket, ffmpeg_command, 
 from pipeline.media.probe import VideoInfo
 
 HELP_TIMEOUT_S = 20
-USUAL_LOOKAHEAD, LOOKAHEAD_PIXELS = 40, 640_000_000  # frames an encoder looks ahead, and px of them: 1 GB
+USUAL_LOOKAHEAD, LOOKAHEAD_PIXELS = 40, 640_000_000  # frames that an encoder looks ahead, and their px: 1 GB
 SAME_SAMPLES = {"yuv420p": ("yuv420p", "nv12"), "yuv420p10le": ("yuv420p10le", "p010le")}
-"""Pixel formats that hold the same samples as ours, by the name of ours, the best first."""
+"""Pixel formats with the same samples as ours, by our format's name, best first."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How to encode: ffmpeg's name of the encoder, its quality and speed (None: the encoder's default)."""
+    """Encoder settings: ffmpeg's name of the encoder, quality, and speed (None for the encoder's default)."""
 
     codec: str = "libx264"
     crf: int = 18
     preset: str | None = None
 
     def options(self, pixels: int) -> dict[str, Any]:
-        """Ffmpeg's options for frames of so many px: those that this encoder has."""
+        """Ffmpeg's options for frames of ``pixels`` px; only those that this encoder has."""
         options = {"c:v": self.codec} | self._quality()
         if self.preset and self._has("preset"):
             options["preset"] = self.preset
-        lookahead = LOOKAHEAD_PIXELS // pixels  # else the encoder would hold gigabytes of large frames
+        lookahead = LOOKAHEAD_PIXELS // pixels  # else large frames would take gigabytes
         if lookahead < USUAL_LOOKAHEAD and self._has("rc-lookahead"):
             options["rc-lookahead"] = max(lookahead, 1)
         return options
@@ -65,7 +65,7 @@ class Encoding:
         return option in _describe(self.codec).options
 
     def notes(self) -> list[str]:
-        """Say which of the options asked for the encoder does not have, a line each."""
+        """Describe requested options that the encoder does not have, a line each."""
         notes = []
         if not self._quality():
             notes.append(f"{self.codec} has no --crf: it encoded with its default quality")
@@ -79,12 +79,12 @@ class Encoding:
         return _describe(self.codec).version
 
     def pixel_format(self, pixel_format: str) -> str | None:
-        """Choose a format that the encoder takes and that holds the same samples; None: ffmpeg is to choose."""
+        """Choose a format with the same samples that the encoder accepts; None to let ffmpeg choose."""
         accepted = pixel_formats(self.codec)
         return next((name for name in SAME_SAMPLES[pixel_format] if name in accepted or not accepted), None)
 
     def bit_depth(self, pixel_format: str) -> int:
-        """Bits per colour component of the result, for frames of a format of ours."""
+        """Bits per colour component of the result, for frames of one of our formats."""
         chosen = self.pixel_format(pixel_format)
         return max((_bits(name) for name in ([chosen] if chosen else pixel_formats(self.codec))), default=8)
 
@@ -97,7 +97,11 @@ def _bits(pixel_format: str) -> int:
 
 
 def pixel_formats(codec: str) -> tuple[str, ...]:
-    """Pixel formats that an encoder takes; empty where ffmpeg does not tell. UsageError: there is no such encoder."""
+    """Pixel formats that an encoder accepts; empty if ffmpeg does not list them.
+
+    Raises:
+        UsageError: there is no such encoder.
+    """
     return _describe(codec).pixel_formats
 
 
@@ -109,7 +113,7 @@ class _Encoder(NamedTuple):
 
 @cache
 def _describe(codec: str) -> _Encoder:
-    """Ask ffmpeg for the help on an encoder."""
+    """Parse ffmpeg's help on an encoder."""
     program = find_ffmpeg()
     command = [program, "-h", f"encoder={codec}"]
     try:
@@ -130,7 +134,7 @@ def build_encode_command(output: Path, like: VideoInfo, pixels: PixelFormat, enc
     options = encoding.options(pixels.width * pixels.height)
     if (pixel_format := encoding.pixel_format(pixels.name)) is not None:
         options["pix_fmt"] = pixel_format
-    # The raw frames do not carry pixel shape and colours. setsar rounds to terms of 100 unless it is told otherwise.
+    # Raw frames have no pixel aspect and colours. By default setsar rounds to terms up to 100.
     aspect, colour = like.sample_aspect_ratio, pixels.colour
     tags = (
         f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={max(aspect.numerator, aspect.denominator)},"
@@ -151,10 +155,11 @@ class SegmentWriter(FfmpegPipe):
     """Encodes consecutive frames into a segment.
 
     Args:
-        output: file to write; give a temporary name and rename it when the block has ended without an error.
+        output: file to write; give a temporary name and rename it after the block succeeds.
         like: the original.
-        pixels: format of the frames that will come.
-        pts: their timestamps, in units of the original's time base, rising.
+        pixels: format of the frames.
+        encoding: encoder and its settings.
+        pts: timestamps of the frames, ascending, in units of the original's time base.
     """
 
     def __init__(
@@ -172,7 +177,7 @@ class SegmentWriter(FfmpegPipe):
             raise
 
     def write(self, frame: VideoFrame) -> None:
-        """Encode the next frame, at the timestamp announced for it."""
+        """Encode the next frame, with the next of the given timestamps."""
         frame.pts, frame.time_base = self._pts[self._written] + _offset(self._pts), self._time_base
         self._written += 1
         self.mux(self._stream.encode(frame))
@@ -186,7 +191,7 @@ class SegmentWriter(FfmpegPipe):
 def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[VideoPacket] | None":
     """Read the packets of a segment, in decoding order, with the timestamps of its frames in the original.
 
-    Returns None where the file does not hold exactly the frames with these timestamps.
+    Returns None unless the file holds exactly the frames with these timestamps.
     """
     try:
         with av.open(local_file(path), format="nut") as container:
@@ -204,5 +209,5 @@ def read_segment(path: Path, pts: Sequence[int], time_base: Fraction) -> "list[V
 
 
 def _offset(pts: Sequence[int]) -> int:
-    """Units by which timestamps in a segment are later: its length, as no encoder counts back further."""
+    """Units added to a segment's timestamps: its length, as no encoder starts earlier than that before it."""
     return 1 + pts[-1] - 2 * pts[0]

@@ -1,8 +1,8 @@
-"""The certificate that signs results: one made for this user at first use, or one that is given.
+"""The certificate that signs results: one made for this user at first use, or a given one.
 
-The user's own lies in the folder for settings (on Linux ``~/.config/recast``): ``key.pem``, readable by the user only,
-holds the private key and the certificate; ``certificate.pem`` is the root that others need to trust it. The root's own
-key is dropped once it has signed that one certificate. Form: C2PA specification, section 14.5, X.509 certificates.
+The user's own is in the settings folder (on Linux ``~/.config/recast``): ``key.pem``, readable by the user only, holds
+the private key and the certificate; ``certificate.pem`` is the root that others need to trust it. The root's own key is
+discarded after it has signed that one certificate. Form: C2PA specification, section 14.5, X.509 certificates.
 """
 
 import os
@@ -25,9 +25,9 @@ from pipeline.errors import MediaError, UsageError, WorkspaceError
 from pipeline.media.probe import require_file
 from pipeline.workspace import atomic_path, write_bytes
 
-MAX_BYTES = 1e6  # of a certificate with its chain
+MAX_BYTES = 1e6  # of a certificate chain
 LOCK_TIMEOUT_S = 60  # another process makes a key in far less
-LIFE = timedelta(days=30 * 365)  # a signature does not hold once its certificate has expired
+LIFETIME = timedelta(days=30 * 365)  # a signature is no longer valid when its certificate expires
 ISSUER = "Recast (self-issued)"
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}  # and their names in C2PA
 OTHER_USAGES: tuple[str, ...] = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
@@ -52,7 +52,7 @@ class Identity:
 
 
 def config_folder() -> Path:
-    """Folder of the user's settings; it may not exist yet."""
+    """Return the folder of the user's settings; it may not exist yet."""
     return user_config_path("recast", appauthor=False)
 
 
@@ -86,7 +86,7 @@ def own_identity() -> Identity:
 
 
 def own_root() -> bytes | None:
-    """Read the root of this user's own certificate, PEM; None where there is none yet, or it is damaged."""
+    """Read the root of this user's own certificate, PEM; None if there is none yet or it is damaged."""
     with suppress(OSError, ValueError):
         chain = x509.load_pem_x509_certificates((config_folder() / "key.pem").read_bytes())
         return _certificates_pem(chain[1:])
@@ -102,7 +102,7 @@ def given_root(path: Path) -> bytes:
 
 
 def given_identity(certificate: Path, key: Path) -> Identity:
-    """Read an identity from two PEM files; UsageError where they cannot sign."""
+    """Read an identity from two PEM files; UsageError if they cannot sign."""
     identity = _parse(_read_option("--cert", certificate), _read_option("--key", key), key)
     if problem := _check_validity(identity, certificate):
         raise UsageError(f"{problem}; set the clock right, or give another with --cert")
@@ -141,13 +141,13 @@ def _parse(certificates: bytes, private_key: bytes, key_path: Path) -> Identity:
 
 
 def valid_until(identity: Identity) -> datetime:
-    """When the first of an identity's certificates expires, UTC."""
+    """Return when the first of an identity's certificates expires, UTC."""
     chain = x509.load_pem_x509_certificates(identity.certificates)
     return min(certificate.not_valid_after_utc for certificate in chain)
 
 
 def _check_validity(identity: Identity, path: Path) -> str | None:
-    """Say why a certificate does not count by this computer's clock; None if it does."""
+    """Return why a certificate is not valid by this computer's clock; None if it is."""
     now, end = datetime.now(UTC), valid_until(identity)
     chain = x509.load_pem_x509_certificates(identity.certificates)
     start = max(certificate.not_valid_before_utc for certificate in chain)
@@ -158,7 +158,7 @@ def _check_validity(identity: Identity, path: Path) -> str | None:
 
 
 def _create_identity(path: Path) -> None:
-    """Create an identity; where several processes do at once, all use that of the first."""
+    """Create an identity; if several processes do so at once, all use the first one's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     with FileLock(lock, timeout=LOCK_TIMEOUT_S):
@@ -168,11 +168,11 @@ def _create_identity(path: Path) -> None:
                 with os.fdopen(file, "wb") as opened:
                     opened.write(_generate())
         if os.name != "nt":  # Windows deletes no open file
-            lock.unlink(missing_ok=True)  # while it is held: a process that opened it looks again
+            lock.unlink(missing_ok=True)  # while it is held: a process that has it open tries again
 
 
 def _generate() -> bytes:
-    """Generate a key and its certificate, signed by a root of its own; PEM: key, certificate, root."""
+    """Generate a key and its certificate, signed by its own root; return key, certificate and root as PEM."""
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     number = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
     issuer, subject = _name(f"Recast root {number}"), _name(f"Recast user {number}")
@@ -183,14 +183,14 @@ def _generate() -> bytes:
 def _issue(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signing_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    """Issue the certificate of a key: a root where it signs itself, else one for signing documents."""
+    """Issue a certificate for a key: a root if it is self-signed, else one for signing documents."""
     is_root, public_key, now = key is signing_key, key.public_key(), datetime.now(UTC)
     usage = {"digital_signature": not is_root, "key_cert_sign": is_root, "crl_sign": is_root}
     constraints = x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None)
     builder = (
         x509.CertificateBuilder(issuer, subject, public_key, x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + LIFE)
+        .not_valid_after(now + LIFETIME)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(constraints, critical=True)
         .add_extension(x509.KeyUsage(**dict.fromkeys(OTHER_USAGES, False), **usage), critical=True)

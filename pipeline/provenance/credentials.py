@@ -1,8 +1,7 @@
-"""What a result says about itself: that it is synthetic, in its comment, and how it was made, in Content Credentials.
+"""How results disclose that they are synthetic: in a comment, and in signed Content Credentials (C2PA).
 
-Content Credentials (C2PA) are signed here and read back. Nothing is asked of the network: no time stamp, no remote
-manifests. c2pa runs in a thread of its own: it swallows exceptions raised while it calls Python, and would take a file
-cut off by Ctrl-C for a complete one.
+Nothing uses the network: no time stamps, no remote manifests. c2pa runs in its own thread, because it swallows
+exceptions raised while it calls Python, and would take a file truncated by Ctrl-C for a complete one.
 """
 
 import io
@@ -40,11 +39,11 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrain
 ORIGINAL = {"relationship": "parentOf", "label": "original"}  # the file that the result was made from
 MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # Recast's own parameters
 UNKNOWN_TYPE = "application/octet-stream"
-SIDECAR = ".c2pa"  # suffix of a file with the credentials of another
+SIDECAR = ".c2pa"  # suffix of a file with another file's credentials
 UNTRUSTED = "signingCredential.untrusted"
 EXPIRED = "signingCredential.expired"  # or not valid yet
 LABEL = b"urn:c2pa:"  # in all credentials, however they are stored
-MAX_TEXT = 200  # characters that are shown of one text in a file
+MAX_TEXT = 200  # characters shown of one text from a file
 DAMAGED_LINK = "there are credentials in it, but the link to them is damaged"
 SETTINGS: dict[str, Any] = {
     "builder": {"thumbnail": {"enabled": False}},
@@ -56,18 +55,18 @@ State = Literal["trusted", "valid", "expired", "tampered", "none"]
 
 @dataclass(frozen=True)
 class Disclosure:
-    """What a result says about itself.
+    """What a result says about its making.
 
     Attributes:
         model: name of the model.
-        people: from whose face to whose; empty to leave them out.
+        people: who is drawn in, by the person in the footage; empty to name nobody.
     """
 
     model: str
     people: Mapping[str, str]
 
     def comment(self, existing: str = "") -> str:
-        """The same as a comment, before the original's comment; an earlier notice in that is replaced."""
+        """Format as a comment, before the original's comment; an earlier notice in that is replaced."""
         people = "".join(f", {from_person} to {to_person}" for from_person, to_person in self.people.items())
         notice = f"{NOTICE} {__version__}, model {self.model}{people})"
         kept = existing.partition(SEPARATOR)[2] if existing.startswith(NOTICE) else existing
@@ -75,7 +74,7 @@ class Disclosure:
 
 
 def comment_gif(path: Path, comment: str) -> None:
-    """Add a comment to a GIF, as ffmpeg writes none: a block behind the header (GIF89a, section 24)."""
+    """Add a comment block after a GIF's header (GIF89a, section 24), which ffmpeg cannot write."""
     content = path.read_bytes()
     flags = content[10]
     start = GIF_HEADER_BYTES + (3 * 2 ** ((flags & COLOURS) + 1) if flags & HAS_COLOURS else 0)
@@ -87,17 +86,17 @@ def comment_gif(path: Path, comment: str) -> None:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a file says about how it was made, and whether that holds.
+    """The credentials of a file, and whether they are valid.
 
     Attributes:
-        state: ``trusted`` and ``valid`` hold, with a signer that is known or not; ``expired`` would hold if the
-            certificate were not out of its time; ``tampered`` does not hold; ``none``: there are none.
+        state: ``trusted``: valid, by a trusted signer; ``valid``: by an unknown signer; ``expired``: valid but for the
+            certificate's dates; ``tampered``: not valid; ``none``: there are none.
         maker: program and version.
         actions: what was done, a line each.
         when: by the maker's clock.
         originals: names of the files it was made from.
         signer: name in the certificate.
-        problems: what does not hold, a line each.
+        problems: failed checks, a line each.
     """
 
     state: State
@@ -110,16 +109,16 @@ class Credentials:
 
 
 def sign(path: Path, disclosure: Disclosure, identity: Identity, original: Path) -> bytes | None:
-    """Sign a file, which then carries its credentials, where its format can.
+    """Sign a file in place; its format decides whether it can contain its credentials.
 
     Args:
         path: the file; changed.
-        disclosure: what to say about it.
-        identity: who signs.
+        disclosure: what the credentials say.
+        identity: of the signer.
         original: the file it was made from.
 
     Returns:
-        The credentials, where they must be stored beside the file; None where they are in it.
+        The credentials if they must be stored beside the file; None if they are in it.
     """
     file_format = _suffix(path)
     can_embed = file_format in c2pa.Builder.get_supported_mime_types()
@@ -155,7 +154,7 @@ class _StoppableFile:
 
 
 def check_identity(identity: Identity) -> None:
-    """Sign a black pixel and read it back; UsageError, before long work, where an identity cannot sign."""
+    """Sign a black pixel and read it back; UsageError if the identity cannot sign."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "pixel.png"
         path.write_bytes(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
@@ -175,13 +174,13 @@ def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None 
     Args:
         path: the file.
         trusted: certificates to trust, PEM.
-        beside: the future content of the ``.c2pa`` file, which is not written yet.
+        beside: content of the ``.c2pa`` file, if it is not written yet.
     """
     require_file(path)
     if beside is not None:
         return _read(path, trusted, beside)
     inside = _read(path, trusted, None)
-    named, real = (place.with_name(place.name + SIDECAR) for place in (path, path.resolve()))
+    named, real = (file.with_name(file.name + SIDECAR) for file in (path, path.resolve()))
     sidecar = named if is_file(named) else real
     if not is_file(sidecar):
         return inside
@@ -197,7 +196,7 @@ def read_credentials(path: Path, trusted: Sequence[bytes], beside: bytes | None 
 
 
 def _read(path: Path, trusted: Sequence[bytes], manifest: bytes | None) -> Credentials:
-    """Read the credentials of a file: a manifest that is given, or else the one inside it."""
+    """Read the credentials of a file from ``manifest``, or from the file itself if that is None."""
     settings = {**SETTINGS, "trust": {"user_anchors": b"\n".join(trusted).decode()}} if trusted else SETTINGS
     given = {} if manifest is None else {"manifest_data": manifest}
     file_format = media_type(path) or _suffix(path)
@@ -233,7 +232,7 @@ def _mentions_any(path: Path) -> bool:
 
 
 def _parse(report: dict[str, Any]) -> Credentials:
-    """Parse c2pa's report on a file; fails with various errors where it has another form."""
+    """Parse c2pa's report on a file; raises various errors if its form is unexpected."""
     manifest = report["manifests"][report["active_manifest"]]
     problems = [status for status in report.get("validation_status", ()) if status["code"] != UNTRUSTED]
     makers = manifest.get("claim_generator_info") or [{}]
@@ -271,12 +270,12 @@ def _describe_action(action: dict[str, Any]) -> str:
 
 
 def _shown(text: object) -> str:
-    """Make a text of a file safe for a terminal: it may forge lines and send commands."""
+    """Make text from a file safe for a terminal: it may contain line breaks and control codes."""
     return printable(str(text)[:MAX_TEXT])[:MAX_TEXT]
 
 
 def _add_original(builder: c2pa.Builder, original: Path, is_abandoned: threading.Event) -> None:
-    """Name the file that a result was made from, with its own credentials where it has some."""
+    """Record the file that a result was made from, with its own credentials if it has some."""
     facts = {**ORIGINAL, "title": original.name.encode("utf-8", "replace").decode()}
     try:
         with original.open("rb") as source:

@@ -16,40 +16,40 @@ class Signature:
     """The signature of a result.
 
     Attributes:
-        words: a line about it for the person.
-        beside: content of the ``.c2pa`` file; None where the signature is in the result, or there is none.
+        words: a line about it for the user.
+        beside: content of the ``.c2pa`` file; None if the signature is in the result, or there is none.
     """
 
     words: str
     beside: bytes | None
 
     def write_beside(self, final: Path) -> None:
-        """Write the ``.c2pa`` file of a result, just before the result gets its name."""
+        """Write the ``.c2pa`` file of a result, just before the result is renamed into place."""
         if self.beside is not None:
             write_bytes(credentials_beside(final), self.beside)
 
     def drop_old(self, final: Path) -> None:
-        """Delete the ``.c2pa`` file of an earlier result, once the new one has its name."""
+        """Delete the ``.c2pa`` file of an earlier result, once the new one is in place."""
         if self.beside is None:
             credentials_beside(final).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Marking:
-    """What marks the results of a run.
+    """How the results of a run are marked.
 
     Attributes:
         disclosure: what they say about themselves.
-        identity: signs them; None to leave them unsigned.
-        shown: what they show, perhaps with a label.
+        identity: that signs them; None to leave them unsigned.
+        view: what they show, perhaps with a label.
     """
 
     disclosure: Disclosure
     identity: Identity | None
-    shown: ResultView
+    view: ResultView
 
     def sign(self, temporary: Path, final: Path, original: Path) -> Signature:
-        """Sign a complete result that has a temporary name, and check that the signature holds."""
+        """Sign a complete result that still has a temporary name, and check that the signature holds."""
         if self.identity is None:
             return Signature("not signed (--no-credentials); its metadata still says that it is synthetic", None)
         beside = sign(temporary, self.disclosure, self.identity, original)
@@ -72,17 +72,17 @@ def credentials_beside(final: Path) -> Path:
     return final.with_name(final.name + SIDECAR)
 
 
-def marking_of(options: ConvertOptions) -> Marking:
-    """Prepare what marks the results of a run, and check that it can sign."""
+def prepare_marking(options: ConvertOptions) -> Marking:
+    """Prepare the marking of a run's results, and check that it can sign."""
     disclosure = Disclosure(options.model_name, options.people() if options.credit_people else {})
     identity: Identity | None = None
     if not options.no_credentials:
         identity = given_identity(options.cert, options.key) if options.cert and options.key else own_identity()
         check_identity(identity)
-    return Marking(disclosure, identity, shown_of(options))
+    return Marking(disclosure, identity, view_of(options))
 
 
-def shown_of(options: ConvertOptions) -> ResultView:
+def view_of(options: ConvertOptions) -> ResultView:
     """Return what results show."""
     kind: Literal["result", "mask", "beside"] = "beside" if options.side_by_side else "result"
     return ResultView("mask" if options.only_mask else kind, options.label_text())

@@ -1,4 +1,4 @@
-"""Training pairs made from crops: a distorted face as input, the straight face as target; whole batches at once.
+"""Training pairs made from crops: a distorted face as input, the undistorted face as target; in batches.
 
 Convention: crops are (N, 3, S, S) uint8 BGR; points are (x, y) in px, pixel centres at integers; a picture of side S
 spans -0.5 … S - 0.5.
@@ -17,7 +17,7 @@ NODES = 5  # of the warp grid, along each side
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much training pictures are changed."""
+    """Strength of the random changes to training pictures."""
 
     rotation_deg: float = 10
     zoom: float = 0.05
@@ -34,7 +34,7 @@ Pairs = tuple[torch.Tensor, torch.Tensor]
 
 
 def draw_pairs(crops: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> Pairs:
-    """Make one distorted input and one straight target from each of (N, 3, 256, 256) uint8 crops.
+    """Make one distorted input and one undistorted target from each of (N, 3, 256, 256) uint8 crops.
 
     The crop is turned, zoomed, shifted (edges replicated) and perhaps mirrored. A grid of 5 x 5 nodes over its central
     180 px, each node moved at random, gives the input; the similarity transform that fits the moved grid gives the
@@ -54,7 +54,7 @@ def make_pairs(crops: torch.Tensor, draw: Draw) -> Pairs:
 
 
 def draw_transforms(count: int, augmentation: Augmentation, generator: torch.Generator) -> Draw:
-    """Draw the random part, on the CPU.
+    """Draw random transforms and warp grids, on the CPU.
 
     Returns:
         ``crop_from_turned`` (N, 2, 3): maps px of the turned, shifted, perhaps mirrored crop to px of the crop; and
@@ -122,8 +122,8 @@ def fit_grid(grid: torch.Tensor) -> torch.Tensor:
     pixels = torch.arange(PICTURE_PX, device=grid.device, dtype=grid.dtype)
     rows, columns = torch.meshgrid(pixels, pixels, indexing="ij")
     picture = torch.complex(columns, rows).flatten()
-    found = (picture - to_points.mean()) / turn + from_points.mean(dim=1, keepdim=True)
-    return torch.view_as_real(found).view(-1, PICTURE_PX, PICTURE_PX, 2)
+    points = (picture - to_points.mean()) / turn + from_points.mean(dim=1, keepdim=True)
+    return torch.view_as_real(points).view(-1, PICTURE_PX, PICTURE_PX, 2)
 
 
 def apply(matrices: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

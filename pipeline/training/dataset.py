@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import tempfile
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +40,14 @@ from pipeline.workspace import list_people, list_pictures
 DECODERS = 4  # threads; decoding releases Python's lock
 FACE_BYTES = 3 * CROP_PX * CROP_PX
 MEMORY_SHARE = 0.5  # of the free memory; the networks need some too
-GPU_SHARE = 0.4  # likewise
+GPU_SHARE = 0.4  # of the GPU's free memory
 
 HELD_OUT_SHARE = 0.05  # of a person's faces
-FEWEST_FACES = 100  # of fewer none are held out
-TOP_UP = 5  # faces; only if so many are missing are more held out
-BLOCK = 25  # faces; for every so many held out there is one more block
-MOST_BLOCKS = 4
-GAP = 5  # faces, and frames, on either side of a block that are used for nothing: they look like both
+MIN_FACES = 100  # of a person; of fewer, none are held out
+TOP_UP = 5  # faces; more are held out only if at least this many are missing
+BLOCK = 25  # faces held out per block
+MAX_BLOCKS = 4
+GAP = 5  # faces, and frames, on either side of a block that are not used: they resemble both sides
 _CROP = re.compile(r"(.+)_(\d{6,})_(\d+)", re.ASCII)  # <video>_<frame>_<track>, as extract names them
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII | re.DOTALL)
 
@@ -58,10 +57,10 @@ class Faces:
     """The faces of a data folder.
 
     Attributes:
-        folder: of the people's folders.
+        folder: contains a folder per person.
         people: by name, (N, 3, 256, 256) uint8 BGR.
         files: by name, the names of the files these were read from, N of them.
-        unreadable: what was left out, and why, a line each.
+        unreadable: pictures left out, with the reason, a line each.
     """
 
     folder: Path
@@ -70,14 +69,14 @@ class Faces:
     unreadable: list[str] = field(default_factory=list)
 
 
-def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection[str] = ()) -> Faces:
-    """Read the pictures of a folder of per-person folders, of any size; crops that extract was unsure of are left out.
+def load_faces(data_dir: Path, console: Console, mmap_dir: Path, chosen: Collection[str] = ()) -> Faces:
+    """Read face pictures of any size from per-person folders; faces that extract could not identify are left out.
 
     Args:
         data_dir: the folder.
         console: shows progress.
-        spill: folder for a temporary file of the faces, if they do not fit into memory.
-        chosen: people to read; all if empty. A single one is enough if chosen.
+        mmap_dir: for a temporary memory-mapped file, if the faces do not fit into memory.
+        chosen: people to read; all if empty. One person is enough if chosen.
 
     Raises:
         NothingToDoError: there are fewer than two people with a readable picture.
@@ -97,7 +96,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
     check_people(people, (), f"the folder {data_dir}/{{}}")  # before the pictures are read, which may take long
     paths = {person: list_pictures(data_dir / person) for person in people}
     faces = Faces(data_dir)
-    arrays = _allocate([len(pictures) for pictures in paths.values()], spill)
+    arrays = _allocate([len(pictures) for pictures in paths.values()], mmap_dir)
     with _decoders() as pool, console.bar("read faces", sum(map(len, paths.values())), "face") as bar:
         for (person, pictures), crops in zip(paths.items(), arrays, strict=True):
             names: list[str] = []
@@ -125,7 +124,7 @@ def load_faces(data_dir: Path, console: Console, spill: Path, chosen: Collection
 
 @contextmanager
 def _decoders() -> Iterator[ThreadPoolExecutor]:
-    """Threads that read pictures; when the block is left early, pictures not begun are not read."""
+    """Threads that read pictures; leaving the block early cancels pictures that are not started."""
     with ThreadPoolExecutor(DECODERS) as pool:
         try:
             yield pool
@@ -133,31 +132,31 @@ def _decoders() -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _allocate(counts: Sequence[int], spill: Path) -> list[Samples]:
-    """Make an array for the faces of each person: in memory, or mapped from a file without a name."""
+def _allocate(counts: Sequence[int], mmap_dir: Path) -> list[Samples]:
+    """Make an array for the faces of each person: in memory, or mapped from an unnamed temporary file."""
     shapes = [(count, 3, CROP_PX, CROP_PX) for count in counts]
     size = sum(counts) * FACE_BYTES
     if size <= MEMORY_SHARE * psutil.virtual_memory().available / local_process_count():
         return [np.empty(shape, np.uint8) for shape in shapes]
     try:
-        spill.mkdir(parents=True, exist_ok=True)
-        if size > shutil.disk_usage(spill).free:
+        mmap_dir.mkdir(parents=True, exist_ok=True)
+        if size > shutil.disk_usage(mmap_dir).free:
             raise OSError(f"{size / 1e9:.0f} GB are needed")
-        with tempfile.TemporaryFile(dir=spill) as file:  # the mapping outlives it
+        with tempfile.TemporaryFile(dir=mmap_dir) as file:  # the mapping outlives it
             file.truncate(size)
             if hasattr(os, "posix_fallocate"):  # now, because a full disk would end the process later
                 os.posix_fallocate(file.fileno(), 0, size)
             mapped = np.memmap(file, np.uint8, "r+")
     except OSError as error:
         raise WorkspaceError(
-            f"{sum(counts)} faces fit neither into memory nor into {spill} ({error}); make room, or use fewer faces"
+            f"{sum(counts)} faces fit neither into memory nor into {mmap_dir} ({error}); make room, or use fewer faces"
         ) from error
     parts = np.split(mapped, np.cumsum(counts[:-1]) * FACE_BYTES)
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _read_crop(path: Path, crop: Samples) -> str | None:
-    """Read a picture into a (3, 256, 256) array; return why that failed."""
+    """Read a picture into a (3, 256, 256) array; return an error message if that fails."""
     try:
         crop[...] = as_crop(read_picture(path)).transpose(2, 0, 1)
     except MediaError as error:
@@ -165,14 +164,9 @@ def _read_crop(path: Path, crop: Samples) -> str | None:
     return None
 
 
-def _caseless(name: str) -> str:
-    """Make names equal that differ only in case or Unicode form (Unicode Standard 3.13, D145)."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-
-
 @dataclass(frozen=True, order=True)
 class Origin:
-    """Where a face comes from, by the name of its file alone."""
+    """Where a face comes from, read from its file name alone."""
 
     video: str
     frame: int
@@ -180,7 +174,7 @@ class Origin:
 
     @classmethod
     def of(cls, name: str) -> "Origin":
-        """Read the name of a file; its suffix does not count."""
+        """Parse a file name; its suffix does not count."""
         stem = Path(name).stem
         if crop := _CROP.fullmatch(stem):
             return cls(crop[1], int(crop[2]), crop[3])
@@ -190,12 +184,12 @@ class Origin:
 
     @property
     def series(self) -> str:
-        """What the model remembers frames of: a track, or a series of numbered pictures."""
+        """Key under which the model remembers frames: a track, or a series of numbered pictures."""
         return f"{self.video}/{self.track}" if self.track else self.video
 
 
 class Split(NamedTuple):
-    """Indices of a person's faces, int64, ascending; faces between the two are used for nothing."""
+    """Indices of a person's faces, int64, ascending; faces in neither are not used."""
 
     trained: torch.Tensor
     held: torch.Tensor
@@ -204,15 +198,15 @@ class Split(NamedTuple):
 def split_faces(
     names: Mapping[str, Sequence[str]], memory: HeldOut | None, seen: Iterable[str] = ()
 ) -> tuple[dict[str, Split], HeldOut]:
-    """Split people's faces so that no validation face was ever trained on, or is next to one that is.
+    """Split faces so that no validation face was ever trained on, or is next to a training face.
 
     Args:
         names: by person, the file names of the faces.
         memory: what the model remembers; None where it was trained before this was recorded.
-        seen: people whom such a model was trained on: all faces they have now count as trained on.
+        seen: people that such a model was trained on; all faces they have now count as trained on.
 
     Returns:
-        The splits, by person, and what the model is to remember from now on.
+        The splits by person, and what the model must remember from now on.
     """
     origins = {person: [Origin.of(name) for name in files] for person, files in sorted(names.items())}
     if memory is None:
@@ -236,21 +230,21 @@ def _split(origins: Sequence[Origin], memory: HeldOut) -> Split:
 
 
 def _hold_out_more(origins: Sequence[Origin], memory: HeldOut) -> HeldOut:
-    """Hold out what a person lacks of validation faces, among those that the model has not seen.
+    """Hold out the validation faces that a person lacks, from faces that the model has not seen.
 
-    Takes blocks of consecutive faces, ordered by a hash of their names: the same in every process.
+    Blocks of consecutive faces are taken in the order of a hash of their names, the same in every process.
     """
     held = [_is_in(memory.held, origin) for origin in origins]
     usable = sum(is_held and not _is_in(memory.trained, origin) for origin, is_held in zip(origins, held, strict=True))
     missing = round(len(origins) * HELD_OUT_SHARE) - usable
-    if len(origins) < FEWEST_FACES or missing < TOP_UP:
+    if len(origins) < MIN_FACES or missing < TOP_UP:
         return memory
-    seen = [_is_in(memory.trained, origin, GAP) for origin in origins]
-    free = [not any(claims) for claims in zip(held, seen, _near(origins, seen), strict=True)]
+    is_seen = [_is_in(memory.trained, origin, GAP) for origin in origins]
+    is_free = [not any(claims) for claims in zip(held, is_seen, _near(origins, is_seen), strict=True)]
     order = sorted(range(len(origins)), key=origins.__getitem__)
-    runs = [list(run) for (is_free, _), run in groupby(order, lambda i: (free[i], origins[i].video)) if is_free]
-    length = math.ceil(missing / min(max(missing // BLOCK, 1), MOST_BLOCKS))
-    blocks = [[origins[i] for i in run[at : at + length]] for run in runs for at in range(0, len(run), length)]
+    runs = [list(run) for (free, _), run in groupby(order, lambda i: (is_free[i], origins[i].video)) if free]
+    length = math.ceil(missing / min(max(missing // BLOCK, 1), MAX_BLOCKS))
+    blocks = [[origins[i] for i in run[start : start + length]] for run in runs for start in range(0, len(run), length)]
     ranges = memory.held
     for block in sorted(blocks, key=_rank):
         ranges = _add(ranges, block[:missing], with_frames_between=True)
@@ -263,7 +257,7 @@ def _rank(block: Sequence[Origin]) -> bytes:
 
 
 def _near(origins: Sequence[Origin], marked: Sequence[bool]) -> list[bool]:
-    """Say which faces are neighbours of marked ones, in frames or in order."""
+    """Mark the neighbours of marked faces, by frame or by order."""
     near = [False] * len(origins)
     order = sorted(range(len(origins)), key=origins.__getitem__)
     for direction in (order, order[::-1]):
@@ -278,7 +272,7 @@ def _near(origins: Sequence[Origin], marked: Sequence[bool]) -> list[bool]:
 
 
 def _is_in(ranges: Mapping[str, Ranges], origin: Origin, within: int = 0) -> bool:
-    """Say whether a frame is in one of its series' ranges, or at most ``within`` frames from one."""
+    """Return whether a frame is in one of its series' ranges, or at most ``within`` frames from one."""
     series = ranges.get(origin.series, ())
     i = bisect_right(series, origin.frame + within, key=lambda ends: ends[0])
     return i > 0 and series[i - 1][1] >= origin.frame - within
@@ -311,7 +305,7 @@ class Batch:
     Attributes:
         pairs: by person, inputs and targets, each (N, 3, 64, 64) float32 in [0, 1].
         faces_each: faces of each person, in all processes together.
-        share: the part of these that is here.
+        share: fraction of these in this process.
         position: of this step in the training loop.
         next_position: of the step after it.
     """
@@ -339,13 +333,13 @@ class Dataset:
     Args:
         faces: of all people.
         model: remembers which faces it was trained on.
-        device: where batches are wanted.
+        device: of the batches.
         processes: that share each batch.
 
     Attributes:
         faces: of all people.
         splits: which of them are trained on and which are held out, by person.
-        held_out: what the model is to remember of that.
+        held_out: what the model must remember of the split.
 
     Raises:
         NothingToDoError: all faces of a person are held out.
@@ -371,20 +365,20 @@ class Dataset:
     def batches(self, sampler: Sampler, start: Position) -> Iterator[Batch]:
         """Yield the batches from a position on, without end; ``sampler`` counts the faces trained on."""
         for selection in sampler.selections(start):
-            at, pairs = selection.position, {}
+            position, pairs = selection.position, {}
             for number, (person, faces) in enumerate(selection.faces.items(), 1):
-                rng = generator(sampler.seed, at.epoch, at.visit, at.inner, at.batch, number)
+                rng = generator(sampler.seed, position.epoch, position.visit, position.inner, position.batch, number)
                 turn, grid = draw_transforms(len(faces), Augmentation(), rng)
-                mine = self._processes.share(len(faces))
-                share = (mine.stop - mine.start) / len(faces)
-                if not share:  # fewer faces than processes: compute with one that does not count
-                    mine = slice(0, 1)
-                crops = self._fetch(person, self.splits[person].trained[faces[mine]])
-                pairs[person] = make_pairs(crops, (turn[mine], grid[mine]))
-            yield Batch(pairs, len(faces), share, at, selection.next_position)
+                local = self._processes.share(len(faces))
+                share = (local.stop - local.start) / len(faces)
+                if not share:  # fewer faces than processes: compute one face that does not count
+                    local = slice(0, 1)
+                crops = self._fetch(person, self.splits[person].trained[faces[local]])
+                pairs[person] = make_pairs(crops, (turn[local], grid[local]))
+            yield Batch(pairs, len(faces), share, position, selection.next_position)
 
     def _fetch(self, person: str, indices: torch.Tensor) -> torch.Tensor:
-        """Copy faces to the device: on a GPU while it computes, unless they are there already."""
+        """Copy faces to the device, on a GPU while it computes; those already there are only selected."""
         crops = self._crops[person]
         if crops.device.type == self._device.type:
             return crops[indices.to(self._device, non_blocking=True)]

@@ -1,4 +1,4 @@
-"""Several processes that train one model together, as torchrun starts them, on one machine or many.
+"""Several processes, started by torchrun on one or more machines, that train one model together.
 
 Each computes its share of every batch; gradients and losses are summed, so all take the same step.
 """
@@ -27,9 +27,9 @@ class Processes:
     """The processes of this run, seen from one of them.
 
     Args:
-        rank: which one this is; 0 writes and prints.
-        count: how many there are.
-        control: group for numbers that are not on the GPU; None where the default group works for all.
+        rank: of this process; rank 0 writes and prints.
+        count: of all processes.
+        control: group for numbers that are not on the GPU; None if the default group works for all.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, control: Group | None = None) -> None:
@@ -42,18 +42,18 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: int) -> slice:
-        """The part of so many items that this process computes."""
+        """The slice of ``items`` items that this process computes."""
         return slice(items * self.rank // self.count, items * (self.rank + 1) // self.count)
 
     def sum_gradients(self, network: nn.Module) -> None:
-        """From now on, start to sum each gradient of a network over all processes as soon as it is computed."""
+        """From now on, sum each gradient of a network over all processes as soon as it is computed."""
         if self.count > 1:
             for parameter in network.parameters():
                 hook = parameter.register_post_accumulate_grad_hook
                 hook(lambda changed: self._start_sum(changed.grad))  # type: ignore[no-untyped-call]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Start to sum values over all processes, in place; they are complete after ``finish``."""
+        """Start summing values over all processes, in place; the sums are complete after ``finish``."""
         self._start_sum(values)
         return values
 
@@ -82,7 +82,7 @@ class Processes:
         return int(numbers.item())
 
     def check_equal(self, what: str, facts: str) -> None:
-        """Make sure that the facts are the same text in all processes.
+        """Check that the text ``facts`` is the same in all processes.
 
         Raises:
             WorkspaceError: they are not; the message names ``what``.
@@ -130,9 +130,9 @@ def join_processes(no_cuda: bool) -> Iterator[tuple[Processes, torch.device]]:
 
 
 def _meet(device: torch.device) -> Group:
-    """Wait for the other processes in a thread, because torch ignores signals while it waits; return the control group.
+    """Join the other processes, in a thread, because torch ignores signals while it waits; return the control group.
 
-    It is None where the default group works for all numbers.
+    It is None if the default group works for all numbers.
     """
     met: Future[Group] = Future()
 

@@ -1,4 +1,4 @@
-"""How training goes: evaluations, kept with pictures in the model's folder and for TensorBoard, and previews."""
+"""Evaluations and previews of training, kept in the model's folder and for TensorBoard."""
 
 import io
 import json
@@ -24,11 +24,11 @@ from pipeline.training.sampler import generator
 from pipeline.types import Image
 from pipeline.workspace import write_bytes
 
-MOST_FRAMES = 300  # of the time-lapse; with more, every second one is deleted
+MAX_TIMELAPSE_FRAMES = 300  # of the time-lapse; with more, every second one is deleted
 FRAMES_PER_S = 10
-FEWEST_EVALUATIONS = 8  # before the log says that training no longer gets better
-BETTER = 0.99  # times the best value so far: only what is below it is better
-STALE = 1 / 3  # of all steps: without anything better for so long, training no longer gets better
+MIN_EVALUATIONS = 8  # before training can be called stale
+BETTER = 0.99  # a value below this many times the best so far counts as better
+STALE = 1 / 3  # of all steps; training without a better value for longer is stale
 FACES_SHOWN = 8
 PEOPLE_SHOWN = 4  # on one sheet
 VALIDATION_BATCH = 32
@@ -37,11 +37,11 @@ SHOWN_PX = 128  # side of each picture on a sheet
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was known at a save.
+    """Measurements at a save.
 
     Attributes:
         steps: taken so far.
-        rate: samples per second; None if not known yet.
+        rate: samples per second; None if not measured yet.
         loss: smoothed L1 of training, by person.
         validation: L1 of held-out faces, undistorted, by person; people without are left out.
     """
@@ -55,7 +55,7 @@ class Evaluation:
 def evaluate(
     model: Model, validation_faces: Mapping[str, torch.Tensor], rate: float | None, device: torch.device
 ) -> Evaluation:
-    """Measure how far training has come; people whom the model was not trained on yet are left out.
+    """Measure the progress of training; people that the model was not trained on yet are left out.
 
     Args:
         model: on ``device``.
@@ -77,14 +77,14 @@ def validation_l1(model: Model, person: str, crops: torch.Tensor, device: torch.
     errors = []
     with torch.inference_mode():
         for batch in torch.split(crops, VALIDATION_BATCH):
-            pictures = straight(batch, device)
+            pictures = undistorted(batch, device)
             drawn = model.decoders[person](model.encoder(pictures))
             errors.append((drawn - pictures).abs().mean(dim=(1, 2, 3)))
     return float(torch.cat(errors).mean())
 
 
 class TrainingLog:
-    """The evaluations of a model, kept in its folder with pictures of their course.
+    """The evaluations of a model, kept in its folder with plots and pictures.
 
     Args:
         folder: of the model.
@@ -110,13 +110,13 @@ class TrainingLog:
         self.forget_after(steps)
 
     def forget_after(self, steps: int) -> None:
-        """Forget what is known of later steps, which were undone."""
+        """Drop evaluations and pictures of later steps, which were undone."""
         self.evaluations = [evaluation for evaluation in self.evaluations if evaluation.steps <= steps]
         for later in (path for path in self._frames() if int(path.stem) > steps):
             later.unlink(missing_ok=True)
 
     def add(self, evaluation: Evaluation, sheet: Image) -> None:
-        """Keep another evaluation, and the sheet of swaps made with it."""
+        """Add an evaluation and its swap sheet."""
         self.evaluations = [earlier for earlier in self.evaluations if earlier.steps < evaluation.steps]
         self.evaluations.append(evaluation)
         lines = (json.dumps(asdict(evaluation), ensure_ascii=False) for evaluation in self.evaluations)
@@ -124,7 +124,7 @@ class TrainingLog:
         write_picture(self._folder / "swap.png", sheet)
         write_picture(self._folder / "timelapse" / f"{evaluation.steps:09d}.jpg", sheet)
         frames = self._frames()
-        for dropped in frames[1::2] if len(frames) > MOST_FRAMES else ():
+        for dropped in frames[1::2] if len(frames) > MAX_TIMELAPSE_FRAMES else ():
             dropped.unlink(missing_ok=True)
         _plot_losses(self._folder / "loss.png", self.evaluations)
         _write_tensorboard(self._folder / "events", evaluation, sheet)
@@ -143,7 +143,7 @@ class TrainingLog:
 
 
 def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Say how well held-out faces are drawn, and whether that still gets better."""
+    """Describe how well held-out faces are drawn, and whether that still improves."""
     validated = [evaluation for evaluation in evaluations if evaluation.validation]
     if not validated:
         return []
@@ -155,8 +155,8 @@ def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
         mean = float(np.mean(list(evaluation.validation.values())))
         if mean < BETTER * lowest:
             best, lowest = evaluation.steps, mean
-    if len(validated) >= FEWEST_EVALUATIONS and latest.steps - best > STALE * latest.steps:
-        lines.append(f"it has not got better since step {best}: more of the same training will hardly help")
+    if len(validated) >= MIN_EVALUATIONS and latest.steps - best > STALE * latest.steps:
+        lines.append(f"no improvement since step {best}: more of the same training will hardly help")
     return lines
 
 
@@ -182,8 +182,8 @@ def _plot_losses(path: Path, evaluations: Sequence[Evaluation]) -> None:
     people = sorted({person for evaluation in evaluations for person in evaluation.loss})
     for number, person in enumerate(people):
         for kind, style, label in (("loss", "--", "training"), ("validation", "-", "held out")):
-            known = [evaluation for evaluation in evaluations if person in getattr(evaluation, kind)]
-            steps, values = [e.steps for e in known], [getattr(e, kind)[person] for e in known]
+            measured = [evaluation for evaluation in evaluations if person in getattr(evaluation, kind)]
+            steps, values = [e.steps for e in measured], [getattr(e, kind)[person] for e in measured]
             axes.plot(steps, values, style, color=f"C{number % 10}", label=f"{person}, {label}", marker=".")
     axes.set(xlabel="steps", ylabel="L1")
     axes.grid(alpha=0.3)
@@ -208,7 +208,7 @@ def _write_tensorboard(folder: Path, evaluation: Evaluation, sheet: Image) -> No
 
 
 def preview_sheet(model: Model, person: str, crops: torch.Tensor, device: torch.device) -> Image:
-    """Show what a person's decoder draws of some of the person's faces: rows of input, output and target.
+    """Draw what a person's decoder makes of some of the person's faces: rows of input, output and target.
 
     The faces and their distortions are the same at every call, so that sheets can be compared.
 
@@ -228,7 +228,7 @@ def preview_sheet(model: Model, person: str, crops: torch.Tensor, device: torch.
 
 
 def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.device) -> Image:
-    """Show faces of the first few people: originals, then as drawn by their own decoder and by others'; a row each.
+    """Draw faces of the first few people, a row each: originals, then drawn by their own decoder and by others'.
 
     Args:
         model: on ``device``.
@@ -240,7 +240,7 @@ def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.de
     """
     rows = []
     for person in sorted(faces)[:PEOPLE_SHOWN]:
-        pictures = straight(_spread(faces[person]), device)
+        pictures = undistorted(_spread(faces[person]), device)
         rows.append(_labelled(_row(pictures), person))
         with torch.inference_mode():
             encoded = model.encoder(pictures)
@@ -251,7 +251,7 @@ def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.de
     return np.vstack([np.pad(row, [(0, 0), (0, widest - row.shape[1]), (0, 0)]) for row in rows])
 
 
-def straight(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
+def undistorted(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Crops as the model sees them, undistorted; (N, 3, 64, 64) float32 in [0, 1]."""
     return draw_pairs(crops.to(device), Augmentation(0, 0, 0, 0, 0), generator(0))[0]
 

@@ -1,6 +1,6 @@
-"""Which faces of whom training sees, in which order; how fast it goes, and what that means for the user.
+"""The order in which training sees faces, and its pace.
 
-The order follows from the seed and the position alone, so training can continue from any saved position.
+The order depends only on the seed and the position, so training can continue from any saved position.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from models.checkpoint import Position
 from pipeline.console import format_duration
 from pipeline.options import TrainOptions
 
-WARM_UP_STEPS, TIMED_STEPS = 1, 5  # steps that are not timed; steps that are, before the pace is reported
+WARM_UP_STEPS, TIMED_STEPS = 1, 5  # steps before timing starts; timed steps before the pace is reported
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Selection:
     """The faces of one step.
 
     Attributes:
-        faces: by person, indices of the person's faces, (B,) int64; as many of each person.
+        faces: by person, indices of the person's faces, (B,) int64; B is the same for all.
         position: of this step.
         next_position: of the step after it.
     """
@@ -40,8 +40,8 @@ class Sampler:
     Every epoch visits the people in a new order; a visit is ``inner_loop`` passes over the person's faces, each in a
     new order, in batches of ``batch_size`` (the last of a pass may be smaller).
 
-    Interleaved, an epoch is one visit to all people: every batch has as many faces of each, and a pass lasts until all
-    faces of the person with most have been drawn; the faces of the others are repeated.
+    Interleaved, an epoch is one visit to all people: every batch has the same number of faces of each, and a pass ends
+    when all faces of the person with most have been drawn; the faces of the others are repeated.
     """
 
     face_counts: Mapping[str, int]
@@ -84,7 +84,7 @@ class Sampler:
         return [people[i] for i in torch.randperm(len(people), generator=generator(self.seed, epoch)).tolist()]
 
     def selections(self, start: Position) -> Iterator[Selection]:
-        """Yield the steps from a position on, without end; where it no longer exists, from the next one that does."""
+        """Yield the steps from a position on, without end; if it no longer exists, from the next one that does."""
         if self.interleave:
             start = replace(start, visit=0)  # the model may have been trained in turns before
         visits = 1 if self.interleave else len(self.face_counts)
@@ -127,11 +127,11 @@ def generator(*numbers: int | str) -> torch.Generator:
 
 
 class Pace:
-    """How far this run is, how fast it goes, and how many samples it will take.
+    """Progress and speed of this run, and how many samples it will take.
 
     Attributes:
-        steps, samples: of this run, undone ones included.
-        rate: samples per second; None until it is known.
+        steps, samples: of this run, including undone ones.
+        rate: samples per second; None until measured.
     """
 
     def __init__(self, sampler: Sampler, options: TrainOptions) -> None:
@@ -179,7 +179,7 @@ class Pace:
 
 
 def fraction_done(options: TrainOptions, steps: int, seconds: float) -> float:
-    """How much of a run is over, by the limit that ends it first; 0 to 1, and 0 without a limit."""
+    """Fraction of a run that is over, by the limit that ends it first; 0 without a limit."""
     fractions = [0.0]
     if options.max_steps is not None:
         fractions.append(steps / options.max_steps)
@@ -189,7 +189,7 @@ def fraction_done(options: TrainOptions, steps: int, seconds: float) -> float:
 
 
 def cosine_factor(done: float) -> float:
-    """What the learning rate is multiplied by: half a cosine from 1 to 0 while ``done`` goes from 0 to 1.
+    """Factor for the learning rate: half a cosine, from 1 to 0 while ``done`` goes from 0 to 1.
 
     Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, without restarts.
     """
@@ -197,7 +197,7 @@ def cosine_factor(done: float) -> float:
 
 
 def pace_notes(sampler: Sampler, rate: float, limit_samples: float | None) -> list[str]:
-    """Say how long an epoch takes, and what to do if a limit ends the run before everyone was visited.
+    """Describe how long an epoch takes, and what to do if a limit ends the run before everyone was visited.
 
     Args:
         sampler: defines an epoch.

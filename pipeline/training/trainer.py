@@ -29,13 +29,13 @@ BETAS = (0.5, 0.999)  # as the reference tool
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # Adam's state of each parameter
 UNREAD_ON_GPU = 1  # steps whose loss is still being computed when the next step begins
 SMOOTHING = 0.98  # of the loss shown: about the last 50 steps count
-WATCH_SMOOTHING = 0.8  # of the loss that is watched: about the last 5 steps count
+WATCH_SMOOTHING = 0.8  # of the loss watched for divergence: about the last 5 steps count
 EXPLODED, HARMLESS = 4.0, 0.25  # times the lowest loss of this visit; a loss below the second is never an explosion
-BLACK, WHITE, FAR_OFF = 1 / 255, 254 / 255, 0.2  # a value drawn black or white and far from its target is lost
-MOST_LOST = 0.3  # of all values; a network that is only untrained draws greys
+BLACK, WHITE, FAR_OFF = 1 / 255, 254 / 255, 0.2  # a value drawn black or white but far from its target is lost
+MAX_LOST = 0.3  # of all values; a network that is only untrained draws greys
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Maps drawn faces and their targets to a number that training makes small."""
+"""Maps drawn faces and their targets to the number that training minimises."""
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -45,14 +45,14 @@ def l1(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def l1_and_ssim(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error, and a share of the missing structure (as Zhao et al. 2017, arXiv:1511.08861)."""
+    """Mean absolute error plus weighted structural dissimilarity (after Zhao et al. 2017, arXiv:1511.08861)."""
     return l1(drawn, targets) + SSIM_WEIGHT * (1 - ssim(drawn, targets).mean())
 
 
 def ssim(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Structural similarity over squares of 7 px (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13); (N,).
 
-    All px of a square have equal weight; squares that reach over the edge are left out.
+    All px of a square have equal weight; squares that cross the edge are left out.
     """
     size = WINDOW_PX**2
     moments = torch.cat([drawn, targets, drawn * drawn, targets * targets, drawn * targets])
@@ -90,7 +90,7 @@ class Computing:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Channels last suits a GPU's matrix units; on CPUs it was slower."""
+        """Channels last on GPUs, for their matrix units; on CPUs it was slower."""
         return torch.channels_last if self.on_gpu else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -116,9 +116,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def choose_precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
-    """Decide what ``auto`` means on a device.
-
-    On the CPU fp32: bf16 took 1.7 times as long there (docs/log.md). On a GPU bf16 where it has units for it.
+    """Resolve ``auto``: bf16 on GPUs that have it natively, else fp32 (on CPUs bf16 was slower, docs/log.md).
 
     Raises:
         UsageError: the device cannot train in this precision.
@@ -131,7 +129,7 @@ def choose_precision(precision: Precision | Literal["auto"], device: torch.devic
 
 
 class DivergedError(Exception):
-    """The loss is not a number any more, or has exploded: the weights are spoilt."""
+    """The loss is not a number any more or has exploded: the weights are unusable."""
 
 
 class Trainer:
@@ -145,7 +143,7 @@ class Trainer:
         learning_rate: of Adam; may be changed between steps.
         fix_encoder: train the decoders only.
         computing: where and how.
-        loss: what steps make small; the loss shown and watched is always L1.
+        loss: to minimise; the loss shown and watched is always L1.
     """
 
     def __init__(
@@ -191,14 +189,13 @@ class Trainer:
     def read_losses(self, *, wait: bool = False) -> float | None:
         """Read the losses of the steps taken, and watch them for divergence.
 
-        On a GPU the latest is left for next time unless asked to wait, so that the GPU is never idle.
+        On a GPU the latest is left for the next call unless ``wait`` is set, so that the GPU is never idle.
 
         Returns:
-            Mean absolute error of the last one read, of all its people, before its step, in [0, 1]; None if there is no
-            new one.
+            L1 of the latest step read, before its update, over all its people, in [0, 1]; None if there is no new one.
 
         Raises:
-            DivergedError: the weights are spoilt.
+            DivergedError: the loss has diverged.
         """
         unread = UNREAD_ON_GPU if self.computing.on_gpu and not wait else 0
         latest = None
@@ -215,22 +212,22 @@ class Trainer:
         return latest
 
     def check(self, person: str, pairs: Pairs) -> None:
-        """Make sure that the last steps have not spoilt the weights, on some faces, the same in all processes.
+        """Check on some faces that the last steps have not made the weights diverge, the same in all processes.
 
         Raises:
             DivergedError: they have.
         """
         with torch.no_grad(), self.computing.autocast():
             (drawn,) = self._network((person,))(pairs[0])
-        _raise_if_spoilt(person, *_errors(drawn, pairs[1]).tolist())
+        _check_loss(person, *_errors(drawn, pairs[1]).tolist())
 
     def weight_sums(self) -> list[str]:
-        """Sums of all weights, rounded, to compare models of several processes by."""
+        """Rounded sums of all weights, to compare the models of several processes."""
         networks = (self.model.encoder, *self.model.decoders.values())
         return [f"{float(p.detach().double().abs().sum()):.5e}" for net in networks for p in net.parameters()]
 
     def store_moments(self) -> None:
-        """Put the optimizers' state into the model, ready to be saved."""
+        """Copy the optimizers' state into the model, to be saved with it."""
         for people, optimizer in self._optimizers.items():
             for person in people:
                 # updated only: with --fix-enc the encoder's moments are not here, and the saved ones must stay
@@ -240,24 +237,24 @@ class Trainer:
                         moments[f"{name}.{key}"] = value
 
     def _watch(self, person: str, loss: float, lost: float) -> None:
-        """Raise if the loss explodes within a visit: after another person's visit the first losses are higher."""
+        """Raise DivergedError if the loss explodes within a visit; after another person's visit it starts higher."""
         before, lowest = self._watched.get(person, (loss, loss))
         smoothed = WATCH_SMOOTHING * before + (1 - WATCH_SMOOTHING) * loss
         self._watched[person] = (smoothed, min(lowest, smoothed))
-        _raise_if_spoilt(person, loss, lost)
+        _check_loss(person, loss, lost)
         if smoothed > max(EXPLODED * lowest, HARMLESS):
             raise DivergedError(f"the loss of {person} exploded to {loss:.2f}")
 
     def _optimizer(self, people: tuple[str, ...]) -> torch.optim.Adam:
         if people not in self._optimizers:
             named = {person: dict(self._parameters(person)) for person in people}
-            parameters = dict.fromkeys(parameter for own in named.values() for parameter in own.values())
+            parameters = dict.fromkeys(parameter for group in named.values() for parameter in group.values())
             optimizer = torch.optim.Adam(list(parameters), lr=self.learning_rate, betas=BETAS, fused=True)
-            for person, own in named.items():
-                _restore(optimizer, own, self.model.moments.get(person, {}))
+            for person, parameters_by_name in named.items():
+                _restore(optimizer, parameters_by_name, self.model.moments.get(person, {}))
             self._optimizers[people] = optimizer
-        for group in self._optimizers[people].param_groups:
-            group["lr"] = self.learning_rate
+        for parameter_group in self._optimizers[people].param_groups:
+            parameter_group["lr"] = self.learning_rate
         return self._optimizers[people]
 
     def _network(self, people: tuple[str, ...]) -> nn.Module:
@@ -299,10 +296,10 @@ def _errors(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.stack([l1(drawn, targets), lost.float().mean()])
 
 
-def _raise_if_spoilt(person: str, loss: float, lost: float) -> None:
+def _check_loss(person: str, loss: float, lost: float) -> None:
     if not math.isfinite(loss):
         raise DivergedError(f"the loss of {person} is not a number any more")
-    if lost > MOST_LOST:
+    if lost > MAX_LOST:
         raise DivergedError(f"the loss of {person} exploded to {loss:.2f}")
 
 

@@ -78,7 +78,7 @@ def test_what_a_killed_run_was_writing_into_a_store_is_taken_back_by_repair_alon
     before = contents(extracted)
     assert check(extracted) == 1
     assert contents(extracted) == before
-    words = f"a run was killed while it wrote {store}: python cli.py check --repair undoes what was half-written"
+    words = f"a run was killed while it wrote {store}: python cli.py check --repair undoes the unfinished write"
     assert words in capsys.readouterr().err
     assert check(extracted, "--repair") == 0
     assert not store.with_name("faces.sqlite-journal").exists()

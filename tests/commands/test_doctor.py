@@ -55,7 +55,7 @@ def test_an_ffmpeg_that_is_too_old_is_passed_over_and_convert_works(tmp_path: Pa
     program(tmp_path / "ffmpeg", OLD_FFMPEG)
     _, found = found_by_doctor(tmp_path)
     assert found["ffmpeg"]["state"] == "note"
-    assert f"passed over: {tmp_path / 'ffmpeg'} is too old" in found["ffmpeg"]["words"]
+    assert f"rejected: {tmp_path / 'ffmpeg'} is too old" in found["ffmpeg"]["words"]
     assert found["try convert"]["state"] == "ok"
 
 

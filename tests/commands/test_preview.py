@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli import main
-from pipeline.commands.preview import HEAD_PX, SHOWN_PX
+from pipeline.commands.preview import SHOWN_PX, TITLE_PX
 from pipeline.converting.timeline import Timeline
 from pipeline.faces.alignment import cut_crop
 from pipeline.faces.measures import yaw_deg
@@ -27,9 +27,9 @@ def run(workspace: Path, *arguments: str | Path) -> int:
 
 def tiles(sheet: Image) -> list[list[Image]]:
     """The pictures of a sheet, row by row, without the words above them."""
-    rows, columns = (sheet.shape[0] - HEAD_PX) // SHOWN_PX, sheet.shape[1] // SHOWN_PX
-    assert sheet.shape == (HEAD_PX + rows * SHOWN_PX, columns * SHOWN_PX, 3)
-    below = sheet[HEAD_PX:]
+    rows, columns = (sheet.shape[0] - TITLE_PX) // SHOWN_PX, sheet.shape[1] // SHOWN_PX
+    assert sheet.shape == (TITLE_PX + rows * SHOWN_PX, columns * SHOWN_PX, 3)
+    below = sheet[TITLE_PX:]
     return [
         [below[SHOWN_PX * row :][:SHOWN_PX, SHOWN_PX * column :][:, :SHOWN_PX] for column in range(columns)]
         for row in range(rows)

@@ -112,7 +112,7 @@ def test_a_certificate_that_has_expired_is_not_tampering(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     result = made(tmp_path / "made.png")
     for seconds in (2, 20, 120):  # within which a machine, however busy, signs
-        monkeypatch.setattr("pipeline.provenance.certificate.LIFE", timedelta(seconds=seconds))
+        monkeypatch.setattr("pipeline.provenance.certificate.LIFETIME", timedelta(seconds=seconds))
         shutil.rmtree(tmp_path / "settings", ignore_errors=True)
         with suppress(RecastError):
             identity = own_identity()

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from skimage.color import rgb2lab
 
-from pipeline.converting.color import LARGEST_GAIN, ColorPair, Method, match_colors, measure_colors
+from pipeline.converting.color import MAX_GAIN, ColorPair, Method, match_colors, measure_colors
 from pipeline.types import Image, Mask
 from tests.clips import scene
 
@@ -59,14 +59,14 @@ def test_contrast_is_raised_only_so_far() -> None:
     face, original, mask = muted(1, 0.1, (0, 0, 0)), muted(1, 0.7, (0, 0, 0)), spot()
     spread = statistics(match_color(face, original, mask), mask)[1]
     assert (statistics(original, mask)[1] > 4 * statistics(face, mask)[1]).all()
-    np.testing.assert_allclose(spread / statistics(face, mask)[1], LARGEST_GAIN, rtol=0.1)
+    np.testing.assert_allclose(spread / statistics(face, mask)[1], MAX_GAIN, rtol=0.1)
 
 
 def test_contrast_is_lowered_only_so_far() -> None:
     face, original, mask = muted(1, 0.7, (0, 0, 0)), muted(1, 0.1, (0, 0, 0)), spot()
     spread = statistics(match_color(face, original, mask), mask)[1]
     lowered = spread / statistics(face, mask)[1]
-    assert lowered[0] == pytest.approx(1 / LARGEST_GAIN, rel=0.1)
+    assert lowered[0] == pytest.approx(1 / MAX_GAIN, rel=0.1)
     assert (lowered[1:] < 0.5).all(), "hues as far as need be: grey footage has none"
 
 

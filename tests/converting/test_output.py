@@ -574,8 +574,8 @@ def test_an_encoder_that_dies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An ffmpeg that is killed in the second segment; the first is kept, and the next run goes on behind it."""
-    monkeypatch.setattr("pipeline.converting.segments.SHORTEST", 4)
-    monkeypatch.setattr("pipeline.converting.segments.LONGEST", 4)
+    monkeypatch.setattr("pipeline.converting.segments.MIN_SEGMENT", 4)
+    monkeypatch.setattr("pipeline.converting.segments.MAX_SEGMENT", 4)
     original = clips["hopper"].read_bytes()
     encoders = 0
 
@@ -596,4 +596,4 @@ def test_an_encoder_that_dies(
     assert not (tmp_path / "out.mp4").exists()
     assert clips["hopper"].read_bytes() == original
     assert run(trained, *SWAP, "-o", tmp_path / "out.mp4") == 0
-    assert "going on: 4 of 12" in capsys.readouterr().err
+    assert "continuing: 4 of 12" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_a_result_that_does_not_play_whole_gets_no_name(
     assert segments_of(final)
     monkeypatch.undo()
     assert run(trained, *SWAP, "-o", final) == 0
-    assert "going on" in capsys.readouterr().err
+    assert "continuing" in capsys.readouterr().err
     assert not final.with_name(f".{final.name}.segments").exists()
 
 

@@ -59,8 +59,8 @@ def kept(final: Path) -> dict[str, float]:
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of four frames."""
-    monkeypatch.setattr(segments, "SHORTEST", 4)
-    monkeypatch.setattr(segments, "LONGEST", 4)
+    monkeypatch.setattr(segments, "MIN_SEGMENT", 4)
+    monkeypatch.setattr(segments, "MAX_SEGMENT", 4)
 
 
 class Stopped(NullConsole):
@@ -101,7 +101,7 @@ def test_a_stopped_run_goes_on_and_the_result_is_the_same(trained: Path, capsys:
     capsys.readouterr()
     assert run(trained, *SWAP) == 0
     said = capsys.readouterr()
-    assert f"going on: {4 * len(before)} of 12 frames were done before" in said.err
+    assert f"continuing: {4 * len(before)} of 12 frames were done before" in said.err
     assert f"{4 * len(before)} of its frames were done in an earlier run" in said.out
     assert final.read_bytes() == whole.read_bytes()
     assert not list(final.parent.glob(".*"))
@@ -121,7 +121,7 @@ def test_only_segments_that_would_be_the_same_are_used(trained: Path, capsys: py
     assert run(trained, *SWAP, "-o", trained / "whole.mp4") == 0
     capsys.readouterr()
     assert run(trained, *SWAP) == 0
-    assert "going on" not in capsys.readouterr().err
+    assert "continuing" not in capsys.readouterr().err
     assert final.read_bytes() == (trained / "whole.mp4").read_bytes()
 
 
@@ -136,7 +136,7 @@ def test_other_options_neither_use_nor_cost_what_is_there(trained: Path, capsys:
     assert before.items() < kept(final).items()
     capsys.readouterr()
     assert run(trained, *SWAP) == 0
-    assert "going on: 8 of 12" in capsys.readouterr().err
+    assert "continuing: 8 of 12" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_segments")
@@ -147,7 +147,7 @@ def test_another_state_of_the_model_makes_all_anew(trained: Path, capsys: pytest
         next(model.decoders["collins"].parameters()).add_(0.1)
     checkpoint.save(trained / "output" / "model", model)
     assert run(trained, *SWAP) == 0
-    assert "going on" not in capsys.readouterr().err
+    assert "continuing" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_segments")
@@ -157,7 +157,7 @@ def test_paths_may_be_typed_otherwise(
     stop(trained, 11)
     monkeypatch.chdir(trained)
     assert run(Path(), *SWAP) == 0
-    assert "going on: 8 of 12" in capsys.readouterr().err
+    assert "continuing: 8 of 12" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_segments")
@@ -227,7 +227,7 @@ def test_a_run_that_is_killed_again_and_again_gets_on(trained: Path, tmp_path: P
     there = frames_kept(final)
     done = subprocess.run(line, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"going on: {there} of 90 frames were done before" in done.stderr
+    assert f"continuing: {there} of 90 frames were done before" in done.stderr
     assert len(shown(final)) == 90
 
 
@@ -245,11 +245,11 @@ def test_segments_of_other_lengths_are_used(
     stop(trained, 11)
     first, _ = sorted(kept(final))
     (final.with_name(f".{final.name}.segments") / first).unlink()
-    monkeypatch.setattr(segments, "SHORTEST", 3)
-    monkeypatch.setattr(segments, "LONGEST", 3)
+    monkeypatch.setattr(segments, "MIN_SEGMENT", 3)
+    monkeypatch.setattr(segments, "MAX_SEGMENT", 3)
     capsys.readouterr()
     assert run(trained, *SWAP, "--codec", "libx264") == 0
-    assert "going on: 4 of 12" in capsys.readouterr().err
+    assert "continuing: 4 of 12" in capsys.readouterr().err
     with av.open(str(final)) as made:
         keys = [place for place, packet in enumerate(made.demux(video=0)) if packet.is_keyframe]
     assert keys == [0, 4, 8]
@@ -259,8 +259,8 @@ def test_borders_of_segments_do_not_show(trained: Path, monkeypatch: pytest.Monk
     """Frames are drawn alike, however they are cut into segments."""
     lossless = [*SWAP[:4], "--no-credentials", "--codec", "ffv1"]
     assert run(trained, *lossless, "-o", trained / "whole.mkv") == 0
-    monkeypatch.setattr(segments, "SHORTEST", 3)
-    monkeypatch.setattr(segments, "LONGEST", 3)
+    monkeypatch.setattr(segments, "MIN_SEGMENT", 3)
+    monkeypatch.setattr(segments, "MAX_SEGMENT", 3)
     assert run(trained, *lossless, "-o", trained / "cut.mkv") == 0
     for one, other in zip(*(images(trained / f"{name}.mkv") for name in ("whole", "cut")), strict=True):
         apart = np.abs(one.astype(int) - other.astype(int))

@@ -3,7 +3,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.converting.texture import LARGEST_GRAIN, add_grain, measure_grain, measure_softness, sharpen, soften
+from pipeline.converting.texture import MAX_GRAIN, add_grain, measure_grain, measure_softness, sharpen, soften
 from pipeline.types import Image, Mask
 from tests.clips import scene
 
@@ -39,7 +39,7 @@ def test_a_smooth_face_becomes_as_grainy_as_what_it_covers() -> None:
 
 def test_a_grainy_face_stays_and_wild_footage_gives_only_so_much() -> None:
     np.testing.assert_array_equal(add_grain(noisy(6), smooth(), EVERYWHERE), noisy(6))
-    assert measure_grain(add_grain(smooth(), noisy(40), EVERYWHERE), EVERYWHERE) < 1.3 * LARGEST_GRAIN
+    assert measure_grain(add_grain(smooth(), noisy(40), EVERYWHERE), EVERYWHERE) < 1.3 * MAX_GRAIN
 
 
 def test_sharpening_adds_detail_and_keeps_flat_colours() -> None:

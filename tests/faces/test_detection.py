@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet
 
 from demo.clips import COLLINS, HOPPER, read_portrait
-from pipeline.faces.detection import Detector, ImagePyramid, without_nested
+from pipeline.faces.detection import Detector, ImagePyramid, suppress_nested
 from pipeline.media.pictures import read_picture
 from pipeline.types import Boxes, Face, Image, Points
 
@@ -189,9 +189,9 @@ def test_of_faces_in_each_other_the_surest_stays() -> None:
         face(0.96, 200, 0, 240, 300),
         face(0.98, 60, 0, 160, 110),
     )
-    kept = without_nested([(0, inside), (0, large), (0, beside), (0, crossing), (1, inside)])
+    kept = suppress_nested([(0, inside), (0, large), (0, beside), (0, crossing), (1, inside)])
     assert [(owner, one.score) for owner, one in kept] == [(0, 0.96), (0, 0.99), (0, 0.98), (1, 0.97)], "largest first"
-    kept = without_nested([(0, face(0.95, 0, 0, 100, 120)), (0, inside)])
+    kept = suppress_nested([(0, face(0.95, 0, 0, 100, 120)), (0, inside)])
     assert [one.score for _, one in kept] == [0.97]
 
 

@@ -9,17 +9,17 @@ from pipeline.faces import mesh
 from pipeline.faces.alignment import align, cut_crop
 from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.faces.identity import (
-    EYES_APART_PX,
+    MAX_EYE_DISAGREEMENT_PX,
     SAME_PERSON,
     Track,
     best_frames,
     cluster_tracks,
-    combine,
+    combine_embeddings,
     distance,
     embed,
-    eyes_apart_px,
+    eye_disagreement_px,
     is_clear,
-    mean_of,
+    mean_embedding,
     shows_face,
 )
 from pipeline.faces.store import StoredFace
@@ -70,8 +70,8 @@ def test_a_crop_of_another_size_is_the_same_person(detector: Detector) -> None:
 def test_a_track_is_no_face_only_where_two_witnesses_agree(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     face = crop_of(detector, COLLINS, 0.0)
     aside, none = (np.roll(face, shift, axis=1) for shift in (60, 128))  # none: what is left and right of the face
-    assert eyes_apart_px(face) < 6
-    assert min(eyes_apart_px(aside), eyes_apart_px(none)) > EYES_APART_PX
+    assert eye_disagreement_px(face) < 6
+    assert min(eye_disagreement_px(aside), eye_disagreement_px(none)) > MAX_EYE_DISAGREEMENT_PX
     assert shows_face([face], [0.5])
     assert shows_face([], [0.5])
     assert shows_face([none, face, face], [0.5])
@@ -104,11 +104,11 @@ def test_profiles_tiny_faces_and_faces_without_a_crop_say_nothing() -> None:
 
 
 def test_faces_that_contradict_each_other_make_no_embedding() -> None:
-    assert combine([]) is None
-    combined = combine([unit(1, 0), unit(0.8, 0.2)])
+    assert combine_embeddings([]) is None
+    combined = combine_embeddings([unit(1, 0), unit(0.8, 0.2)])
     assert combined is not None
     np.testing.assert_allclose(combined, unit(0.9, 0.1))
-    assert combine([unit(1, 0), unit(-0.2, 0)]) is None
+    assert combine_embeddings([unit(1, 0), unit(-0.2, 0)]) is None
 
 
 def test_near_tracks_are_one_person_and_the_one_seen_longest_comes_first() -> None:
@@ -120,7 +120,7 @@ def test_near_tracks_are_one_person_and_the_one_seen_longest_comes_first() -> No
     ]
     groups = cluster_tracks(tracks)
     assert [sorted(t.number for t in members) for members in groups] == [[0, 2], [1, 3]]
-    np.testing.assert_allclose(mean_of(groups[0]), unit((10 * 0.0 + 25 * 0.1) / 35))
+    np.testing.assert_allclose(mean_embedding(groups[0]), unit((10 * 0.0 + 25 * 0.1) / 35))
 
 
 def test_two_faces_of_one_frame_are_two_people_however_alike() -> None:

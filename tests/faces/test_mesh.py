@@ -9,7 +9,7 @@ from pipeline.errors import UsageError
 from pipeline.faces import mesh
 from pipeline.faces.alignment import CROP_PX, TEMPLATE, align, cut_crop, invert, transform, warp
 from pipeline.faces.detection import Detector, ImagePyramid
-from pipeline.faces.mesh import OUTLINE, face_presence, has_mesh, mesh_of, mesh_weights
+from pipeline.faces.mesh import OUTLINE, face_presence, find_mesh_points, has_mesh, mesh_weights
 from pipeline.types import Affine, Image
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_LIP, RIGHT_LIP = (33, 133), (362, 263), (1,), (61,), (291,)
@@ -30,12 +30,12 @@ def place(portrait: Image) -> Affine:
 def test_points_lie_on_eyes_nose_and_mouth(portrait: Image, place: Affine) -> None:
     """MTCNN's five landmarks, which the crop is made from, are the witness."""
     for which, expected in zip((LEFT_EYE, RIGHT_EYE, NOSE, LEFT_LIP, RIGHT_LIP), TEMPLATE, strict=True):
-        found = mesh_of(portrait, place, which).mean(axis=0)
+        found = find_mesh_points(portrait, place, which).mean(axis=0)
         assert np.linalg.norm(found - expected) < 9, f"{found} for {expected}"
 
 
 def test_the_outline_goes_round_the_face_once_clockwise(portrait: Image, place: Affine) -> None:
-    outline = mesh_of(portrait, place, OUTLINE)
+    outline = find_mesh_points(portrait, place, OUTLINE)
     assert outline.shape == (36, 2)
     for point in TEMPLATE:
         assert cv2.pointPolygonTest(outline.astype(np.float32), point.tolist(), measureDist=True) > 15
@@ -47,24 +47,24 @@ def test_the_outline_goes_round_the_face_once_clockwise(portrait: Image, place: 
 def test_it_does_not_matter_where_in_the_picture_the_face_is(portrait: Image, place: Affine) -> None:
     crop = cut_crop(portrait, place)
     still = np.array([[1.0, 0, 0], [0, 1, 0]])
-    in_crop = mesh_of(crop, still, OUTLINE)
-    assert np.abs(in_crop - mesh_of(portrait, place, OUTLINE)).max() < 2
+    in_crop = find_mesh_points(crop, still, OUTLINE)
+    assert np.abs(in_crop - find_mesh_points(portrait, place, OUTLINE)).max() < 2
     turn: Affine = np.asarray(cv2.getRotationMatrix2D((CROP_PX / 2, CROP_PX / 2), 30, 1.3), np.float64)
     turned = warp(portrait, turn, (portrait.shape[1], portrait.shape[0]), border=cv2.BORDER_REPLICATE)
     back = invert(turn)
     elsewhere = np.column_stack([place[:, :2] @ back[:, :2], transform(back[:, 2:].T, place).T])
-    assert np.abs(mesh_of(turned, elsewhere, OUTLINE) - in_crop).max() < 3
+    assert np.abs(find_mesh_points(turned, elsewhere, OUTLINE) - in_crop).max() < 3
 
 
 def test_an_open_mouth_is_seen(portrait: Image, place: Affine) -> None:
     """A dark gap painted between the lips, that pushes the lower one down."""
     crop, still = cut_crop(portrait, place), np.array([[1.0, 0, 0], [0, 1, 0]])
-    closed = np.ptp(mesh_of(crop, still, (13, 14))[:, 1])
-    lip = int(mesh_of(crop, still, (13,))[0, 1]) + 2
+    closed = np.ptp(find_mesh_points(crop, still, (13, 14))[:, 1])
+    lip = int(find_mesh_points(crop, still, (13,))[0, 1]) + 2
     opened = crop.copy()
     opened[lip + 14 :] = crop[lip:-14]
     opened[lip : lip + 14, 112:144] = (25, 20, 40)
-    assert np.ptp(mesh_of(opened, still, (13, 14))[:, 1]) > closed + 4
+    assert np.ptp(find_mesh_points(opened, still, (13, 14))[:, 1]) > closed + 4
 
 
 def test_a_face_is_told_from_what_is_none(portrait: Image, place: Affine) -> None:

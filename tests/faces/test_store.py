@@ -432,7 +432,7 @@ def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_any_video_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.faces.store.MOST_ROWS", 3)
+    monkeypatch.setattr("pipeline.faces.store.MAX_ROWS", 3)
     path = tmp_path / "faces.sqlite"
     with FaceStore(path, create=True) as store:
         store.record(frames(*((number, number) for number in range(4))), [])

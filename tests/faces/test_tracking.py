@@ -17,7 +17,7 @@ from pipeline.faces.tracking import (
     interpolate_boxes,
     key_frames,
     link,
-    overlaps,
+    pairwise_iou,
 )
 from pipeline.types import Boxes, Face, Image
 
@@ -43,13 +43,13 @@ def overlap_of_two(one: Boxes, other: Boxes) -> float:
 @given(st.lists(boxes, min_size=1, max_size=4), st.lists(boxes, min_size=1, max_size=4))
 def test_overlaps_are_common_area_over_whole_area(some: list[Boxes], others: list[Boxes]) -> None:
     expected = [[overlap_of_two(one, other) for other in others] for one in some]
-    np.testing.assert_allclose(overlaps(np.stack(some), np.stack(others)), expected, atol=1e-9)
+    np.testing.assert_allclose(pairwise_iou(np.stack(some), np.stack(others)), expected, atol=1e-9)
 
 
 def test_overlaps_of_boxes_worked_out_by_hand() -> None:
     some = np.array([[0.0, 0.0, 10.0, 4.0], [100.0, 100.0, 110.0, 120.0]])
     others = np.array([[5.0, 2.0, 15.0, 6.0], [0.0, 0.0, 10.0, 4.0], [10.0, 0.0, 20.0, 4.0]])
-    np.testing.assert_allclose(overlaps(some, others), [[10 / 70, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(pairwise_iou(some, others), [[10 / 70, 1.0, 0.0], [0.0, 0.0, 0.0]])
 
 
 def test_faces_keep_their_tracks_whatever_their_order() -> None:

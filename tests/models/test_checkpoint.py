@@ -427,7 +427,7 @@ def facts_without(key: str) -> Callable[[dict[str, Any]], Any]:
         lambda facts: {**facts, "position": {"epoch": "first"}},
         lambda facts: {**facts, "people": {"../elsewhere": {"samples": 1, "loss": 0.1}}},
         lambda facts: {**facts, "people": {"hopper": {"samples": 1, "loss": float("inf")}}},
-        lambda facts: {**facts, "more": "x" * (checkpoint.LARGEST_FACTS + 1)},
+        lambda facts: {**facts, "more": "x" * (checkpoint.MAX_MODEL_JSON_BYTES + 1)},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": "9-5"}}},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": "1-x"}}},
         lambda facts: {**facts, "held_out": {"held": {"clip/1": [1, 5]}}},

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.autoencoder import Decoder, Encoder
-from models.winograd import FOUR, TWO, Scheme, WinogradConv2d, faster
+from models.winograd import FOUR, TWO, Scheme, WinogradConv2d, use_winograd
 
 
 @pytest.mark.parametrize("scheme", [TWO, FOUR], ids=["two", "four"])
@@ -24,7 +24,7 @@ def test_faster_networks_make_the_same_and_leave_the_others_as_they_were() -> No
         torch.manual_seed(3)
         encoder, decoder, pictures = Encoder(), Decoder(), torch.rand(2, 3, 64, 64)
     before = [tensor.clone() for network in (encoder, decoder) for tensor in network.state_dict().values()]
-    quick_encoder, quick_decoder = faster(encoder), faster(decoder)
+    quick_encoder, quick_decoder = use_winograd(encoder), use_winograd(decoder)
     assert sum(isinstance(part, WinogradConv2d) for part in quick_encoder.modules()) == 1
     assert sum(isinstance(part, WinogradConv2d) for part in quick_decoder.modules()) == 2
     with torch.inference_mode():

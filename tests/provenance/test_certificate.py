@@ -157,7 +157,7 @@ def made_at(days: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.provenance.certificate.datetime", Wrong)
-        patch.setattr("pipeline.provenance.certificate.LIFE", timedelta(days=10))
+        patch.setattr("pipeline.provenance.certificate.LIFETIME", timedelta(days=10))
         own_identity()
 
 

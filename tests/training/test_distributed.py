@@ -105,7 +105,7 @@ def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(
     assert steps > 0
     alone = subprocess.run([*command, "--max-steps", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert alone.returncode == 0, alone.stderr
-    assert f"going on with 'model' at step {steps}" in alone.stderr
+    assert f"training 'model' from step {steps} on" in alone.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

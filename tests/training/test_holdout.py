@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import HeldOut
-from pipeline.training.dataset import FEWEST_FACES, GAP, Origin, split_faces
+from pipeline.training.dataset import GAP, MIN_FACES, Origin, split_faces
 
 PEOPLE = ("ann", "bob")
 
@@ -51,7 +51,7 @@ def test_five_percent_are_held_out_apart_from_the_others(kind: str) -> None:
 
 
 def test_none_are_held_out_of_few() -> None:
-    split = split_faces({"ann": crops("a", FEWEST_FACES - 1), "bob": crops("b", 1), "eve": []}, HeldOut())[0]
+    split = split_faces({"ann": crops("a", MIN_FACES - 1), "bob": crops("b", 1), "eve": []}, HeldOut())[0]
     assert [(len(part.trained), len(part.held)) for part in split.values()] == [(99, 0), (1, 0), (0, 0)]
 
 

@@ -75,7 +75,7 @@ def test_what_a_killed_run_was_writing_goes(tmp_path: Path) -> None:
 
 
 def test_sheets_of_long_trainings_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "MOST_FRAMES", 6)
+    monkeypatch.setattr(monitor, "MAX_TIMELAPSE_FRAMES", 6)
     filled(tmp_path, *range(1, 30))
     left = sorted(int(path.stem) for path in (tmp_path / "timelapse").iterdir())
     assert 3 <= len(left) <= 6
@@ -114,5 +114,5 @@ def test_it_says_when_it_no_longer_gets_better() -> None:
     falling = [judged(100 * number, 1 / number) for number in range(1, 13)]
     assert len(verdict(falling)) == 1
     flat = [*falling[:5], *(judged(100 * number, 0.2) for number in range(6, 13))]
-    assert "not got better since step 500" in verdict(flat)[1]
+    assert "no improvement since step 500" in verdict(flat)[1]
     assert len(verdict(flat[:7])) == 1, "too early to say"

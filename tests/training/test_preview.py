@@ -7,7 +7,7 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.training.monitor import preview_sheet, straight, swap_sheet, validation_l1
+from pipeline.training.monitor import preview_sheet, swap_sheet, undistorted, validation_l1
 from pipeline.types import Image
 
 CPU = torch.device("cpu")
@@ -102,14 +102,14 @@ def test_a_swap_sheet_of_one_person_shows_the_models_others(model: Model) -> Non
 def test_straight_faces_are_what_lies_in_the_middle() -> None:
     crops = torch.zeros((2, 3, 256, 256), dtype=torch.uint8)
     crops[:, :, 38:218, 38:218] = 255
-    pictures = straight(crops, CPU)
+    pictures = undistorted(crops, CPU)
     assert pictures.shape == (2, 3, 64, 64)
     assert float(pictures[:, :, 1:-1, 1:-1].min()) == 1
 
 
 def test_validation_is_the_mean_error_of_all_faces(model: Model) -> None:
     crops = even_crops(15).repeat(3, 1, 1, 1)
-    pictures = straight(crops, CPU)
+    pictures = undistorted(crops, CPU)
     with torch.inference_mode():
         expected = float((model.decoders["hopper"](model.encoder(pictures)) - pictures).abs().mean())
     assert validation_l1(model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-4)
