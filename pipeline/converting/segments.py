@@ -235,13 +235,13 @@ class _Batch:
 def _render_range(job: RenderJob, first: int, end: int, bar: Bar) -> dict[int, Segment]:
     """Render consecutive frames into segments, which are returned by first frame."""
 
-    def draw(batch: _Batch) -> DrawnBatch:
+    def draw(batch: _Batch) -> DrawnBatch[PlannedSegment]:
         canvases = [Canvas(frame.native, job.pixels) for frame in batch.frames]
         faces = draw_faces(canvases, batch.swaps, job.swapper, job.look)
         kept = canvases if batch.segment else []
         return DrawnBatch(batch.segment, batch.frames[0].index, kept, faces, batch.is_last)
 
-    def paste(batch: DrawnBatch) -> tuple[DrawnBatch, list[VideoFrame]]:
+    def paste(batch: DrawnBatch[PlannedSegment]) -> tuple[DrawnBatch[PlannedSegment], list[VideoFrame]]:
         frames = zip(batch.canvases, batch.faces, strict=True) if batch.segment else ()
         return batch, [compose(canvas, faces, job.look, job.view).frame for canvas, faces in frames]
 

@@ -8,7 +8,7 @@ where a face keeps still or moves evenly, a narrow one where the two results dif
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,7 @@ from pipeline.faces.alignment import CROP_PX, invert, transform
 from pipeline.media.canvas import Canvas
 from pipeline.types import Affine
 
-if TYPE_CHECKING:
-    from pipeline.converting.timeline import PlannedSegment
-
+T = TypeVar("T")
 Numbers = npt.NDArray[np.float64]
 
 NARROW, WIDE = 1.0, 3.0  # standard deviations of the weights, in frames
@@ -96,7 +94,7 @@ def _fit_polynomials(times: Numbers, values: Numbers, at: Numbers, width: float,
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
+class DrawnBatch(Generic[T]):
     """Consecutive frames whose new faces are drawn, but not pasted yet.
 
     Attributes:
@@ -107,7 +105,7 @@ class DrawnBatch:
         is_last: whether the segment ends with this batch.
     """
 
-    segment: "PlannedSegment | None"
+    segment: T | None
     first: int
     canvases: Sequence[Canvas]
     faces: Sequence[Sequence[DrawnFace]]
@@ -119,13 +117,13 @@ class DrawnBatch:
         return self.first + len(self.faces)
 
 
-def smooth_stats(batches: Iterable[DrawnBatch]) -> Iterator[DrawnBatch]:
+def smooth_stats(batches: Iterable[DrawnBatch[T]]) -> Iterator[DrawnBatch[T]]:
     """Smooth measurements along tracks; a batch waits only for the few frames after it.
 
     Frames beyond the ends of a segment count too, so that segment borders are invisible and all runs give the same
     result.
     """
-    waiting: deque[DrawnBatch] = deque()
+    waiting: deque[DrawnBatch[T]] = deque()
     history: dict[int, list[tuple[int, FaceStats]]] = {}  # frame and measurements, by track
     for batch in batches:
         waiting.append(batch)
@@ -142,7 +140,7 @@ def smooth_stats(batches: Iterable[DrawnBatch]) -> Iterator[DrawnBatch]:
         yield _smooth_batch(waiting.popleft(), history)
 
 
-def _smooth_batch(batch: DrawnBatch, history: dict[int, list[tuple[int, FaceStats]]]) -> DrawnBatch:
+def _smooth_batch(batch: DrawnBatch[T], history: dict[int, list[tuple[int, FaceStats]]]) -> DrawnBatch[T]:
     frames_by_track: dict[int, list[int]] = {}
     for frame, faces in enumerate(batch.faces, batch.first):
         for face in faces:

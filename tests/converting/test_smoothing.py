@@ -134,7 +134,7 @@ def face(light: float, track: int = 0, softness: float = 0.0, shift: float = 0.0
     return DrawnFace(Rect(0, 0, 2, 2), NOWHERE, np.zeros((2, 2, 3), np.uint8), track, stats)
 
 
-def batches(frames: Sequence[Sequence[DrawnFace]], size: int, first: int = 0) -> list[DrawnBatch]:
+def batches(frames: Sequence[Sequence[DrawnFace]], size: int, first: int = 0) -> list[DrawnBatch[PlannedSegment]]:
     starts = range(0, len(frames), size)
     return [
         DrawnBatch(SEGMENT, first + start, [], frames[start : start + size], start + size >= len(frames))
@@ -142,7 +142,7 @@ def batches(frames: Sequence[Sequence[DrawnFace]], size: int, first: int = 0) ->
     ]
 
 
-def lights(made: Sequence[DrawnBatch], track: int = 0) -> Numbers:
+def lights(made: Sequence[DrawnBatch[PlannedSegment]], track: int = 0) -> Numbers:
     faces = [face for batch in made for some in batch.faces for face in some if face.track == track]
     return np.array([face.stats.colors.original[0, 0] for face in faces if face.stats.colors is not None])
 
@@ -209,7 +209,7 @@ def test_it_looks_no_farther_ahead_than_it_needs() -> None:
     """Frames wait in memory for those after them: not for all of the segment."""
     taken: list[int] = []
 
-    def watched() -> Iterator[DrawnBatch]:
+    def watched() -> Iterator[DrawnBatch[PlannedSegment]]:
         for batch in batches([[face(50)] for _ in range(200)], 4):
             taken.append(batch.first)
             yield batch
