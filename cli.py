@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from contextlib import redirect_stderr
+from difflib import get_close_matches
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -26,7 +27,7 @@ except ModuleNotFoundError as missing:
 
 from models import CheckpointError
 from pipeline.console import RunLog, Stream, Terminal
-from pipeline.errors import RecastError, UsageError, describe_error
+from pipeline.errors import RecastError, UsageError, command, describe_error
 from pipeline.options import (
     COMMANDS,
     CheckOptions,
@@ -62,10 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(typed)
     except (RecastError, KeyboardInterrupt) as error:
         return Terminal(CommandOptions(json="--json" in typed)).fail(*describe_error(error))
-    command = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
+    name = next(name for name, kind in COMMANDS.items() if isinstance(options, kind))
     workspace = options.workspace if isinstance(options, WorkspaceOptions) and options.keeps_log else None
     terminal = Terminal(options)
-    log = RunLog(workspace, command, typed, terminal.echo if options.verbose else None)
+    log = RunLog(workspace, name, typed, terminal.echo if options.verbose else None)
     logging.getLogger("recast").debug("options: %s", options)
     try:
         return terminal.show(run(options, terminal))
@@ -79,11 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
         log.end()
 
 
-def show_help(command: str) -> int:
+def show_help(name: str) -> int:
     """Print the help of a command, or of the program if it is none; return the exit code."""
     out = Stream(sys.stdout)
     width = max(60, min(100, shutil.get_terminal_size().columns))
-    out.write(f"{format_help(command if command in COMMANDS else None, width)}\n")
+    out.write(f"{format_help(name if name in COMMANDS else None, width)}\n")
     out.flush()
     if out.failure:
         Stream(sys.stderr).line(f"error: {out.failure}")
@@ -92,6 +93,10 @@ def show_help(command: str) -> int:
 
 def parse(arguments: list[str]) -> CommandOptions:
     """Turn the command line into the options of its command; raises UsageError."""
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        similar = get_close_matches(arguments[0], COMMANDS, n=1)
+        perhaps = f"; perhaps {similar[0]}" if similar else ""
+        raise UsageError(f"there is no command {arguments[0]!r}{perhaps}; see: python cli.py --help")
     commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
     any_command: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
     refused, columns = io.StringIO(), os.environ.get("COLUMNS")
@@ -106,7 +111,7 @@ def parse(arguments: list[str]) -> CommandOptions:
             )
     except SystemExit as end:
         if end.code:
-            raise UsageError(_one_line(refused.getvalue())) from end
+            raise UsageError(_one_line(refused.getvalue(), arguments)) from end
         raise  # after printing a shell completion
     finally:
         os.environ.pop("COLUMNS")
@@ -115,16 +120,16 @@ def parse(arguments: list[str]) -> CommandOptions:
     return options
 
 
-def _one_line(message: str) -> str:
+def _one_line(message: str, arguments: list[str]) -> str:
     """Turn tyro's message box into one line: the problem, similar options, and the command for help."""
     lines = ANSI_COLOR.sub("", message).splitlines()
     title_lines = 1 if "╭" in message else 2  # in ASCII the title is underlined
     rows = [line.strip(" │") for line in lines[title_lines:]]
     problem = [row for row in takewhile(lambda row: not row or set(row) - {"─", "-"}, rows) if row]
     similar = dict.fromkeys(row.split()[0] for row in rows if re.match(r"--\w", row) and "Perhaps you meant:" in rows)
-    help_command = next((row.partition("cli.py ")[2] for row in rows if row.startswith("For full helptext")), "--help")
     perhaps = f"; perhaps {' or '.join(similar)}" if similar else ""
-    return f"{' '.join(problem).rstrip('.') or 'wrong usage'}{perhaps}; see: python cli.py {help_command}"
+    see = command(*(name for name in arguments[:1] if name in COMMANDS), "--help")
+    return f"{' '.join(problem).rstrip('.') or 'wrong usage'}{perhaps}; see: {see}"
 
 
 def run(options: CommandOptions, console: Terminal) -> "Report":  # noqa: PLR0911 - one for each command

@@ -183,7 +183,7 @@ def _begin(store: FaceStore, footage: Footage, options: ExtractOptions) -> bool:
     recorded = store.fact("options")
     if recorded is None or (store.fact("finished") and store.face_count() == 0):
         store.clear()
-        store.record_facts(options=requested, finished=False, **footage.facts())
+        store.record_facts(options=requested, person=options.person, finished=False, **footage.facts())
         return True
     is_longer = footage.resume(store)
     if recorded != requested and (is_longer or not store.fact("finished")):

@@ -225,7 +225,10 @@ def _reason_to_end(run: _Run, position: Position, pace: Pace, stop: StopRequest)
         options.max_minutes is not None and pace.seconds >= options.max_minutes * 60,
     )
     number = next((number for number, holds in enumerate(reasons, 1) if holds), 0)
-    return END_REASONS[run.computing.processes.largest(number)].format(**asdict(options))
+    reason = END_REASONS[run.computing.processes.largest(number)]
+    if reason == "you":
+        run.console.note("saving; a second Ctrl-C ends at once, and loses what is not saved yet")
+    return reason.format(**asdict(options))
 
 
 def _schedule_factor(run: _Run, pace: Pace) -> float:

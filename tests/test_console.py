@@ -114,11 +114,13 @@ def test_a_stream_that_is_not_there_takes_everything() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("bogus", "Unrecognized options: bogus; see: python cli.py --help"),
+        ("bogus", "there is no command 'bogus'; see: python cli.py --help"),
+        ("trian", "there is no command 'trian'; perhaps train; see: python cli.py --help"),
+        ("review", "see: python cli.py review --help"),
         ("", "Expected one of {extract, people"),
         ("train --inner-loop many", "--inner-loop: invalid literal"),
         ("people frob", "'frob'"),
-        ("convert --frm a", "perhaps --from; see: python cli.py"),
+        ("convert --frm a", "perhaps --from; see: python cli.py convert --help"),
         ("preview --mask foo --from a --to b", "'outline', 'mesh', 'ellipse', 'box'"),
         ("train --lr", "see: python cli.py train --help"),
         (f"train --{'long-' * 60}option", "long-" * 60),

@@ -107,7 +107,7 @@ def test_signals_at_moments_of_every_phase(tmp_path: Path) -> None:
         expected = {-signal.SIGKILL} if ending == "SIGKILL" else {130} if where == READING else {0, 130}
         assert code in expected, (case, said)
         assert "Traceback" not in said, (case, said)
-        assert f"at step {reached} " in said or where == READING or "open_model" in where, (case, said)
+        assert f"from step {reached} on" in said or where == READING or "open_model" in where, (case, said)
         model = checkpoint.load(folder, for_training=True)
         steps = [int(line) for line in saved.read_text(encoding="utf-8").split()]
         assert model.steps >= max(steps), case

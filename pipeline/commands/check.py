@@ -69,9 +69,11 @@ def _check_stores(workspace: Workspace, repair: bool, findings: Findings, consol
                 if store.fact("pictures") is None:
                     store.timestamps()
                 source, is_finished = Path(store.fact("source") or "VIDEO"), bool(store.fact("finished"))
+                name = ["--person", person] if (person := store.fact("person")) else []
                 missing = find_missing(store, workspace)
             if not is_finished:
-                findings.wrong.append(f"{video!r} is not extracted to its end; continue: {command('extract', source)}")
+                to_type = command("extract", source, *name)
+                findings.wrong.append(f"{video!r} is not extracted to its end; continue: {to_type}")
             elif missing and not (repair and _restore(workspace, video, source, findings, console)):
                 lost = plural(len(missing), "crop")
                 findings.wrong.append(f"{lost} of {video!r} went missing: {command('extract', source, '--restore')}")

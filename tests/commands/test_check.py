@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_said_and_what_is_safe_repaired(
     (trained / "converted" / "out.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     (trained / "converted" / ".a.mp4.segments").mkdir()
     with FaceStore(trained / "videos" / "collins" / "faces.sqlite", write=True) as store:
-        store.record_facts(finished=False)
+        store.record_facts(finished=False, person="Eileen C")
     weights = next((trained / "output" / "model").glob("state-*/encoder.safetensors"))
     weights.unlink()
     weights.write_bytes(b"none")
@@ -58,10 +58,11 @@ def test_what_does_not_fit_is_said_and_what_is_safe_repaired(
         f"{part} was left by a killed run",
         "out.mp4 is a link that leads out",
         "'collins' is not extracted to its end",
+        "--person 'Eileen C'",
         "the model state",
     ):
         assert wrong in words.err
-    assert ".a.mp4.segments holds what an unfinished conversion" in words.out
+    assert ".a.mp4.segments holds finished segments of an unfinished conversion" in words.out
     assert check(trained, "--repair") == 1
     words = capsys.readouterr()
     assert hopper[3].read_bytes() == lost
