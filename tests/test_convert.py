@@ -79,6 +79,17 @@ def test_deleted_and_moved_crops_are_respected(trained: Path, clips: dict[str, P
     assert untouched == [2, 5]
 
 
+def test_a_misspelt_name_does_not_become_a_person(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clip(HOPPER, tmp_path / "again.mp4", 3)
+    assert run(trained, tmp_path / "again.mp4", "--from", "hoper", "--to", "collins") == 1
+    error = capsys.readouterr().err
+    assert "nobody is called 'hoper'; perhaps 'hopper'?" in error
+    assert f"extract {tmp_path / 'again.mp4'} --person hoper" in error
+    assert not (trained / "data" / "hoper").exists()
+
+
 def test_a_video_not_extracted_is_extracted_first(trained: Path, tmp_path: Path) -> None:
     clip = tmp_path / "another.mp4"
     make_clip(HOPPER, clip, 5)

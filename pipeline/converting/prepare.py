@@ -1,7 +1,8 @@
 """What convert and preview need, checked and prepared before any long work starts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -71,6 +72,7 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
     problems = list(map(str, errors))
     without_crops = [person for person in people if not crops_in(workspace.person(person))]
     name = without_crops[0] if len(people) == len(without_crops) == 1 else None  # else extract recognises people
+    _refuse_misspelt(name, [*list_people(workspace.data), *model.decoders], new)
     for path in new:  # one at a time: pictures named together would become one set
         report = extract(
             ExtractOptions(videos=(path,), person=name, workspace=options.workspace, no_cuda=options.no_cuda), console
@@ -86,6 +88,15 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
     swapper = Swapper(model, people.values(), torch.device(choose_device(no_cuda=options.no_cuda)))
     look = Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
     return Prepared(swapper, people, look, tuple(footage), tuple(problems))
+
+
+def _refuse_misspelt(name: str | None, known: Iterable[str], new: Sequence[Path]) -> None:
+    """Raise NothingToDoError if a name that new footage would give to a new person is nearly that of a known one."""
+    if name and new and (similar := get_close_matches(name, known, n=1, cutoff=0.7)):
+        raise NothingToDoError(
+            f"nobody is called {name!r}; perhaps {similar[0]!r}? If this is a new person, first type: "
+            f"{command('extract', new[0], '--person', name)}"
+        )
 
 
 def _find_footage(workspace: Workspace, people: Iterable[str]) -> tuple[tuple[Path, ...], list[RecastError]]:
