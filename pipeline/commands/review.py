@@ -271,13 +271,15 @@ def draw_summary(items: Sequence[Item], advice: Sequence[str]) -> bytes:
         if members:
             example = max(members, key=lambda item: item.sharpness)
             axes.imshow(Image.open(BytesIO(example.tile)))
+        else:
+            axes.text(0.5, 0.5, "none", ha="center", va="center", color=GREY)
     counts = [len(members) for members in by_yaw.values()]
     poor = [name in NEEDED_YAWS and len(members) < GOOD_YAW_COUNT for name, members in by_yaw.items()]
     title = "distinct faces by direction, as seen (red: too few)"
     _draw_bars(figure.add_subplot(grid[1, :]), title, YAW_NAMES, counts, poor)
     size_title = f"size in the footage, px (red: less than the {PICTURE_PX} px of the model)"
     for columns, title, values, edges, least in (
-        (slice(7), "sharpness (red: blurred)", [item.sharpness for item in kept], SHARPNESS_EDGES, BLURRED),
+        (slice(6), "sharpness (red: blurred)", [item.sharpness for item in kept], SHARPNESS_EDGES, BLURRED),
         (slice(7, 14), size_title, [item.seen_px for item in kept], SIZE_EDGES_PX, PICTURE_PX),
     ):
         counts = np.histogram(values, [*edges, np.inf])[0].tolist()
