@@ -339,7 +339,7 @@ class SwapOptions(Look, WorkspaceOptions):
         super().__post_init__()
         count = (self.from_person is not None) + (self.to_person is not None)
         is_complete = count == (0 if self.swap else 2)
-        check_usage(not (self.swap and count), "--swap goes without --from and --to")
+        check_usage(not (self.swap and count), "--swap A:B goes without --from and --to")
         check_usage(is_complete, "name who becomes whom: --from A --to B, or --swap A:B")
         for swap in self.swap:
             check_usage(swap.count(":") == 1, f"--swap {swap}: type two names with a colon between, as in trump:cage")
