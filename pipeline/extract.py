@@ -163,9 +163,7 @@ def extract_footage(footage: Footage, run: Run) -> ExtractedFootage:
             if not _begin(store, footage, options):
                 return _outcome(store, footage, video, _in_words(store.fact("options")))
             if store.face_count():  # a power cut may have destroyed crops whose faces are recorded
-                damaged = damaged_files(store, workspace, pending)
-                with run.console.bar(f"restore crops of {footage.path.name}", len(damaged), "crop") as bar:
-                    restore_crops(store, footage, damaged, bar)
+                restore_crops(store, footage, damaged_files(store, workspace, pending), run.console)
             if not store.fact("read"):
                 _find_faces(store, footage, video, pending, run)
             if not store.fact("named"):
@@ -268,8 +266,7 @@ def _restore(footage: Footage, workspace: Workspace, video: str, console: Consol
         if not store.fact("finished"):
             raise NothingToDoError(f"{footage.path} is not extracted to its end yet: type the same without --restore")
         files = missing_files(store, workspace) | damaged_files(store, workspace)
-        with console.bar(f"restore crops of {footage.path.name}", len(files), "crop") as bar:
-            count = restore_crops(store, footage, files, bar)
+        count = restore_crops(store, footage, files, console)
         if count < len(files):
             raise MediaError(
                 f"{plural(len(files) - count, 'crop')} of {footage.path} cannot be restored: "

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,18 +9,9 @@ from models import CheckpointError, checkpoint
 from pipeline.console import Console, Report, plural
 from pipeline.errors import MediaError, RecastError, command
 from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
-from pipeline.faces.footage import (
-    Footage,
-    PictureFootage,
-    VideoFootage,
-    is_footage_extracted,
-    lock_video,
-    name_footage,
-    pictures_at,
-)
+from pipeline.faces.footage import is_footage_extracted, lock_video, name_footage, open_footage
 from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
-from pipeline.media.reader import VideoReader
 from pipeline.options import CheckOptions
 from pipeline.provenance.credentials import read_credentials
 from pipeline.workspace import Workspace, list_people, list_pictures
@@ -86,18 +76,10 @@ def _restore(workspace: Workspace, video: str, source: Path, findings: Findings,
     """Write the missing crops of a video again; return whether that worked for all."""
     if not source.exists() or name_footage(workspace, source) != video or not is_footage_extracted(workspace, source):
         return False
-    with lock_video(workspace, video), ExitStack() as stack:
-        store = stack.enter_context(FaceStore(workspace.store(video)))
-        pictures = pictures_at(source)
-        footage: Footage = (
-            VideoFootage(stack.enter_context(VideoReader(source)))
-            if pictures is None
-            else PictureFootage(source, pictures)
-        )
+    with lock_video(workspace, video), FaceStore(workspace.store(video)) as store, open_footage(source) as footage:
         footage.resume(store)
         missing = missing_files(store, workspace)
-        bar = stack.enter_context(console.bar(f"restore crops of {video}", len(missing), "crop"))
-        count = restore_crops(store, footage, missing, bar)
+        count = restore_crops(store, footage, missing, console)
     findings.repaired.append(f"{plural(count, 'crop')} of {video!r}")
     return count == len(missing)
 

@@ -3,17 +3,20 @@
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
-from pipeline.console import Bar, plural
+from pipeline.console import Console, plural
 from pipeline.errors import command
 from pipeline.faces.alignment import CROP_PX, align, cut_crop
-from pipeline.faces.footage import Footage
 from pipeline.faces.people import crop_files
 from pipeline.faces.store import FaceStore, Label
 from pipeline.types import Face, Image
 from pipeline.workspace import Workspace, flush_all, write_bytes
+
+if TYPE_CHECKING:  # commands that only look crops up need no decoder and no detector
+    from pipeline.faces.footage import Footage
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -47,20 +50,21 @@ def is_whole(crop: Path) -> bool:
         return False
 
 
-def restore_crops(store: FaceStore, footage: Footage, files: Mapping[tuple[int, int], Path], bar: Bar) -> int:
+def restore_crops(store: FaceStore, footage: "Footage", files: Mapping[tuple[int, int], Path], console: Console) -> int:
     """Write crop files again as extract wrote them; return how many, as some frames may no longer be readable."""
     if not files:
         return 0
     first, last = min(files)[0], max(files)[0]
     size, written = int((store.fact("options") or {}).get("size", CROP_PX)), list[Path]()
-    for frame in footage.frames(first):
-        for stored in store.faces(frame.index, frame.index + 1):
-            if path := files.get((stored.frame, stored.track)):
-                write_bytes(path, cut_face(frame.image, stored.face, size), durable=False)
-                written.append(path)
-                bar.advance()
-        if frame.index >= last:
-            break
+    with console.bar(f"restore crops of {footage.path.name}", len(files), "crop") as bar:
+        for frame in footage.frames(first):
+            for stored in store.faces(frame.index, frame.index + 1):
+                if path := files.get((stored.frame, stored.track)):
+                    write_bytes(path, cut_face(frame.image, stored.face, size), durable=False)
+                    written.append(path)
+                    bar.advance()
+            if frame.index >= last:
+                break
     flush_all(written)
     return len(written)
 
