@@ -72,9 +72,8 @@ def convert(options: ConvertOptions, extract: Extract, console: Console) -> Repo
             failed.append(str(as_recast_error(error)))
     lines = list[str]()
     for converted in done:
-        speed = (
-            f" ({converted.seconds / (converted.video_s / 60):.0f} s per minute of video)" if converted.video_s else ""
-        )
+        pace = converted.seconds / (converted.video_s / 60) if converted.video_s else 0
+        speed = f" ({pace:.0f} s per minute of video)" if converted.video_s else ""
         lines.append(
             f"swapped {plural(converted.faces, 'face')} in {converted.frames}, "
             f"{format_duration(converted.seconds)}{speed}: {converted.output}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -20,14 +20,14 @@ from pipeline.faces.mesh import has_mesh
 from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat, Surface
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
-from pipeline.options import Look, PreviewOptions
+from pipeline.options import Blend, ColorMatch, Look, MaskShape, PreviewOptions
 from pipeline.types import Image, Rect
 from pipeline.workspace import Workspace, extend_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
-    "mask": ("outline", "mesh", "ellipse", "box"),
-    "color": ("none", "mean", "reinhard", "lab-hist"),
-    "blend": ("feather", "poisson"),
+    "mask": get_args(MaskShape),
+    "color": get_args(ColorMatch),
+    "blend": get_args(Blend),
     "match-grain": (False, True),
     "erode": (0.0, 5.0, 10.0, 15.0),
     "feather": (5.0, 14.0, 25.0, 40.0),

@@ -37,9 +37,7 @@ MIN_GROUP_PIXELS = 140_000_000  # where MIN_GROUP frames have more, fewer are tr
 MAX_BUFFERED_PIXELS = 260_000_000  # 3 bytes each, of frames that are read and not recorded yet: about what 4K can use
 GROUPS_AT_ONCE = 2  # whose faces are detected at the same time; detection takes longest
 SIGNATURE_PX = 32  # side of the small grey picture by which cuts are detected
-CUT_LEVELS = (
-    20.0  # mean change of the signature, of 255, at a cut; cuts in five clips: 26 … 145, everything else: up to 13
-)
+CUT_LEVELS = 20.0  # mean change of the signature, of 255, at a cut; in five clips cuts: 26 … 145, the rest: up to 13
 
 Signature = npt.NDArray[np.uint8]
 """(32, 32) grey."""

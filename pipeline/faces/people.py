@@ -278,9 +278,8 @@ def move_crops_to_people(store: FaceStore, workspace: Workspace, video: str) -> 
             folder.mkdir(parents=True, exist_ok=True)
             (pending / label.crop).replace(folder / label.crop)
             folders.add(folder)
-    for changed in (
-        [*folders, workspace.data] if folders else ()
-    ):  # new names must be on the disk before the old ones are deleted
+    # New names must be on the disk before the old ones are deleted.
+    for changed in [*folders, workspace.data] if folders else ():
         flush(changed)
     if pending.is_dir():
         for leftover in pending.iterdir():
