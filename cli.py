@@ -43,7 +43,6 @@ from pipeline.options import (
     TrainOptions,
     VerifyOptions,
     WorkspaceOptions,
-    format_help,
 )
 from pipeline.runtime import unwind_on_signals
 
@@ -82,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show_help(name: str) -> int:
     """Print the help of a command, or of the program if it is none; return the exit code."""
+    from pipeline.help import format_help
+
     out = Stream(sys.stdout)
     width = max(60, min(100, shutil.get_terminal_size().columns))
     out.write(f"{format_help(name if name in COMMANDS else None, width)}\n")

@@ -3,7 +3,8 @@
 from itertools import groupby
 from pathlib import Path
 
-from pipeline.options import COMMANDS, describe_options
+from pipeline.help import describe_options
+from pipeline.options import COMMANDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
 HEAD = """# Options

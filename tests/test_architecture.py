@@ -13,7 +13,14 @@ MODULES = [*sorted(p for top in ("pipeline", "models") for p in (ROOT / top).rgl
 LAYERS = [
     ["models"],
     ["pipeline.errors", "pipeline.types"],
-    ["pipeline.names", "pipeline.workspace", "pipeline.runtime", "pipeline.console", "pipeline.options"],
+    [
+        "pipeline.names",
+        "pipeline.workspace",
+        "pipeline.runtime",
+        "pipeline.console",
+        "pipeline.options",
+        "pipeline.help",
+    ],
     ["pipeline.media", "pipeline.provenance"],
     ["pipeline.faces"],
     ["pipeline.training", "pipeline.converting"],

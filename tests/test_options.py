@@ -7,7 +7,8 @@ import pytest
 
 from cli import main, parse
 from pipeline.errors import UsageError
-from pipeline.options import COMMANDS, Group, Timecode, describe_options, format_help, frame_at, parse_timecode
+from pipeline.help import describe_options, format_help
+from pipeline.options import COMMANDS, Group, Timecode, frame_at, parse_timecode
 
 GROUPS = {
     "extract": ["what", "output", "machine and messages"],
