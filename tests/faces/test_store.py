@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import WorkspaceError
-from pipeline.faces.store import APPLICATION_ID, VERSION, FaceStore, StoredFace, StoredFrame
+from pipeline.faces.database import APPLICATION_ID, VERSION
+from pipeline.faces.store import FaceStore, StoredFace, StoredFrame
 from pipeline.types import Face
 
 
@@ -432,7 +433,7 @@ def test_facts_and_embeddings_that_are_none_are_damage(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_any_video_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.faces.store.MAX_ROWS", 3)
+    monkeypatch.setattr("pipeline.faces.database.MAX_ROWS", 3)
     path = tmp_path / "faces.sqlite"
     with FaceStore(path, create=True) as store:
         store.record(frames(*((number, number) for number in range(4))), [])
