@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from contextlib import redirect_stderr
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -30,6 +31,7 @@ from pipeline.console import RunLog, Stream, Terminal
 from pipeline.errors import RecastError, UsageError, command, describe_error
 from pipeline.options import (
     COMMANDS,
+    RECIPES,
     CheckOptions,
     CommandOptions,
     ConvertOptions,
@@ -98,7 +100,10 @@ def parse(arguments: list[str]) -> CommandOptions:
         similar = get_close_matches(arguments[0], COMMANDS, n=1)
         perhaps = f"; perhaps {similar[0]}" if similar else ""
         raise UsageError(f"there is no command {arguments[0]!r}{perhaps}; see: python cli.py --help")
-    commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+    commands = [
+        Annotated[kind, tyro.conf.subcommand(name, default=_defaults(kind, arguments))]
+        for name, kind in COMMANDS.items()
+    ]
     any_command: Any = Union[tuple(commands)]  # noqa: UP007 - built from a list
     refused, columns = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "5000"  # tyro then breaks no message into lines
@@ -119,6 +124,15 @@ def parse(arguments: list[str]) -> CommandOptions:
         if columns is not None:
             os.environ["COLUMNS"] = columns
     return options
+
+
+def _defaults(kind: type[CommandOptions], arguments: list[str]) -> Any:
+    """Return options of a command whose values are the defaults: those of train's recipe; tyro's mark for none."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    recipe = words[words.index("--recipe") + 1 :][:1] if "--recipe" in words else []
+    if kind is not TrainOptions or not recipe or recipe[0] not in RECIPES:
+        return tyro.MISSING_NONPROP
+    return replace(TrainOptions(), **{"recipe": recipe[0], **RECIPES[recipe[0]]})
 
 
 def _one_line(message: str, arguments: list[str]) -> str:

@@ -21,6 +21,8 @@ from benchmarks.speed import detect_every_frame
 from benchmarks.swap_measures import (
     corners_in_crop_px,
     eye_opening,
+    eye_sharpness,
+    flicker,
     head_jitter,
     identity,
     jitter,
@@ -42,15 +44,17 @@ from pipeline.workspace import Workspace, list_pictures
 
 PAIR = {"womA": "pairs/womA_lp_d6.mp4", "womB": "pairs/womB_lp_d10.mp4"}
 STEADY = ("pairs/manE_obama_address.mp4", "pairs/manA_lp_d9.mp4")
-TRAINING = ["--inner-loop", "1", "-b", "16", "--lr", "3e-4", "--log-interval", "20"]
+TRAINING = ["--recipe", "quick"]
 LOOKS: dict[str, list[str]] = {
     "as it comes": [],
     "color none": ["--color", "none"],
     "color mean": ["--color", "mean"],
-    "color lab-hist": ["--color", "lab-hist"],
+    "color reinhard": ["--color", "reinhard"],
+    "color skin": ["--color", "skin"],
+    "mask outline": ["--mask", "outline"],
     "mask mesh": ["--mask", "mesh"],
     "poisson": ["--blend", "poisson"],
-    "sharpen 1, match-grain": ["--sharpen", "1", "--match-grain"],
+    "sharpen 0.5": ["--sharpen", "0.5"],
 }
 REFERENCES = 20  # crops that say who a person is
 MEASURED, SHOWN = 24, 8  # frames whose identity is measured, and that are on the sheet
@@ -60,7 +64,7 @@ MEASURED, SHOWN = 24, 8  # frames whose identity is measured, and that are on th
 class Options:
     """Measure how good swaps are."""
 
-    minutes: float = 60
+    minutes: float = 30
     """How long to train before; 0 measures the model as it is."""
     workspace: Path = Path("benchmarks/results/quality")
     """Where the pair is extracted, trained and converted."""
@@ -115,6 +119,8 @@ def measure_swaps(folder: Path, from_person: str, to_person: str) -> list[Row]:
             "mouth": likeness(mouth_opening(mesh), mouth_opening(drawn)),
             "eyes": likeness(eye_opening(mesh), eye_opening(drawn)),
             "jitter / original's": head_jitter(drawn) / head_jitter(mesh),
+            "flicker / original's": flicker(originals, crops),
+            "eyes' sharpness / original's": eye_sharpness(crops) / eye_sharpness(originals),
             "seam": float(np.mean([seam(crop) for crop in crops])),
         }
 

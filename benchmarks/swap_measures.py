@@ -4,6 +4,7 @@ Convention: crops are (256, 256, 3) BGR, the same part of both; a list of them i
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
 from pipeline.faces.identity import embed
 from pipeline.faces.mesh import POINTS, find_mesh_points
+from pipeline.training.augment import weight_map
 from pipeline.types import Affine, Image
 
 Numbers = npt.NDArray[np.float64]
@@ -21,6 +23,7 @@ STILL = np.array([[1.0, 0, 0], [0, 1, 0]])
 LIPS, FACE = (13, 14), (10, 152)  # inner middles of upper and lower lip; forehead and chin
 EYES = ((159, 145, 33, 133), (386, 374, 362, 263))  # upper and lower lid, outer and inner corner; the other eye
 RIGID = np.array([6, 168, 197, 195, 33, 133, 362, 263])  # nose bridge, corners of the eyes: they move with the head
+EYES_WEIGHT = 2.2  # of the loss: more is in the eyes
 SECTORS, RING_PX = 24, 10  # round the mask's edge
 
 
@@ -67,6 +70,35 @@ def seam(crop: Image) -> float:
     lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
     steps = [np.linalg.norm(lab[inner].mean(axis=0) - lab[outer].mean(axis=0)) for inner, outer in _rings()]
     return float(np.mean(steps))
+
+
+def flicker(originals: Sequence[Image], crops: Sequence[Image]) -> float:
+    """How much the face changes from frame to frame beside its movement, as a multiple of the original's.
+
+    The original's optical flow (Kroeger et al. 2016, arXiv:1603.03590) takes each crop to the next; what then still
+    differs inside the mask counts.
+    """
+    estimator, mask = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM), face_mask() > 0.5
+    y, x = np.mgrid[0:CROP_PX, 0:CROP_PX].astype(np.float32)
+    errors = []
+    for (earlier, later), pair in zip(pairwise(originals), pairwise(crops), strict=True):
+        later_grey, earlier_grey = (cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in (later, earlier))
+        flow = estimator.calc(later_grey, earlier_grey, np.zeros((CROP_PX, CROP_PX, 2), np.float32))
+        both = []
+        for before, after in ((earlier, later), pair):
+            moved = cv2.remap(before, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+            both.append(np.abs(moved.astype(float) - after)[mask].mean())
+        errors.append(both)
+    original, result = np.mean(errors, axis=0)
+    return float(result / original)
+
+
+def eye_sharpness(crops: Sequence[Image]) -> float:
+    """Mean gradient of the brightness in the eyes."""
+    weights = weight_map()[0, 0].numpy()
+    grey = np.stack([crop.mean(axis=2) for crop in crops])
+    across, down = np.abs(np.diff(grey, axis=2))[:, 1:], np.abs(np.diff(grey, axis=1))[:, :, 1:]
+    return float((across + down)[:, weights[1:, 1:] > EYES_WEIGHT].mean())
 
 
 def sheet(rows: Mapping[str, Sequence[Image]]) -> Image:

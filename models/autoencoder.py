@@ -16,7 +16,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def _downscale(channels_in: int, channels_out: int) -> nn.Sequential:
-    layer = _initialized(nn.Conv2d(channels_in, channels_out, 5, stride=2, padding=2), LEAK)
+    layer = initialized(nn.Conv2d(channels_in, channels_out, 5, stride=2, padding=2), LEAK)
     return nn.Sequential(layer, nn.LeakyReLU(LEAK))
 
 
@@ -26,13 +26,18 @@ def _upscale(channels_in: int, channels_out: int, convolution: type[nn.Conv2d] =
     The four output px of one input px start with the same weights, so there is no checkerboard (Aitken et al. 2017,
     arXiv:1707.02937).
     """
-    layer = _initialized(convolution(channels_in, 4 * channels_out, 3, padding=1), LEAK)
-    with torch.no_grad():
-        layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
+    layer = start_shuffled_equal(initialized(convolution(channels_in, 4 * channels_out, 3, padding=1), LEAK))
     return nn.Sequential(layer, nn.LeakyReLU(LEAK), nn.PixelShuffle(2))
 
 
-def _initialized(layer: Layer, slope: float) -> Layer:
+def start_shuffled_equal(convolution: Layer) -> Layer:
+    """Start the four output px that a pixel shuffle makes of one with the same weights."""
+    with torch.no_grad():
+        convolution.weight.copy_(convolution.weight[::4].repeat_interleave(4, dim=0))
+    return convolution
+
+
+def initialized(layer: Layer, slope: float) -> Layer:
     """Draw initial weights that keep a signal's variance (He et al. 2015, arXiv:1502.01852, eq. 15).
 
     PyTorch's default shrinks the differences between faces at each of eleven layers; that took three times the steps
@@ -99,8 +104,8 @@ class Encoder(nn.Module):
         self.conv2 = _downscale(init_dim, 2 * init_dim)
         self.conv3 = _downscale(2 * init_dim, 4 * init_dim)
         self.conv4 = _downscale(4 * init_dim, 8 * init_dim)
-        self.linear1 = _initialized(nn.Linear(8 * init_dim * 4 * 4, code_dim), 1)
-        self.linear2 = _initialized(nn.Linear(code_dim, 1024 * 4 * 4), 1)
+        self.linear1 = initialized(nn.Linear(8 * init_dim * 4 * 4, code_dim), 1)
+        self.linear2 = initialized(nn.Linear(code_dim, 1024 * 4 * 4), 1)
         self.upscale = _upscale(1024, 512, _SmallConv2d)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -119,7 +124,7 @@ class Decoder(nn.Module):
         self.upscale1 = _upscale(512, 256)
         self.upscale2 = _upscale(256, 128)
         self.upscale3 = _upscale(128, 64)
-        self.conv = _initialized(_ConvAfterShuffle(64, 3, 5, padding=2), 1)
+        self.conv = initialized(_ConvAfterShuffle(64, 3, 5, padding=2), 1)
 
     def forward(self, encoded: torch.Tensor) -> torch.Tensor:
         """Map (N, 512, 8, 8) to (N, 3, 64, 64) pictures."""

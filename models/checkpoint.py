@@ -28,9 +28,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models import CheckpointError
-from models.autoencoder import Decoder, Encoder
+from models.autoencoder import Encoder
+from models.networks import NAMES, REFERENCE, make_decoder, make_encoder, picture_px
 
-VERSION = 1
+VERSION, REFERENCE_VERSION = 2, 1  # models of the reference network can be read by earlier versions of Recast too
 STATES_KEPT = 2
 MAX_DIM = 65_536  # of a network
 MAX_COUNT = 1 << 53
@@ -89,20 +90,41 @@ class Model:
         position: where training continues.
         steps: optimizer steps taken so far.
         held_out: None if the model was trained before this was recorded.
+        network: name of the networks, see ``models.networks``.
+        decoder_start: weights that decoders of new people start from; None for random ones.
     """
 
-    encoder: Encoder
-    decoders: dict[str, Decoder] = field(default_factory=dict)
+    encoder: nn.Module
+    decoders: dict[str, nn.Module] = field(default_factory=dict)
     trained: dict[str, Training] = field(default_factory=dict)
     moments: dict[str, Tensors] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     steps: int = 0
     held_out: HeldOut | None = field(default_factory=HeldOut)
+    network: str = REFERENCE
+    decoder_start: Tensors | None = None
+
+    @classmethod
+    def new(cls, network: str = REFERENCE, init_dim: int = 32, code_dim: int = 1024) -> "Model":
+        """Make an untrained model without people; the sizes are the reference network's."""
+        return cls(make_encoder(network, init_dim, code_dim), network=network)
+
+    @property
+    def picture_px(self) -> int:
+        """Width and height of the pictures that the networks see and draw."""
+        return picture_px(self.network)
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """``init_dim`` and ``code_dim`` of the reference network; None for others."""
+        return (self.encoder.init_dim, self.encoder.code_dim) if isinstance(self.encoder, Encoder) else None
 
     def add_person(self, person: str) -> None:
         """Give a person an untrained decoder, unless the person has one."""
         if person not in self.decoders:
-            self.decoders[person] = Decoder()
+            self.decoders[person] = make_decoder(self.network)
+            if self.decoder_start is not None:
+                self.decoders[person].load_state_dict(self.decoder_start)
             self.trained[person] = Training()
 
 
@@ -269,10 +291,10 @@ def _flush(path: Path) -> None:
 
 
 def _facts(model: Model) -> dict[str, Any]:
+    sizes = model.sizes
     return {
-        "version": VERSION,
-        "init_dim": model.encoder.init_dim,
-        "code_dim": model.encoder.code_dim,
+        "version": REFERENCE_VERSION if sizes else VERSION,
+        **(dict(zip(("init_dim", "code_dim"), sizes, strict=True)) if sizes else {"network": model.network}),
         "steps": model.steps,
         "position": asdict(model.position),
         "people": {person: asdict(training) for person, training in model.trained.items()},
@@ -312,13 +334,15 @@ def _parse_range(text: str) -> tuple[int, int]:
 
 def _read(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
     _check_facts(facts)
+    network = facts.get("network", REFERENCE)
+    sizes = (facts["init_dim"], facts["code_dim"]) if network == REFERENCE else ()
     with torch.device("meta"):  # no memory and no initial weights: the files bring both
-        encoder = Encoder(int(facts["init_dim"]), int(facts["code_dim"]))
-        model = Model(encoder, position=Position(**facts["position"]), steps=int(facts["steps"]))
+        model = Model.new(network, *sizes)
+        model.position, model.steps = Position(**facts["position"]), facts["steps"]
         model.held_out = _parse_held_out(facts["held_out"]) if "held_out" in facts else None
         for person in facts["people"]:
             model.add_person(person)
-    _load_weights(encoder, state / "encoder.safetensors", for_training)
+    _load_weights(model.encoder, state / "encoder.safetensors", for_training)
     for person, training in facts["people"].items():
         _load_weights(model.decoders[person], state / f"decoder_{person}.safetensors", for_training)
         model.trained[person] = Training(**training)
@@ -331,12 +355,16 @@ def _read(state: Path, facts: Mapping[str, Any], for_training: bool) -> Model:
 def _check_facts(facts: Mapping[str, Any]) -> None:
     """Raise ValueError for implausible numbers, and for names of people that would lead to other folders."""
     trained = [Training(**training) for training in facts["people"].values()]
-    counts = [facts["init_dim"], facts["code_dim"], facts["steps"], *facts["position"].values()]
+    network = facts.get("network", REFERENCE)
+    if network not in NAMES:
+        raise ValueError(f"a network named {str(network)[:50]!r}")
+    sizes = [facts["init_dim"], facts["code_dim"]] if network == REFERENCE else []
+    counts = [*sizes, facts["steps"], *facts["position"].values()]
     for count in (*counts, *(training.samples for training in trained)):
         if not isinstance(count, int) or not 0 <= count < MAX_COUNT:
             raise ValueError(f"a count of {str(count)[:30]}")
-    if max(facts["init_dim"], facts["code_dim"]) > MAX_DIM:
-        raise ValueError(f"sizes of {facts['init_dim']} and {facts['code_dim']}")
+    if max(sizes, default=0) > MAX_DIM:
+        raise ValueError(f"sizes of {sizes[0]} and {sizes[1]}")
     for loss in (training.loss for training in trained):
         if loss is not None and not (isinstance(loss, int | float) and 0 <= loss <= 1):
             raise ValueError(f"a loss of {str(loss)[:30]}")

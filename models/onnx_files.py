@@ -1,6 +1,7 @@
 """A model as ONNX files for other programs: ``encoder.onnx`` and one ``decoder_<person>.onnx`` per person.
 
-Pictures are (N, 3, 64, 64) float32 BGR in [0, 1], as everywhere; N is free.
+Pictures are (N, 3, S, S) float32 BGR in [0, 1], as everywhere; N is free. Decoders of hd networks draw the mask as a
+fourth channel.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from models import PICTURE_PX, CheckpointError
+from models import CheckpointError
 from models.checkpoint import Model
 
 TOLERANCE = 1e-4  # largest difference allowed between onnxruntime's output and torch's
@@ -30,7 +31,8 @@ def write_onnx(folder: Path, model: Model) -> float:
     Raises:
         CheckpointError: the difference is too large.
     """
-    pictures = torch.rand((TEST_PICTURES, 3, PICTURE_PX, PICTURE_PX), generator=torch.Generator().manual_seed(1))
+    shape = (TEST_PICTURES, 3, model.picture_px, model.picture_px)
+    pictures = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         encoded = model.encoder(pictures)
     difference = _write(folder / "encoder.onnx", model.encoder, pictures)

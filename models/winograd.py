@@ -7,16 +7,14 @@ transformed, multiplied elementwise by transformed weights, and transformed back
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.autoencoder import Decoder, Encoder
-
 Lines = Sequence[Sequence[float]]
-Network = TypeVar("Network", Encoder, Decoder)
+Network = TypeVar("Network", bound=nn.Module)
 
 KERNEL_PX = 3
 MIN_CHANNELS = 256  # with fewer, the transforms take longer than they save
@@ -79,7 +77,7 @@ class WinogradConv2d(nn.Module):
 
     Args:
         convolution: whose weights.
-        scheme: the pictures' sides must be multiples of its step.
+        scheme: its transforms; fastest where the pictures' sides are multiples of its step.
     """
 
     weights: torch.Tensor
@@ -103,23 +101,28 @@ class WinogradConv2d(nn.Module):
         """Map (N, C, H, W) to (N, out channels, H, W)."""
         step, tile = self._scheme.step, self._scheme.tile
         count, channels, height, width = pictures.shape
-        down, across = height // step, width // step
-        padded = functional.pad(pictures, (1, 1, 1, 1))
+        down, across = -(-height // step), -(-width // step)
+        padded = functional.pad(pictures, (1, 1 + across * step - width, 1, 1 + down * step - height))
         tiles = padded.unfold(2, tile, step).unfold(3, tile, step)  # (N, C, down, across, tile, tile)
         flattened = tiles.permute(4, 5, 1, 0, 2, 3).reshape(tile**2, -1)
         transformed = (self.from_picture @ flattened).view(tile**2, channels, -1)
         products = torch.bmm(self.weights, transformed).view(tile**2, -1)
         outputs = (self.to_picture @ products).view(step, step, -1, count, down, across)
-        return outputs.permute(3, 2, 4, 0, 5, 1).reshape(count, -1, height, width) + self.bias
+        whole = outputs.permute(3, 2, 4, 0, 5, 1).reshape(count, -1, down * step, across * step)
+        return whole[..., :height, :width] + self.bias
 
 
 def use_winograd(network: Network) -> Network:
     """Copy an encoder or decoder with Winograd convolutions, which are faster on a CPU; it cannot be trained."""
     copy = deepcopy(network, {id(weights): weights for weights in network.parameters()})  # these are shared
-    for block in copy.children():
-        if not isinstance(block, nn.Sequential) or not isinstance(convolution := block[0], nn.Conv2d):
-            continue
-        channels = convolution.in_channels
-        if convolution.kernel_size == (KERNEL_PX, KERNEL_PX) and channels >= MIN_CHANNELS:
-            block[0] = WinogradConv2d(convolution, TWO if channels >= MIN_CHANNELS_FOR_TWO else FOUR)
+    for parent in list(copy.modules()):
+        for name, layer in parent.named_children():
+            if _is_plain(layer) and layer.in_channels >= MIN_CHANNELS:
+                scheme = TWO if layer.in_channels >= MIN_CHANNELS_FOR_TWO else FOUR
+                setattr(parent, name, WinogradConv2d(layer, scheme))
     return copy
+
+
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a 3 x 3 convolution that keeps width and height."""
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size == (KERNEL_PX, KERNEL_PX) and layer.stride == (1, 1)

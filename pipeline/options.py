@@ -11,7 +11,7 @@ from enum import StrEnum
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -115,8 +115,10 @@ def check_usage(is_valid: bool, message: str) -> None:
         raise UsageError(message)
 
 
-MaskShape = Literal["outline", "mesh", "ellipse", "box"]
-ColorMatch = Literal["none", "mean", "reinhard", "lab-hist"]
+RecipeName = Literal["reference", "quick"]
+NetworkName = Literal["reference", "hd128", "hd192", "hd256"]
+MaskShape = Literal["auto", "outline", "mesh", "learned", "ellipse", "box"]
+ColorMatch = Literal["none", "mean", "reinhard", "skin"]
 Blend = Literal["feather", "poisson"]
 
 
@@ -124,14 +126,15 @@ Blend = Literal["feather", "poisson"]
 class Look:
     """How new faces look."""
 
-    mask: Annotated[MaskShape, LOOK] = "outline"
-    """Shape of the mask: the outline of a face, a mesh that follows this face's own outline, an ellipse, or a box."""
-    erode: Annotated[float, LOOK, Range(0, 40, "percent")] = 0.0
-    """Make the mask smaller on all sides, in percent of the face's height."""
+    mask: Annotated[MaskShape, LOOK] = "auto"
+    """Shape of the mask: the outline of a face, a mesh that follows this face's own outline, the one that an hd network
+    draws, an ellipse, or a box (auto: learned where the model draws one, else outline)."""
+    erode: Annotated[float, LOOK, Range(-20, 40, "percent")] = 0.0
+    """Make the mask smaller on all sides, in percent of the face's height; below 0 larger."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0
     """Width of the mask's soft edge, in percent of the face's height."""
     color: Annotated[ColorMatch, LOOK] = "reinhard"
-    """Match the colours to the old face: not at all, their mean, mean and contrast, or their whole histogram."""
+    """Match the colours to the old face: not at all, their mean, mean and contrast, or the skin and the light on it."""
     sharpen: Annotated[float, LOOK, Range(0, 2)] = 0.0
     """Sharpen the new face."""
     match_grain: Annotated[bool, LOOK] = False
@@ -259,10 +262,15 @@ class TrainOptions(WorkspaceOptions):
     """Learning rate."""
     lr_schedule: Annotated[Literal["constant", "cosine"], TRAINING] = "constant"
     """Keep the learning rate, or lower it to zero by the end of this run (with --max-minutes or --max-steps)."""
-    loss: Annotated[Literal["l1", "l1+ssim"], TRAINING] = "l1"
-    """Loss to minimise: colour differences, or also differences in structure (sharper sooner)."""
+    loss: Annotated[Literal["l1", "l1+ssim", "weighted"] | None, TRAINING, arg(metavar="l1|l1+ssim|weighted")] = None
+    """Loss to minimise: colour differences, also differences in structure (sharper sooner), or both weighted, most on
+    eyes and mouth (default: l1, for hd networks weighted)."""
     interleave: Annotated[bool, TRAINING] = False
-    """Put faces of all people into each batch instead of one person after the other."""
+    """Put faces of all people into each batch instead of one person after the other; hd networks always do."""
+    augment_color: Annotated[bool, TRAINING] = False
+    """Vary light and colours of the faces, towards those of the other people too."""
+    finish: Annotated[float, TRAINING, Range(0, 1)] = 0.0
+    """Fade out the distortion of the faces over this last part of the run: 0.25 is a quarter (sharper)."""
     fix_enc: Annotated[bool, TRAINING] = False
     """Keep the encoder as it is and train only the decoders."""
     seed: Annotated[int, TRAINING, Range(0)] = 1
@@ -271,10 +279,18 @@ class TrainOptions(WorkspaceOptions):
     """Stop this run after this many minutes."""
     max_steps: Annotated[int | None, TRAINING, Range(1)] = None
     """Stop this run after this many steps."""
+    network: Annotated[NetworkName | None, NETWORK, arg(metavar="reference|hd128|hd192|hd256")] = None
+    """The reference tool's network of 64 px, or a sharper one of 128, 192 or 256 px (default: reference, or what the
+    model has)."""
+    recipe: Annotated[RecipeName, TRAINING] = "reference"
+    """Values for the options you do not type: the reference tool's, or quick, for a CPU and half an hour."""
+    base: Annotated[str, NETWORK, NameOf("model"), arg(metavar="MODEL")] = "builtin"
+    """Model of the workspace that a new one, and each new person, starts from; builtin: the weights that come with
+    Recast, of hd networks only; none: from nothing."""
     init_dim: Annotated[int, NETWORK, Range(1)] = 32
-    """Channels of the encoder's first convolution."""
+    """Channels of the reference encoder's first convolution."""
     code_dim: Annotated[int, NETWORK, Range(1)] = 1024
-    """Length of the code between encoder and decoder."""
+    """Length of the code between the reference encoder and decoder."""
     log_interval: Annotated[int, OUTPUT, Range(1)] = 1
     """Refresh the status every N batches; save the model and previews every N epochs."""
     keep: Annotated[int, OUTPUT, Range(1)] = 2
@@ -295,10 +311,35 @@ class TrainOptions(WorkspaceOptions):
         check_usage(
             self.lr_schedule == "constant" or has_end, "--lr-schedule cosine needs --max-minutes or --max-steps"
         )
+        check_usage(self.finish == 0 or has_end, "--finish needs --max-minutes or --max-steps")
+        self.check_sizes(self.network or "reference")
+
+    def check_sizes(self, network: str) -> None:
+        """Raise UsageError if sizes are chosen for a network that has none to choose."""
+        has_sizes = (self.init_dim, self.code_dim) != (32, 1024)
+        check_usage(
+            network == "reference" or not has_sizes, f"--init-dim and --code-dim are not for --network {network}"
+        )
 
     def chosen(self) -> list[str]:
         """People named by --people."""
         return sorted({person.strip() for person in (self.people or "").split(",") if person.strip()})
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "reference": {},
+    "quick": {
+        "network": "hd128",
+        "batch_size": 8,
+        "inner_loop": 1,
+        "lr": 6e-4,
+        "lr_schedule": "cosine",
+        "finish": 0.25,
+        "max_minutes": 30.0,
+        "log_interval": 20,
+    },
+}
+"""Values of options of train, by recipe; measured in docs/quality.md."""
 
 
 @dataclass(frozen=True, kw_only=True)

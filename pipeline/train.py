@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 
 from models import checkpoint
-from models.autoencoder import Encoder
 from models.checkpoint import Model, Position, Training
+from models.networks import REFERENCE
+from models.pretrained import Base, base_of, has_builtin, load_builtin
 from pipeline.console import Console, NullConsole, Report, format_duration, join_words, plural
 from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.pictures import write_picture
 from pipeline.names import check_people
-from pipeline.options import TrainOptions
+from pipeline.options import RECIPES, TrainOptions
 from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
-from pipeline.training.dataset import Batch, Dataset, load_faces
+from pipeline.training.dataset import Batch, Dataset, FaceFormat, Faces, load_faces
 from pipeline.training.distributed import LostProcessError, join_processes
 from pipeline.training.monitor import TrainingLog, evaluate, preview_pairs, preview_sheet, swap_sheet, verdict
 from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
-from pipeline.training.trainer import LOSSES, Computing, DivergedError, Trainer, check_compiler, choose_precision
+from pipeline.training.trainer import LOSSES, Computing, DivergedError, Loss, Trainer, check_compiler, choose_precision
 from pipeline.workspace import Workspace, locked
 
 SAVE_EVERY_S = 600
@@ -58,6 +59,13 @@ class Outcome:
     is_first: bool = True
     has_diverged: bool = False
 
+    def add_setback(self, error: DivergedError, step: int, last_step: int, learning_rate: float) -> None:
+        """Record that training went back to an earlier step, to continue with another rate unless it diverged."""
+        self.undone += last_step - step
+        self.ended_by = "its setbacks" if self.has_diverged else ""  # the last save may have failed
+        next_try = "" if self.has_diverged else f", continuing with --lr {learning_rate:g}"
+        self.setbacks.append(f"{error}: back to step {step}{next_try}")
+
 
 def train(options: TrainOptions, console: Console) -> Report:
     """Train a new or existing model until a limit or Ctrl-C.
@@ -78,7 +86,8 @@ def train(options: TrainOptions, console: Console) -> Report:
             check_compiler(device)
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else NullConsole()
-        faces = load_faces(options.data_dir or workspace.data, console, workspace.root / "spill", options.chosen())
+        network = open_model(folder, options).network  # refuses what does not fit before faces are read
+        faces = _load_faces(options, workspace, network, console)
         lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
         with StopRequest() as stop, lock:  # only from here on is there something to save
             keep_freed_memory()
@@ -86,12 +95,26 @@ def train(options: TrainOptions, console: Console) -> Report:
                 torch.set_float32_matmul_precision("high")  # TF32
             model = open_model(folder, options)
             check_people(faces.people, model.decoders, f"the folder {faces.folder}/{{}}")
-            dataset = Dataset(faces, model, device, processes)
+            dataset = Dataset(faces, model, device, processes, augments_colors=options.augment_color)
             counts = {person: len(split.trained) for person, split in dataset.splits.items()}
-            sampler = Sampler(counts, options.batch_size, options.inner_loop, options.seed, options.interleave)
+            is_interleaved = options.interleave or model.network != REFERENCE
+            sampler = Sampler(counts, options.batch_size, options.inner_loop, options.seed, is_interleaved)
             outcome = _train(_Run(options, folder, dataset, sampler, computing, console), model, stop)
     outcome.unreadable = faces.unreadable
     return _report(outcome)
+
+
+def _load_faces(options: TrainOptions, workspace: Workspace, network: str, console: Console) -> Faces:
+    """Read the faces; tell the user if they have fewer pixels than the network draws."""
+    data_dir, face_format = options.data_dir or workspace.data, FaceFormat.of(network)
+    faces = load_faces(data_dir, console, workspace.root / "spill", options.chosen(), face_format)
+    if faces.small:
+        console.note(
+            f"{faces.small} of {plural(sum(map(len, faces.people.values())), 'face')} have fewer than the "
+            f"{face_format.needed_px} px that {network} can draw; for larger ones run: "
+            f"python cli.py extract VIDEO --again --size {face_format.crop_px}"
+        )
+    return faces
 
 
 @dataclass(frozen=True)
@@ -111,19 +134,20 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
     pace, log = Pace(run.sampler, run.options), TrainingLog(run.folder, model.steps)
     saver = _Saver(run, pace, log, saved_steps=model.steps if checkpoint.exists(run.folder) else -1)
     outcome = Outcome(run.folder, is_first=run.computing.processes.is_first)
-    learning_rate, setbacks_in_a_row = run.options.lr, 0
+    learning_rate, setbacks_in_a_row, schedule = run.options.lr, 0, _Schedule()
     trainer = _make_trainer(run, model, learning_rate)
     _announce(run, model, log)
     with run.console.bar("train", pace.expected_samples(), "face") as bar:
         while not outcome.ended_by:
-            source = run.dataset.batches(run.sampler, trainer.model.position)
+            source = run.dataset.batches(run.sampler, trainer.model.position, lambda: schedule.warp_factor)
             try:
                 with prefetched(source, PREFETCH) if run.computing.on_gpu else nullcontext(source) as batches:
                     for batch in batches:
                         outcome.ended_by = _reason_to_end(run, batch.position, pace, stop)
                         if outcome.ended_by:
                             break
-                        trainer.learning_rate = learning_rate * _schedule_factor(run, pace)
+                        schedule.update(run, pace)
+                        trainer.learning_rate = learning_rate * schedule.rate_factor
                         trainer.step(batch)
                         trainer.model.position = batch.next_position
                         for line in pace.count(batch.samples):
@@ -141,14 +165,11 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
             except DivergedError as error:
                 setbacks_in_a_row += 1
                 learning_rate /= 2
-                outcome.undone += trainer.model.steps
+                last_step = trainer.model.steps
                 trainer = _make_trainer(run, open_model(run.folder, run.options), learning_rate)
-                outcome.undone -= trainer.model.steps
                 log.forget_after(trainer.model.steps)
                 outcome.has_diverged = setbacks_in_a_row == MAX_SETBACKS
-                outcome.ended_by = "its setbacks" if outcome.has_diverged else ""  # the last save may have failed
-                next_try = "" if outcome.has_diverged else f", continuing with --lr {learning_rate:g}"
-                outcome.setbacks.append(f"{error}: back to step {trainer.model.steps}{next_try}")
+                outcome.add_setback(error, trainer.model.steps, last_step, learning_rate)
                 run.console.note(outcome.setbacks[-1])
             except LostProcessError:
                 if not run.computing.on_gpu:  # on a GPU, saving would wait forever for the lost process
@@ -165,19 +186,46 @@ def open_model(folder: Path, options: TrainOptions) -> Model:
     """Load the model of a folder, or make a new one of the requested sizes.
 
     Raises:
-        UsageError: the existing model has other sizes.
+        UsageError: the existing model has another network or other sizes.
     """
     torch.manual_seed(options.seed)  # for new networks, of a new person too
     if not checkpoint.exists(folder):
-        return Model(Encoder(options.init_dim, options.code_dim))
+        model = Model.new(options.network or REFERENCE, options.init_dim, options.code_dim)
+        if base := _load_base(model.network, options):
+            model.encoder.load_state_dict(base.encoder)
+            model.decoder_start = base.decoder
+        return model
     model = checkpoint.load(folder, for_training=True)
-    init_dim, code_dim = model.encoder.init_dim, model.encoder.code_dim
-    if (init_dim, code_dim) != (options.init_dim, options.code_dim):
+    if options.network not in (None, model.network):
+        raise UsageError(
+            f"the model {folder.name!r} has --network {model.network}: continue with it, or choose another name with -n"
+        )
+    options.check_sizes(model.network)
+    if model.sizes and model.sizes != (options.init_dim, options.code_dim):
+        init_dim, code_dim = model.sizes
         raise UsageError(
             f"the model {folder.name!r} has --init-dim {init_dim} --code-dim {code_dim}: "
             "continue with these, or choose another name with -n"
         )
+    if base := _load_base(model.network, options):
+        model.decoder_start = base.decoder  # of people who are new in this model
     return model
+
+
+def _load_base(network: str, options: TrainOptions) -> Base | None:
+    """Load what new networks start from: the weights that come with Recast, or those of another model.
+
+    Raises:
+        UsageError: the other model has another network.
+    """
+    if options.base == "none" or (options.base == "builtin" and not has_builtin(network)):
+        return None
+    if options.base == "builtin":
+        return load_builtin(network)
+    model = checkpoint.load(Workspace(options.workspace).model(options.base))
+    if model.network != network:
+        raise UsageError(f"--base {options.base}: this model is of --network {model.network}, and not of {network}")
+    return base_of(model)
 
 
 def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
@@ -190,12 +238,24 @@ def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
     model.held_out = run.dataset.held_out
     for person in run.dataset.faces.people:
         model.add_person(person)
-    trainer = Trainer(model, learning_rate, options.fix_enc, computing, LOSSES[options.loss])
+    trainer = Trainer(model, learning_rate, options.fix_enc, computing, _loss(model, options))
     if computing.processes.count > 1:
-        chosen = (learning_rate, options.lr_schedule, options.loss, options.fix_enc, computing.precision)
+        chosen = (
+            learning_rate,
+            options.lr_schedule,
+            options.finish,
+            options.augment_color,
+            options.loss,
+            options.fix_enc,
+            computing.precision,
+        )
         facts = (model.steps, model.position, run.sampler, model.held_out, chosen, trainer.weight_sums())
         computing.processes.check_equal("models, faces or options", repr(facts))
     return trainer
+
+
+def _loss(model: Model, options: TrainOptions) -> Loss:
+    return LOSSES[options.loss or ("l1" if model.network == REFERENCE else "weighted")]
 
 
 def _announce(run: _Run, model: Model, log: TrainingLog) -> None:
@@ -206,6 +266,12 @@ def _announce(run: _Run, model: Model, log: TrainingLog) -> None:
     count, precision = run.computing.processes.count, run.computing.precision
     what = f"'{run.folder.name}' from step {model.steps} on" if model.steps else "a new model"
     where = run.computing.device.type + (f" in {count} processes" if count > 1 else "")
+    options = run.options
+    if not model.steps and (options.recipe, model.network, where) == ("reference", REFERENCE, "cpu"):
+        run.console.note("for a good likeness after half an hour on a CPU, type: python cli.py train --recipe quick")
+    if values := RECIPES[options.recipe]:
+        chosen = ", ".join(f"{name.replace('_', '-')} {getattr(options, name)}" for name in values)
+        run.console.note(f"recipe {options.recipe}: {chosen}")
     faces = " and ".join(f"{count} faces of {person}" for person, count in run.sampler.face_counts.items())
     run.console.note(f"training {what}; {where}, {precision}: {faces}")
 
@@ -231,12 +297,24 @@ def _reason_to_end(run: _Run, position: Position, pace: Pace, stop: StopRequest)
     return reason.format(**asdict(options))
 
 
-def _schedule_factor(run: _Run, pace: Pace) -> float:
-    """Factor for the learning rate now, the same in all processes."""
-    if run.options.lr_schedule == "constant":
-        return 1.0
-    done = round(SCHEDULE_PARTS * fraction_done(run.options, pace.steps, pace.seconds))
-    return cosine_factor(run.computing.processes.largest(done) / SCHEDULE_PARTS)
+@dataclass
+class _Schedule:
+    """Factors that change while the run goes on: of the learning rate, and of the distortion of the faces."""
+
+    rate_factor: float = 1.0
+    warp_factor: float = 1.0
+
+    def update(self, run: _Run, pace: Pace) -> None:
+        """Set the factors for the next step, the same in all processes."""
+        options = run.options
+        if options.lr_schedule == "constant" and not options.finish:
+            return
+        fraction = fraction_done(options, pace.steps, pace.seconds)
+        done = run.computing.processes.largest(round(SCHEDULE_PARTS * fraction)) / SCHEDULE_PARTS
+        if options.lr_schedule == "cosine":
+            self.rate_factor = cosine_factor(done)
+        if options.finish:
+            self.warp_factor = min(1.0, (1 - done) / options.finish)
 
 
 @dataclass
@@ -269,7 +347,7 @@ class _Saver:
         diverged: DivergedError | None = None
         try:
             for person, crops in self.run.dataset.faces.people.items():
-                trainer.check(person, preview_pairs(crops, self.run.computing.device))
+                trainer.check(person, preview_pairs(trainer.model, crops, self.run.computing.device))
         except DivergedError as error:
             diverged = error
         if self._processes.largest(int(diverged is not None)):

@@ -121,7 +121,7 @@ def test_a_stream_that_is_not_there_takes_everything() -> None:
         ("train --inner-loop many", "--inner-loop: invalid literal"),
         ("people frob", "'frob'"),
         ("convert --frm a", "perhaps --from; see: python cli.py convert --help"),
-        ("preview --mask foo --from a --to b", "'outline', 'mesh', 'ellipse', 'box'"),
+        ("preview --mask foo --from a --to b", "'auto', 'outline', 'mesh', 'learned', 'ellipse', 'box'"),
         ("train --lr", "see: python cli.py train --help"),
         (f"train --{'long-' * 60}option", "long-" * 60),
     ],

@@ -138,6 +138,7 @@ def test_an_untrained_decoder_is_said(trained: Path, capsys: pytest.CaptureFixtu
         (["{hopper}", "--from", "hopper", "--to", "collins", "-o", "{hopper}"], 2, ["is the original"]),
         (["{hopper}", "--from", "hopper", "--to", "collins", "--codec", "libnone"], 2, ["libnone"]),
         (["{hopper}", "{collins}", "--from", "hopper", "--to", "collins", "-o", "one.mp4"], 2, ["one.mp4"]),
+        (["--from", "hopper", "--to", "collins", "--mask", "learned"], 2, ["hd network", "'model'", "another --mask"]),
         (["{hopper}", "--from", "hopper", "--to", "collins", "--preset", "none"], 2, ["--codec libx264", "none"]),
     ],
 )

@@ -292,8 +292,8 @@ def test_faces_held_out_stay_so_when_others_are_deleted(tmp_path: Path, monkeypa
     seen: list[dict[str, set[bytes]]] = []
 
     class Noting(Dataset):
-        def __init__(self, faces: Faces, *more: Any) -> None:
-            super().__init__(faces, *more)
+        def __init__(self, faces: Faces, *more: Any, **options: Any) -> None:
+            super().__init__(faces, *more, **options)
             seen.append(
                 {
                     person: {crop.numpy().tobytes() for crop in faces.people[person][split.trained]}

@@ -123,13 +123,13 @@ def test_a_signal_while_faces_are_read_ends_the_run(name: str, tmp_path: Path) -
 import os, signal, sys, time
 from pipeline.training import dataset
 read, count = dataset._read_crop, []
-def read_crop(*given):
+def read_crop(*given, **named):
     count.append(1)
     if len(count) == 20:
         os.kill(os.getpid(), signal.{name})
     if len(count) >= 20:
         time.sleep(0.1)
-    return read(*given)
+    return read(*given, **named)
 dataset._read_crop = read_crop
 import cli
 code = cli.main(["train", "-d", {str(tmp_path / "data")!r}, *{SMALL!r}, "--workspace", {str(tmp_path / "w")!r}])
@@ -169,7 +169,7 @@ class Poison:
             self.taken += 1
             if self.taken == self.at:
                 with torch.no_grad():
-                    trainer.model.encoder.linear1.weight.fill_(self.value)
+                    trainer.model.encoder.get_parameter("linear1.weight").fill_(self.value)
 
         monkeypatch.setattr(Trainer, "step", step)
 

@@ -37,6 +37,7 @@ from pipeline.options import DoctorOptions
 from pipeline.provenance.certificate import config_folder, own_identity, valid_until
 from pipeline.provenance.credentials import Disclosure, read_credentials, sign
 from pipeline.runtime import choose_device, package_file
+from pipeline.training.augment import Pairs
 from pipeline.training.dataset import Batch
 from pipeline.training.trainer import Computing, Trainer, choose_precision
 
@@ -182,7 +183,7 @@ def _take_two_steps() -> str:
     trainer = Trainer(model, 1e-4, False, Computing(device, choose_precision("auto", device)))
     faces = torch.rand(4, 3, PICTURE_PX, PICTURE_PX, device=device)
     for _ in range(2):
-        trainer.step(Batch({"somebody": (faces, faces)}, len(faces)))
+        trainer.step(Batch({"somebody": Pairs(faces, faces)}, len(faces)))
     return f"two steps on {device}, L1 {trainer.read_losses(wait=True):.2f}"
 
 

@@ -97,9 +97,11 @@ def _export(workspace: Workspace, name: str) -> Report:
     return Report(lines, facts={"models": [], "exported": lines, "failed": []})
 
 
-def _sizes(model: Model) -> dict[str, int]:
-    return {"init_dim": model.encoder.init_dim, "code_dim": model.encoder.code_dim}
+def _sizes(model: Model) -> dict[str, int | str]:
+    sizes = zip(("init_dim", "code_dim"), model.sizes or (), strict=False)
+    return {"network": model.network, **dict(sizes)}
 
 
 def _as_options(model: Model) -> str:
-    return f"--init-dim {model.encoder.init_dim} --code-dim {model.encoder.code_dim}"
+    sizes = " --init-dim {} --code-dim {}".format(*model.sizes) if model.sizes else ""
+    return f"--network {model.network}{sizes}"

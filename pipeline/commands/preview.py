@@ -60,7 +60,8 @@ def _write_sheet(
     workspace, looks = Workspace(options.workspace), {"result": prepared.look}
     if options.compare is not None:
         name = options.compare.replace("-", "_")
-        values = [value for value in COMPARED[options.compare] if value != "mesh" or has_mesh()]
+        missing = {"auto", *([] if has_mesh() else ["mesh"]), *([] if prepared.swapper.draws_masks else ["learned"])}
+        values = [value for value in COMPARED[options.compare] if value not in missing]
         looks = {f"{options.compare} {value}": replace(prepared.look, **{name: value}) for value in values}
     choose_frames = _frames_of_video if pictures_at(path) is None else _frames_of_pictures
     problems, rows = list[str](), []

@@ -10,13 +10,12 @@ from typing import TypeVar, cast
 import cv2
 import numpy as np
 
-from models import PICTURE_PX
 from pipeline.converting.color import ColorPair, match_colors, measure_colors
 from pipeline.converting.label import draw_label
-from pipeline.converting.masks import core_mask, face_mask, mesh_mask
+from pipeline.converting.masks import core_mask, face_mask, learned_mask, mesh_mask
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
-from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, transform, warp
+from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, scale_crop, shrink_seen, transform, warp
 from pipeline.faces.mesh import OUTLINE, find_mesh_points
 from pipeline.media.canvas import Surface
 from pipeline.options import DEFAULT_LOOK, PLAIN_VIEW, Look, ResultView
@@ -70,16 +69,18 @@ class DrawnFace:
 
     Attributes:
         rect: part of the frame that the original was cut from.
-        seen_from_rect: (2, 3), maps px of that part to px of what the model sees.
-        picture: (180, 180, 3) BGR, the face.
+        picture_from_rect: (2, 3), maps px of that part to px of the picture.
+        picture: (S, S, 3) BGR, the face; S is 180, or more if the model draws more.
         track: of the swap.
+        learned_mask: (S, S), where the model says the face is; None if that is not used.
     """
 
     rect: Rect
-    seen_from_rect: Affine
+    picture_from_rect: Affine
     picture: Image
     track: int
     stats: FaceStats
+    learned_mask: Mask | None = None
 
 
 def draw_faces(
@@ -90,34 +91,33 @@ def draw_faces(
     Returns:
         The faces of each frame, in order; those outside the frame are left out.
     """
+    side = max(SEEN_PX, swapper.picture_px)
     cuts: list[tuple[int, FaceSwap, Rect, Image, Affine, Image]] = []
     for index, (canvas, frame_swaps) in enumerate(zip(canvases, swaps, strict=True)):
         for swap in frame_swaps:
             seen_from_frame = swap.crop_from_frame - CROP_FROM_SEEN
             if rect := rect_in_frame(SEEN_BOX, invert(seen_from_frame), canvas.size_hw):
                 part, seen_from_rect = canvas.part(rect), _move_origin(seen_from_frame, rect.left, rect.top)
-                cuts.append((index, swap, rect, part, seen_from_rect, cut_crop(part, seen_from_rect, SEEN_PX)))
+                picture_from_rect = scale_crop(seen_from_rect, side, SEEN_PX)
+                cuts.append((index, swap, rect, part, seen_from_rect, cut_crop(part, picture_from_rect, side)))
     faces: list[list[DrawnFace]] = [[] for _ in canvases]
     if not cuts:
         return faces
-    # sampled as in training: bilinearly, without averaging
-    small = [_resize(seen, PICTURE_PX, cv2.INTER_LINEAR) for *_, seen in cuts]
-    drawn = swapper.swap(small, [swap.to_person for _, swap, *_ in cuts])
-    for (index, swap, rect, part, seen_from_rect, seen), old, new in zip(cuts, small, drawn, strict=True):
-        picture = _resize(new, SEEN_PX, cv2.INTER_LANCZOS4)
+    small = [shrink_seen(seen, swapper.picture_px, is_smoothed=swapper.is_smoothed) for *_, seen in cuts]
+    core = core_mask(swapper.picture_px)
+    drawings = swapper.swap(small, [swap.to_person for _, swap, *_ in cuts])
+    for (index, swap, rect, part, seen_from_rect, seen), old, new in zip(cuts, small, drawings, strict=True):
+        picture = np.asarray(cv2.resize(new.face, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
         colors, outline = None, None
         if look.color != "none":
-            colors = ColorPair(*(measure_colors(face, core_mask(PICTURE_PX), look.color) for face in (new, old)))
-        softness = measure_softness(picture, seen, core_mask(SEEN_PX)) if look.match_grain else 0.0
+            colors = ColorPair(*(measure_colors(face, core, look.color) for face in (new.face, old)))
+        softness = measure_softness(picture, seen, core_mask(side)) if look.match_grain else 0.0
         if look.mask == "mesh":
             outline = find_mesh_points(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
-        stats = FaceStats(colors, softness, outline)
-        faces[index].append(DrawnFace(rect, seen_from_rect, picture, swap.track, stats))
+        stats, mask = FaceStats(colors, softness, outline), new.mask if look.mask in ("auto", "learned") else None
+        picture_from_rect = scale_crop(seen_from_rect, side, SEEN_PX)
+        faces[index].append(DrawnFace(rect, picture_from_rect, picture, swap.track, stats, mask))
     return faces
-
-
-def _resize(image: Image, size: int, interpolation: int) -> Image:
-    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), np.uint8)
 
 
 def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, view: ResultView = PLAIN_VIEW) -> C:
@@ -145,21 +145,26 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
 
 def mask_of(face: DrawnFace, look: Look) -> Mask:
     """Return the mask of a drawn face, (256, 256), in px of its crop."""
+    if face.learned_mask is not None:
+        return learned_mask(look, face.learned_mask)
     return face_mask(look) if face.stats.outline is None else mesh_mask(look, face.stats.outline)
 
 
 def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look) -> None:
     """Paste a face, scaled about its centre; an enlarged one exceeds the part of the frame it was cut from."""
-    middle = (SEEN_PX - 1) / 2 * (1 - look.scale)
-    seen_from_picture = np.array([[look.scale, 0, middle], [0, look.scale, middle]])
-    frame_from_seen = invert(_move_origin(face.seen_from_rect, -face.rect.left, -face.rect.top))
-    shift = transform(seen_from_picture[:, 2:].T, frame_from_seen).T
-    frame_from_picture = np.column_stack([frame_from_seen[:, :2] * look.scale, shift])
-    rect = rect_in_frame(SEEN_BOX, frame_from_picture, canvas.size_hw)
+    side = picture.shape[0]
+    middle = (side - 1) / 2 * (1 - look.scale)
+    frame_from_unscaled = invert(_move_origin(face.picture_from_rect, -face.rect.left, -face.rect.top))
+    shift = transform(np.array([[middle, middle]]), frame_from_unscaled).T
+    frame_from_picture = np.column_stack([frame_from_unscaled[:, :2] * look.scale, shift])
+    rect = rect_in_frame((0, 0, side - 1, side - 1), frame_from_picture, canvas.size_hw)
     if rect is None:
         return
     rect_from_picture = frame_from_picture - np.array([[0, 0, rect.left], [0, 0, rect.top]])
-    patch = paste_face(canvas.part(rect), picture, mask_of(face, look)[SEEN, SEEN], rect_from_picture, look)
+    mask = mask_of(face, look)[SEEN, SEEN]
+    if side != SEEN_PX:
+        mask = np.asarray(cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+    patch = paste_face(canvas.part(rect), picture, mask, rect_from_picture, look)
     if patch is not None:
         canvas.draw(patch.moved(rect.left, rect.top))
 

@@ -10,14 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX
+from pipeline.faces.alignment import CHIN_PX, CROP_PX, HALF_WIDTH_PX, MIDDLE_X, SEEN, SEEN_PX, TAPER, TOP_PX
 from pipeline.options import DEFAULT_LOOK, Look
 from pipeline.types import Mask, Points
 
-MIDDLE_X = (CROP_PX - 1) / 2
-TOP_PX, CHIN_PX = 68.0, 214.0  # ends of the outline: below fringes and brims, inside what the model sees
-HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
-TAPER = 0.1  # relative: wider at the top, narrower at the chin
 SUPERSAMPLING = 8  # of the shape whose depth is measured; coarser steps would show as rays
 MESH_SUPERSAMPLING, SHIFT = 2, 4  # for a face's own outline; fractional bits of its corners
 PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
@@ -27,21 +23,21 @@ PERCENT_PX = (CHIN_PX - TOP_PX) / 100  # of the face's height
 def face_mask(look: Look = DEFAULT_LOOK) -> Mask:
     """Return the mask shared by all faces; the array is read-only.
 
-    The ``outline`` is that of a mean face, egg-shaped: with t from -1 at the top to 1 at the chin, its half width is
-    66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation). ``ellipse`` and ``box`` have the same height, and width in the
-    middle.
+    The ``outline`` is that of a mean face, see ``alignment.mean_outline``. ``ellipse`` and ``box`` have the same
+    height, and width in the middle.
     """
-    fine = (np.arange(CROP_PX * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - 0.5
+    fine = SEEN.start + (np.arange(SEEN_PX * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - 0.5
     x, y = fine[None, :], fine[:, None]
     t = (2 * y - TOP_PX - CHIN_PX) / (CHIN_PX - TOP_PX)
     round_width = HALF_WIDTH_PX * np.sqrt(np.clip(1 - t * t, 0, None))
     half_width = {
         "outline": (1 - TAPER * t) * round_width,
+        "auto": (1 - TAPER * t) * round_width,
         "ellipse": round_width,
         "box": HALF_WIDTH_PX * (np.abs(t) < 1),
     }[look.mask]
     inside = (np.abs(x - MIDDLE_X) < half_width).astype(np.uint8)
-    mask = _fade(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), SUPERSAMPLING, look)
+    mask = _fade(inside, SUPERSAMPLING, look, cv2.DIST_MASK_PRECISE)
     mask.setflags(write=False)
     return mask
 
@@ -60,20 +56,37 @@ def mesh_mask(look: Look, outline: Points) -> Mask:
     inside = np.zeros((SEEN_PX * MESH_SUPERSAMPLING, SEEN_PX * MESH_SUPERSAMPLING), np.uint8)
     corners = ((outline - SEEN.start + 0.5) * MESH_SUPERSAMPLING - 0.5) * (1 << SHIFT)
     cv2.fillPoly(inside, [corners.round().astype(np.int32)], 1, shift=SHIFT)
-    inside[:MESH_SUPERSAMPLING] = inside[-MESH_SUPERSAMPLING:] = 0
-    inside[:, :MESH_SUPERSAMPLING] = inside[:, -MESH_SUPERSAMPLING:] = 0
+    return _fade(inside, MESH_SUPERSAMPLING, look)
+
+
+def learned_mask(look: Look, drawn: Mask) -> Mask:
+    """Make the mask of one face from what the model drew, (S, S) in [0, 1]: its region above one half, faded."""
+    side = SEEN_PX * MESH_SUPERSAMPLING
+    enlarged = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_LINEAR)
+    return _fade((enlarged > 0.5).astype(np.uint8), MESH_SUPERSAMPLING, look)
+
+
+def _fade(inside: npt.NDArray[np.uint8], supersampling: int, look: Look, metric: int = cv2.DIST_MASK_5) -> Mask:
+    """Fade a shape of 0 and 1, in supersampled px of what the model sees, from its edge inwards."""
+    depth = _shrink(cv2.distanceTransform(inside, cv2.DIST_L2, metric), supersampling)
+    if look.erode < 0:
+        depth -= _shrink(cv2.distanceTransform(1 - inside, cv2.DIST_L2, metric), supersampling)
+    depth = np.minimum(depth - look.erode * PERCENT_PX, _border_depth())
     mask = np.zeros((CROP_PX, CROP_PX), np.float32)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    mask[SEEN, SEEN] = _fade(depth, MESH_SUPERSAMPLING, look)
+    mask[SEEN, SEEN] = smoothstep(np.asarray(depth / max(look.feather * PERCENT_PX, 1), np.float32))
     return mask
 
 
-def _fade(fine_depth: npt.NDArray[Any], supersampling: int, look: Look) -> Mask:
-    """Fade a shape from its edge inwards, given the depth of each supersampled pixel inside it."""
-    size = fine_depth.shape[0] // supersampling
-    depth = np.asarray(cv2.resize(fine_depth, (size, size), interpolation=cv2.INTER_AREA), np.float32)
-    inwards = (depth / supersampling - look.erode * PERCENT_PX) / max(look.feather * PERCENT_PX, 1)
-    return smoothstep(np.asarray(inwards, np.float32))
+def _shrink(fine_depth: npt.NDArray[Any], supersampling: int) -> Mask:
+    depth = cv2.resize(fine_depth, (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(depth / supersampling, np.float32)
+
+
+@cache
+def _border_depth() -> Mask:
+    """Depth inside what the model sees, (180, 180), px; 0 at its border."""
+    steps = np.minimum(np.arange(SEEN_PX), np.arange(SEEN_PX)[::-1]).astype(np.float32)
+    return np.asarray(np.minimum(steps[None, :], steps[:, None]), np.float32)
 
 
 def smoothstep(x: Mask) -> Mask:

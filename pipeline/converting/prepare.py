@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from models import checkpoint
+from models.checkpoint import Model
+from models.networks import REFERENCE
 from pipeline.console import Console, Report, join_words
 from pipeline.converting.swapper import Swapper
-from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error, command
+from pipeline.errors import NothingToDoError, RecastError, UsageError, WorkspaceError, as_recast_error, command
 from pipeline.faces.footage import is_footage_extracted, is_same_file
 from pipeline.faces.mesh import mesh_weights
 from pipeline.faces.people import crops_in, faces_of_person
@@ -48,16 +50,12 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
         WorkspaceError: there is no such model.
         NothingToDoError: a person is missing in the model or in the workspace.
         RecastError: the only file is missing or cannot be used.
-        UsageError: the face mesh is asked for and not installed.
+        UsageError: the face mesh is asked for and not installed, or a learned mask and the model draws none.
     """
     workspace, people = Workspace(options.workspace), options.people()
     if options.mask == "mesh":
         mesh_weights()
-    model = checkpoint.load(workspace.model(options.model_name))
-    for to_person in people.values():
-        if to_person not in model.decoders:
-            names = join_words(sorted(model.decoders))
-            raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {names}")
+    model = _load_model(options)
     paths, errors = (options.videos, []) if options.videos else _find_footage(workspace, people)
     footage, new = list[Path](), list[Path]()
     for path in paths:
@@ -88,6 +86,21 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
     swapper = Swapper(model, people.values(), torch.device(choose_device(no_cuda=options.no_cuda)))
     look = Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
     return Prepared(swapper, people, look, tuple(footage), tuple(problems))
+
+
+def _load_model(options: SwapOptions) -> Model:
+    """Load the model, and check that it draws what is asked for."""
+    model = checkpoint.load(Workspace(options.workspace).model(options.model_name))
+    if options.mask == "learned" and model.network == REFERENCE:
+        raise UsageError(
+            f"--mask learned needs a model of an hd network, and {options.model_name!r} is of the reference network: "
+            "take another --mask"
+        )
+    for to_person in options.people().values():
+        if to_person not in model.decoders:
+            names = join_words(sorted(model.decoders))
+            raise NothingToDoError(f"the model {options.model_name!r} cannot draw {to_person!r}; it draws {names}")
+    return model
 
 
 def _refuse_misspelt(name: str | None, known: Iterable[str], new: Sequence[Path]) -> None:

@@ -176,7 +176,13 @@ def _smooth_track(track_stats: Sequence[tuple[int, FaceStats]], frames: Sequence
         outlines = [
             *smooth_values(times, np.array(edges).reshape(len(times), -1), at, JITTER_PX).reshape(len(at), -1, 2)
         ]
-    return [FaceStats(*parts) for parts in zip(colors, softness[:, 0].tolist(), outlines, strict=True)]
+    measured = dict(near)
+    return [
+        replace(measured[frame], colors=colors_here, softness=softness_here, outline=outline)
+        for frame, colors_here, softness_here, outline in zip(
+            frames, colors, softness[:, 0].tolist(), outlines, strict=True
+        )
+    ]
 
 
 def _smooth_colors(times: Numbers, values: Numbers, at: Numbers) -> Numbers:

@@ -26,6 +26,12 @@ The mean shape of MTCNN's landmarks over seven clips, made symmetric, 54 px betw
 forehead to chin (MTCNN's box) spans y = 45 … 210 of the 38 … 218 that the model sees (docs/conventions.md).
 """
 
+# the outline of a mean face in a 256 px crop
+MIDDLE_X = (CROP_PX - 1) / 2
+TOP_PX, CHIN_PX = 68.0, 214.0  # its ends: below fringes and brims, inside what the model sees
+HALF_WIDTH_PX = 66.0  # at the middle of its height, on the cheek bones
+TAPER = 0.1  # relative: wider at the top, narrower at the chin
+
 
 def fit_similarity(from_points: Points, to_points: Points) -> Affine:
     """Fit rotation, one scale and shift between points in least squares.
@@ -59,10 +65,21 @@ def align(landmarks: Points, size: int = CROP_PX) -> Affine:
     return scale_crop(fit_similarity(landmarks, TEMPLATE), size)
 
 
-def scale_crop(crop_from_frame: Affine, size: int) -> Affine:
-    """Turn a transform into a 256 px crop into one for a crop of ``size`` px with the same borders."""
-    factor = size / CROP_PX
+def scale_crop(crop_from_frame: Affine, size: int, from_size: int = CROP_PX) -> Affine:
+    """Turn a transform into a crop of ``from_size`` px into one for a crop of ``size`` px with the same borders."""
+    factor = size / from_size
     return np.column_stack([crop_from_frame[:, :2] * factor, crop_from_frame[:, 2] * factor + (factor - 1) / 2])
+
+
+def mean_outline(points: int = 36) -> Points:
+    """Return the outline of a mean face, (N, 2), clockwise from the top.
+
+    With t from -1 at the top to 1 at the chin, its half width is 66 (1 - 0.1 t) sqrt(1 - t^2) px (own derivation).
+    """
+    turn = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    t = -np.cos(turn)
+    x = MIDDLE_X + HALF_WIDTH_PX * (1 - TAPER * t) * np.sin(turn)
+    return np.stack([x, (TOP_PX + CHIN_PX) / 2 + t * (CHIN_PX - TOP_PX) / 2], axis=1)
 
 
 def invert(matrix: Affine) -> Affine:
@@ -81,12 +98,26 @@ def scale_of(matrix: Affine) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def as_crop(picture: Image) -> Image:
-    """Resize a face picture to the size of a crop."""
-    if picture.shape[:2] == (CROP_PX, CROP_PX):
+def as_crop(picture: Image, size: int = CROP_PX) -> Image:
+    """Resize a face picture to a crop of ``size`` px."""
+    if picture.shape[:2] == (size, size):
         return picture
-    how = cv2.INTER_AREA if max(picture.shape[:2]) > CROP_PX else cv2.INTER_CUBIC
-    return cast(Image, cv2.resize(picture, (CROP_PX, CROP_PX), interpolation=how))
+    how = cv2.INTER_AREA if max(picture.shape[:2]) > size else cv2.INTER_CUBIC
+    return cast(Image, cv2.resize(picture, (size, size), interpolation=how))
+
+
+def smoothing_weight(shrink: float) -> float:
+    """Weight of each neighbour px, along each axis, that prevents aliases where a picture shrinks by 1 to 2."""
+    return min(max(0.3 * (shrink - 1), 0), 0.25)
+
+
+def shrink_seen(seen: Image, size: int, *, is_smoothed: bool) -> Image:
+    """Resample what the model sees, (S, S, 3), to a picture of ``size`` px as in training (see ``augment``)."""
+    side = smoothing_weight(seen.shape[0] / size) if is_smoothed else 0
+    if side:
+        weights = np.array([side, 1 - 2 * side, side])
+        seen = cast(Image, cv2.sepFilter2D(seen, -1, weights, weights, borderType=cv2.BORDER_REPLICATE))
+    return cast(Image, cv2.resize(seen, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def cut_crop(frame: Image, crop_from_frame: Affine, size: int = CROP_PX) -> Image:

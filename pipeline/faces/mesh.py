@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UsageError, WorkspaceError
-from pipeline.faces.alignment import as_crop, cut_crop, invert, transform
+from pipeline.faces.alignment import as_crop, cut_crop, invert, mean_outline, scale_crop, transform
 from pipeline.runtime import package_file
 from pipeline.types import Affine, Image, Points
 
@@ -92,6 +92,17 @@ def find_mesh_points(picture: Image, crop_from_picture: Affine, indices: Sequenc
     output = _run(cut_crop(picture, np.column_stack([linear, shift]), INPUT_PX), 3 * POINTS)
     corners_at_integers = output.reshape(POINTS, 3)[list(indices), :2].astype(np.float64)
     return transform(corners_at_integers - 0.5, invert(_input_from_crop))
+
+
+def face_outline(crop: Image) -> Points:
+    """Find the edge of an aligned face, (36, 2) in px of a 256 crop; of a mean face if the mesh is not installed.
+
+    Args:
+        crop: (S, S, 3) of any size.
+    """
+    if not has_mesh():
+        return mean_outline()
+    return find_mesh_points(crop, invert(scale_crop(np.eye(2, 3), crop.shape[0])), OUTLINE)
 
 
 def face_presence(crop: Image) -> float:

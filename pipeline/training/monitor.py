@@ -20,6 +20,7 @@ from models.checkpoint import Model
 from pipeline.errors import MediaError, WorkspaceError
 from pipeline.media.pictures import read_picture, write_clip, write_picture
 from pipeline.training.augment import Augmentation, Pairs, draw_pairs
+from pipeline.training.dataset import picture_format
 from pipeline.training.sampler import generator
 from pipeline.types import Image
 from pipeline.workspace import write_bytes
@@ -59,7 +60,7 @@ def evaluate(
 
     Args:
         model: on ``device``.
-        validation_faces: by person, (N, 3, 256, 256) uint8, N >= 1.
+        validation_faces: by person, (N, 3, S, S) uint8, N >= 1.
         rate: samples per second.
         device: where to compute.
     """
@@ -73,12 +74,12 @@ def evaluate(
 
 
 def validation_l1(model: Model, person: str, crops: torch.Tensor, device: torch.device) -> float:
-    """Mean absolute error, in [0, 1], of a person's decoder on (N, 3, 256, 256) uint8 crops, undistorted; N >= 1."""
+    """Mean absolute error, in [0, 1], of a person's decoder on (N, 3, S, S) uint8 crops, undistorted; N >= 1."""
     errors = []
     with torch.inference_mode():
         for batch in torch.split(crops, VALIDATION_BATCH):
-            pictures = undistorted(batch, device)
-            drawn = model.decoders[person](model.encoder(pictures))
+            pictures = undistorted(model, batch, device)
+            drawn = draw(model, person, pictures)
             errors.append((drawn - pictures).abs().mean(dim=(1, 2, 3)))
     return float(torch.cat(errors).mean())
 
@@ -215,16 +216,16 @@ def preview_sheet(model: Model, person: str, crops: torch.Tensor, device: torch.
     Args:
         model: on ``device``.
         person: whose decoder.
-        crops: (N, 3, 256, 256) uint8.
+        crops: (N, 3, S, S) uint8.
         device: where to compute.
 
     Returns:
         (3 * 128, 8 * 128, 3) BGR; narrower for fewer than 8 faces.
     """
-    inputs, targets = preview_pairs(crops, device)
+    pairs = preview_pairs(model, crops, device)
     with torch.inference_mode():
-        outputs = model.decoders[person](model.encoder(inputs))
-    return cast(Image, cv2.vconcat([_row(pictures) for pictures in (inputs, outputs, targets)]))
+        outputs = draw(model, person, pairs.inputs)
+    return cast(Image, cv2.vconcat([_row(pictures) for pictures in (pairs.inputs, outputs, pairs.targets)]))
 
 
 def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.device) -> Image:
@@ -232,7 +233,7 @@ def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.de
 
     Args:
         model: on ``device``.
-        faces: by person, (N, 3, 256, 256) uint8.
+        faces: by person, (N, 3, S, S) uint8.
         device: where to compute.
 
     Returns:
@@ -240,25 +241,31 @@ def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.de
     """
     rows = []
     for person in sorted(faces)[:PEOPLE_SHOWN]:
-        pictures = undistorted(_spread(faces[person]), device)
+        pictures = undistorted(model, _spread(faces[person]), device)
         rows.append(_labelled(_row(pictures), person))
         with torch.inference_mode():
             encoded = model.encoder(pictures)
             others = sorted(other for other in model.decoders if other != person)
             for other in (person, *others[: PEOPLE_SHOWN - 1]):
-                rows.append(_labelled(_row(model.decoders[other](encoded)), f"{person} as {other}"))
+                rows.append(_labelled(_row(model.decoders[other](encoded)[:, :3]), f"{person} as {other}"))
     widest = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, [(0, 0), (0, widest - row.shape[1]), (0, 0)]) for row in rows])
 
 
-def undistorted(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Crops as the model sees them, undistorted; (N, 3, 64, 64) float32 in [0, 1]."""
-    return draw_pairs(crops.to(device), Augmentation(0, 0, 0, 0, 0), generator(0))[0]
+def draw(model: Model, person: str, pictures: torch.Tensor) -> torch.Tensor:
+    """Draw (N, 3, S, S) faces with a person's decoder."""
+    drawn: torch.Tensor = model.decoders[person](model.encoder(pictures))[:, :3]
+    return drawn
 
 
-def preview_pairs(crops: torch.Tensor, device: torch.device) -> Pairs:
+def undistorted(model: Model, crops: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Crops as the model sees them, undistorted; (N, 3, S, S) float32 in [0, 1]."""
+    return draw_pairs(crops.to(device), Augmentation(0, 0, 0, 0, 0), generator(0), picture_format(model)).inputs
+
+
+def preview_pairs(model: Model, crops: torch.Tensor, device: torch.device) -> Pairs:
     """Pairs of some faces, evenly spread; the same at every call."""
-    return draw_pairs(_spread(crops).to(device), Augmentation(), generator(0))
+    return draw_pairs(_spread(crops).to(device), Augmentation(), generator(0), picture_format(model))
 
 
 def _spread(crops: torch.Tensor) -> torch.Tensor:

@@ -20,9 +20,9 @@ from pipeline.training.augment import Pairs
 from pipeline.training.dataset import Batch
 from pipeline.training.distributed import Processes
 
-WINDOW_PX = 7  # side of the squares that SSIM compares
+WINDOW_PX = {64: 7, 128: 11, 192: 15, 256: 21}  # side of the squares that SSIM compares, by that of the pictures
 C1, C2 = 0.01**2, 0.03**2  # of the paper, for pictures in [0, 1]
-SSIM_WEIGHT = 0.25  # beside L1
+SSIM_WEIGHT, MASK_WEIGHT = 0.25, 0.1  # beside L1
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BETAS = (0.5, 0.999)  # as the reference tool
@@ -34,37 +34,47 @@ EXPLODED, HARMLESS = 4.0, 0.25  # times the lowest loss of this visit; a loss be
 BLACK, WHITE, FAR_OFF = 1 / 255, 254 / 255, 0.2  # a value drawn black or white but far from its target is lost
 MAX_LOST = 0.3  # of all values; a network that is only untrained draws greys
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Maps drawn faces and their targets to the number that training minimises."""
+Loss = Callable[[torch.Tensor, Pairs], torch.Tensor]
+"""Maps drawn faces, (N, 3, S, S), and what they should be to the number that training minimises."""
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-def l1(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def l1(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Mean absolute error, a number."""
-    return functional.l1_loss(drawn, targets)
+    return functional.l1_loss(drawn, pairs.targets)
 
 
-def l1_and_ssim(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def l1_and_ssim(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Mean absolute error plus weighted structural dissimilarity (after Zhao et al. 2017, arXiv:1511.08861)."""
-    return l1(drawn, targets) + SSIM_WEIGHT * (1 - ssim(drawn, targets).mean())
+    return l1(drawn, pairs) + SSIM_WEIGHT * (1 - ssim(drawn, pairs.targets).mean())
+
+
+def weighted(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """The same, but errors count by where they are: most on eyes and mouth, least outside the face."""
+    assert pairs.weights is not None
+    errors = (drawn - pairs.targets).abs() * pairs.weights
+    similarity = ssim(drawn, pairs.targets)
+    edge = (drawn.shape[-1] - similarity.shape[-1]) // 2
+    weights = pairs.weights[..., edge:-edge, edge:-edge]
+    return errors.mean() + SSIM_WEIGHT * ((1 - similarity) * weights).mean()
 
 
 def ssim(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Structural similarity over squares of 7 px (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13); (N,).
+    """Structural similarity over squares (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13); (N, C, H - w + 1, …).
 
     All px of a square have equal weight; squares that cross the edge are left out.
     """
-    size = WINDOW_PX**2
+    window_px = WINDOW_PX[drawn.shape[-1]]
+    size = window_px**2
     moments = torch.cat([drawn, targets, drawn * drawn, targets * targets, drawn * targets])
-    d, t, dd, tt, dt = functional.avg_pool2d(moments, WINDOW_PX, stride=1).chunk(5)
+    d, t, dd, tt, dt = functional.avg_pool2d(moments, window_px, stride=1).chunk(5)
     unbiased = size / (size - 1)
     variances = unbiased * (dd - d * d + tt - t * t)
     covariance = unbiased * (dt - d * t)
-    similarity = (2 * d * t + C1) * (2 * covariance + C2) / ((d * d + t * t + C1) * (variances + C2))
-    return similarity.mean(dim=(1, 2, 3))
+    return (2 * d * t + C1) * (2 * covariance + C2) / ((d * d + t * t + C1) * (variances + C2))
 
 
-LOSSES: dict[str, Loss] = {"l1": l1, "l1+ssim": l1_and_ssim}
+LOSSES: dict[str, Loss] = {"l1": l1, "l1+ssim": l1_and_ssim, "weighted": weighted}
 
 
 @dataclass(frozen=True)
@@ -171,11 +181,15 @@ class Trainer:
         optimizer = self._optimizer(people)
         optimizer.zero_grad(set_to_none=True)
         with self.computing.autocast():
-            drawn = self._network(people)(*(self._laid_out(inputs) for inputs, _ in batch.pairs.values()))
+            drawn = self._network(people)(*(self._laid_out(pairs.inputs) for pairs in batch.pairs.values()))
         loss, errors = torch.zeros((), device=self.computing.device), []
-        for pictures, (_, targets) in zip(drawn, batch.pairs.values(), strict=True):
-            loss = loss + batch.share / len(people) * self._loss(pictures.float(), targets)
-            errors.append(batch.share * _errors(pictures, targets))
+        for pictures, pairs in zip(drawn, batch.pairs.values(), strict=True):
+            colors, masks = pictures[:, :3].float(), pictures[:, 3:].float()
+            loss = loss + batch.share / len(people) * self._loss(colors, pairs)
+            if pairs.masks is not None:
+                mask_error = functional.l1_loss(masks, pairs.masks)
+                loss = loss + batch.share / len(people) * MASK_WEIGHT * mask_error
+            errors.append(batch.share * _errors(colors, pairs))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = processes.sum(torch.stack(errors))
         processes.finish()
@@ -218,8 +232,8 @@ class Trainer:
             DivergedError: they have.
         """
         with torch.no_grad(), self.computing.autocast():
-            (drawn,) = self._network((person,))(pairs[0])
-        _check_loss(person, *_errors(drawn, pairs[1]).tolist())
+            (drawn,) = self._network((person,))(pairs.inputs)
+        _check_loss(person, *_errors(drawn[:, :3], pairs).tolist())
 
     def weight_sums(self) -> list[str]:
         """Rounded sums of all weights, to compare the models of several processes."""
@@ -283,17 +297,17 @@ class _Autoencoders(nn.Module):
         self.encoder, self.decoders = encoder, nn.ModuleList(decoders)
 
     def forward(self, *batches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Map (N, 3, 64, 64) batches, one for each decoder, to as many."""
+        """Map (N, 3, S, S) batches, one for each decoder, to as many."""
         encoded = self.encoder(torch.cat(batches)).split([len(batch) for batch in batches])
         return tuple(decoder(features) for decoder, features in zip(self.decoders, encoded, strict=True))
 
 
-def _errors(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _errors(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """(2,): mean absolute error, and the share of values that are lost."""
     with torch.no_grad():
         drawn = drawn.float()
-        lost = ((drawn < BLACK) | (drawn > WHITE)) & ((drawn - targets).abs() > FAR_OFF)
-        return torch.stack([l1(drawn, targets), lost.float().mean()])
+        lost = ((drawn < BLACK) | (drawn > WHITE)) & ((drawn - pairs.targets).abs() > FAR_OFF)
+        return torch.stack([l1(drawn, pairs), lost.float().mean()])
 
 
 def _check_loss(person: str, loss: float, lost: float) -> None:

@@ -22,7 +22,7 @@ def test_models_are_listed(trained: Path, capsys: pytest.CaptureFixture[str]) ->
     write_picture(trained / "output" / "model" / "swap.png", scene(1))
     assert models(trained) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("model: 3 steps, --init-dim 8 --code-dim 64, ")
+    assert lines[0].startswith("model: 3 steps, --network reference --init-dim 8 --code-dim 64, ")
     assert float(lines[0].split(", ")[-1].removesuffix(" MB")) > 10
     assert "  collins: 8 samples, L1 0." in lines[1] or "  collins: 12 samples, L1 0." in lines[1]
     assert lines[-1] == f"  look at {trained / 'output' / 'model' / 'swap.png'}"

@@ -376,7 +376,7 @@ def test_a_face_larger_than_the_frame_covers_it() -> None:
     assert (apply_patch(frame, patch) == (1, 2, 3)).all()
 
 
-def test_a_tiny_face_is_averaged_and_not_picked_from() -> None:
+def test_a_tiny_face_is_smoothed_and_not_picked_from() -> None:
     """A face eight times smaller in the frame: stripes of one px become grey, whatever px they fall on."""
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 200

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.converting.masks import core_mask, face_mask, mesh_mask, smoothstep
-from pipeline.faces.alignment import CROP_PX, SEEN_PX, TEMPLATE
+from pipeline.converting.masks import core_mask, face_mask, learned_mask, mesh_mask, smoothstep
+from pipeline.faces.alignment import CHIN_PX, CROP_PX, SEEN, SEEN_PX, TEMPLATE, TOP_PX
 from pipeline.options import Look, MaskShape
 from pipeline.types import Points
 
@@ -151,3 +151,22 @@ def test_the_core_lies_where_the_mask_shows_all(size: int) -> None:
     assert inside.shape == (size, size)
     assert set(np.unique(inside)) == {0, 1}
     assert 0.15 < inside.mean() < 0.5
+
+
+def test_a_mask_grows_below_zero_and_stays_inside_what_the_model_sees() -> None:
+    plain, larger = (face_mask(Look(erode=erode, feather=5)) for erode in (0, -10))
+    grown = 0.1 * (CHIN_PX - TOP_PX)
+    width = [int((mask[141] > 0.5).sum()) for mask in (plain, larger)]
+    assert width[1] - width[0] == pytest.approx(2 * grown, abs=2)
+    largest = face_mask(Look(erode=-20, feather=5))
+    assert largest[: SEEN.start].max() == largest[SEEN.stop :].max() == largest[SEEN.start].max() == 0
+
+
+def test_a_learned_mask_is_where_the_model_drew_it() -> None:
+    drawn = np.zeros((128, 128), np.float32)
+    drawn[30:90, 40:100] = 1
+    mask = learned_mask(Look(feather=0), drawn)
+    rows, columns = np.flatnonzero(mask.max(axis=1) > 0.5), np.flatnonzero(mask.max(axis=0) > 0.5)
+    scale = SEEN_PX / 128
+    expected = [SEEN.start + scale * edge for edge in (30, 90, 40, 100)]
+    assert [rows[0], rows[-1] + 1, columns[0], columns[-1] + 1] == pytest.approx(expected, abs=2)

@@ -246,6 +246,14 @@ def test_softness_and_outline_are_smoothed_too(
     assert flicker(smooth) < 0.2 * flicker(levels)
 
 
+def test_each_face_keeps_the_mask_that_was_drawn_for_it() -> None:
+    masks = [np.full((4, 4), level, np.float32) for level in (0.2, 0.4, 0.9)]
+    frames = [[replace(face(50), learned_mask=mask)] for mask in masks]
+    for batch in smooth_stats(batches(frames, 2)):
+        for number, (drawn,) in enumerate(batch.faces, batch.first):
+            assert drawn.learned_mask is masks[number]
+
+
 def test_a_face_seen_once_and_looks_without_colours() -> None:
     one = face(50)
     (made,) = smooth_stats(batches([[one]], 5))

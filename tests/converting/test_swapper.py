@@ -5,7 +5,7 @@ import torch
 from models import PICTURE_PX
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.converting.swapper import Swapper
+from pipeline.converting.swapper import Drawing, Swapper
 from pipeline.types import Image
 from tests.clips import scene
 
@@ -20,7 +20,7 @@ def model() -> Model:
         made = Model(Encoder(8, 64))
         for person in PEOPLE:
             made.add_person(person)
-            made.decoders[person].conv.weight.mul_(40)  # untrained ones draw grey, whatever they see
+            made.decoders[person].get_parameter("conv.weight").mul_(40)  # untrained ones draw grey, whatever they see
     return made
 
 
@@ -33,23 +33,27 @@ def pictures(count: int) -> list[Image]:
     return [scene(3 * index, PICTURE_PX, PICTURE_PX) for index in range(count)]
 
 
+def faces_of(drawings: list[Drawing]) -> list[Image]:
+    return [drawing.face for drawing in drawings]
+
+
 def test_pictures_keep_their_shape(swapper: Swapper) -> None:
     made = swapper.swap(pictures(2), ["cage", "cage"])
-    assert [(new.shape, str(new.dtype)) for new in made] == [((64, 64, 3), "uint8")] * 2
-    assert all((new != old).mean() > 0.5 for new, old in zip(made, pictures(2), strict=True))
+    assert [(new.face.shape, str(new.face.dtype), new.mask) for new in made] == [((64, 64, 3), "uint8", None)] * 2
+    assert all((new.face != old).mean() > 0.5 for new, old in zip(made, pictures(2), strict=True))
 
 
 def test_it_draws_the_same_twice(swapper: Swapper) -> None:
-    first, second = (swapper.swap(pictures(2), ["cage", "cage"]) for _ in range(2))
+    first, second = (faces_of(swapper.swap(pictures(2), ["cage", "cage"])) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 def test_a_batch_of_two_people_equals_its_faces_one_by_one(swapper: Swapper) -> None:
     people = ["cage", "hopper", "cage"]
-    together = swapper.swap(pictures(3), people)
-    alone = [swapper.swap([picture], [person])[0] for picture, person in zip(pictures(3), people, strict=True)]
+    together = faces_of(swapper.swap(pictures(3), people))
+    alone = [swapper.swap([picture], [person])[0].face for picture, person in zip(pictures(3), people, strict=True)]
     np.testing.assert_allclose(np.array(together, int), np.array(alone, int), atol=1)
-    other = swapper.swap(pictures(3), ["cage"] * 3)
+    other = faces_of(swapper.swap(pictures(3), ["cage"] * 3))
     assert np.abs(other[1].astype(int) - together[1]).mean() > 1, "another person is another face"
 
 
@@ -59,9 +63,9 @@ def test_colours_are_bgr_in_0_to_255() -> None:
     made = Model(Encoder(8, 64))
     made.add_person("cage")
     with torch.no_grad():
-        made.decoders["cage"].conv.weight.zero_()
-        made.decoders["cage"].conv.bias = torch.nn.Parameter(torch.logit(wanted / 255))
-    drawn = Swapper(made, ["cage"], CPU).swap(pictures(1), ["cage"])[0]
+        made.decoders["cage"].get_parameter("conv.weight").zero_()
+        made.decoders["cage"].get_parameter("conv.bias").copy_(torch.logit(wanted / 255))
+    drawn = Swapper(made, ["cage"], CPU).swap(pictures(1), ["cage"])[0].face
     np.testing.assert_allclose(drawn.reshape(-1, 3).astype(int), np.tile([40, 90, 220], (64 * 64, 1)), atol=1)
 
 
@@ -74,8 +78,7 @@ def test_inputs_stay_as_they_were(swapper: Swapper) -> None:
 def test_a_fingerprint_tells_weights_and_people_apart(model: Model, swapper: Swapper) -> None:
     assert Swapper(model, PEOPLE, CPU).fingerprint == swapper.fingerprint
     assert Swapper(model, ["cage"], CPU).fingerprint != swapper.fingerprint
-    bias = model.decoders["hopper"].upscale1[0].bias
-    assert isinstance(bias, torch.Tensor)
+    bias = model.decoders["hopper"].get_parameter("upscale1.0.bias")
     with torch.no_grad():
         bias[0] += 1e-6
         try:

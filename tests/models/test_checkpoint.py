@@ -14,6 +14,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +24,7 @@ from torch import nn
 from models import CheckpointError, checkpoint
 from models.autoencoder import Decoder, Encoder
 from models.checkpoint import HeldOut, Model, Position, Training
+from models.onnx_files import write_onnx
 from models.reference import load_reference
 
 STEPS = 1200
@@ -90,7 +93,7 @@ def saved(saved_once: Path, tmp_path: Path) -> Path:
 
 def test_a_model_comes_back_bit_for_bit(model: Model, saved: Path) -> None:
     loaded = checkpoint.load(saved, for_training=True)
-    assert (loaded.encoder.init_dim, loaded.encoder.code_dim) == (8, 64)
+    assert loaded.sizes == (8, 64)
     assert_equal_networks(loaded.encoder, model.encoder)
     assert loaded.decoders.keys() == model.decoders.keys()
     for person, decoder in model.decoders.items():
@@ -145,7 +148,7 @@ def test_the_newest_two_states_are_kept_and_the_newest_counts(model: Model, save
     (left_by_a_kill / "decoder_nobody.safetensors").write_bytes(b"half")
     newer = Model(deepcopy(model.encoder), position=Position(epoch=4), steps=STEPS + 1)
     with torch.no_grad():
-        newer.encoder.linear1.bias.fill_(0.75)
+        newer.encoder.get_parameter("linear1.bias").fill_(0.75)
 
     written = checkpoint.save(saved, newer)
     assert names(saved) == [STATE, written.name]
@@ -495,7 +498,7 @@ def rewrite(path: Path, content: object) -> None:
 
 def test_the_reference_tools_model_is_taken_over(reference: Path, model: Model) -> None:
     loaded = load_reference(reference)
-    assert (loaded.encoder.init_dim, loaded.encoder.code_dim) == (8, 64)
+    assert loaded.sizes == (8, 64)
     assert loaded.position == Position(epoch=7)
     assert_equal_networks(loaded.encoder, model.encoder)
     assert loaded.decoders.keys() == {"cage", "trump"}
@@ -601,5 +604,83 @@ def test_a_state_of_version_1_is_read(tmp_path: Path) -> None:
         "ann": (56, 0.125),
         "bob": (0, None),
     }
-    assert torch.equal(model.encoder.linear1.weight, encoder.linear1.weight)
+    assert torch.equal(model.encoder.get_parameter("linear1.weight"), encoder.linear1.weight)
     assert float(model.moments["ann"]["encoder.conv1.0.bias.step"]) == 7
+
+
+HD_STATE = "state-000000009"
+
+
+@pytest.fixture(scope="module")
+def hd_model() -> Model:
+    """An hd model, not to be changed."""
+    torch.manual_seed(8)
+    model = Model.new("hd128")
+    model.steps, model.position = 9, Position(epoch=2)
+    model.add_person("hopper")
+    model.trained["hopper"] = Training(samples=36, loss=0.25)
+    model.moments["hopper"] = {
+        "encoder.linear1.bias.step": torch.tensor(9.0),
+        "encoder.linear1.bias.exp_avg": torch.randn(512) * 1e-9,
+    }
+    return model
+
+
+@pytest.fixture(scope="module")
+def hd_saved_once(hd_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hd") / "model"
+    assert checkpoint.save(folder, hd_model) == folder / HD_STATE
+    return folder
+
+
+def test_an_hd_model_comes_back_bit_for_bit(hd_model: Model, hd_saved_once: Path) -> None:
+    loaded = checkpoint.load(hd_saved_once, for_training=True)
+    assert (loaded.network, loaded.picture_px, loaded.sizes) == ("hd128", 128, None)
+    assert_equal_networks(loaded.encoder, hd_model.encoder)
+    assert_equal_networks(loaded.decoders["hopper"], hd_model.decoders["hopper"])
+    assert_equal_tensors(loaded.moments["hopper"], hd_model.moments["hopper"])
+    assert (loaded.steps, loaded.position, loaded.trained) == (9, Position(epoch=2), hd_model.trained)
+
+
+def test_an_hd_model_has_a_version_that_earlier_releases_refuse(hd_saved_once: Path, saved: Path) -> None:
+    facts = json.loads((hd_saved_once / HD_STATE / "model.json").read_text(encoding="utf-8"))
+    assert (facts["version"], facts["network"]) == (2, "hd128")
+    assert not {"init_dim", "code_dim"} & facts.keys()
+    facts = json.loads((saved / STATE / "model.json").read_text(encoding="utf-8"))
+    assert facts["version"] == 1, "which they can read"
+    assert "network" not in facts
+
+
+@pytest.mark.parametrize("network", ["hd64", "", None, 3, ["hd128"]])
+def test_an_unknown_network_is_refused_as_damaged(hd_saved_once: Path, tmp_path: Path, network: object) -> None:
+    copy = link(hd_saved_once, tmp_path / "model")
+    path = copy / HD_STATE / "model.json"
+    replace(path, json.dumps({**json.loads(path.read_text(encoding="utf-8")), "network": network}).encode())
+    with pytest.raises(CheckpointError, match=r"is damaged .*a network named") as refused:
+        checkpoint.load(copy)
+    assert str(copy / HD_STATE) in str(refused.value)
+
+
+def test_weights_of_another_network_are_refused_as_damaged(hd_saved_once: Path, tmp_path: Path) -> None:
+    copy = link(hd_saved_once, tmp_path / "model")
+    path = copy / HD_STATE / "model.json"
+    replace(path, json.dumps({**json.loads(path.read_text(encoding="utf-8")), "network": "hd256"}).encode())
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.load(copy)
+
+
+def test_an_hd_model_in_half_precision_and_as_onnx_draws_the_same(hd_model: Model, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "slim", hd_model, dtype=torch.float16)
+    slim = checkpoint.load(tmp_path / "slim")
+    pictures = torch.rand(3, 3, 128, 128, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        drawn = hd_model.decoders["hopper"](hd_model.encoder(pictures))
+        drawn_slim = slim.decoders["hopper"](slim.encoder(pictures))
+    assert drawn.shape == (3, 4, 128, 128)
+    assert float((drawn_slim - drawn).abs().max()) < 2 / 255
+    assert write_onnx(tmp_path, hd_model) < 1e-4
+    found = pictures.numpy()
+    for name in ("encoder", "decoder_hopper"):
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"input": found})
+    np.testing.assert_allclose(found, drawn.numpy(), atol=1e-4)

@@ -9,6 +9,7 @@ import torch
 from models.autoencoder import Encoder
 from models.checkpoint import Model
 from pipeline.errors import UsageError
+from pipeline.training.augment import Pairs
 from pipeline.training.dataset import Batch
 from pipeline.training.trainer import Computing, Trainer, choose_precision
 from tests.training.test_trainer import pictures
@@ -33,7 +34,7 @@ def trained(computing: Computing, steps: int = 12) -> tuple[Trainer, list[float]
     trainer = Trainer(model, 3e-4, False, computing)
     faces, losses = pictures(4), []
     for _ in range(steps):
-        trainer.step(Batch({"hopper": (faces, faces)}, len(faces)))
+        trainer.step(Batch({"hopper": Pairs(faces, faces)}, len(faces)))
         loss = trainer.read_losses()
         losses += [loss] if loss is not None else []
     return trainer, losses
@@ -46,8 +47,7 @@ def test_on_a_gpu_losses_are_read_a_step_later_and_channels_come_last() -> None:
     last = trainer.read_losses(wait=True)
     assert [*losses, last] == pytest.approx(expected, rel=ROUNDING)
     assert abs(expected[0] - expected[1]) > 10 * ROUNDING * expected[0], "so they are told apart"
-    weight = trainer.model.encoder.conv2[0].weight
-    assert isinstance(weight, torch.Tensor)
+    weight = trainer.model.encoder.get_parameter("conv2.0.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert trainer.model.trained["hopper"].loss is not None
 

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,18 @@ from models.autoencoder import Encoder
 from models.checkpoint import Model, Position
 from pipeline.console import NullConsole
 from pipeline.errors import NothingToDoError, WorkspaceError
+from pipeline.faces.alignment import mean_outline
+from pipeline.faces.mesh import face_outline, has_mesh
 from pipeline.training import dataset
-from pipeline.training.augment import Augmentation, draw_pairs
-from pipeline.training.dataset import Dataset, Faces, load_faces
+from pipeline.training.augment import (
+    Augmentation,
+    PictureFormat,
+    draw_masks,
+    draw_pairs,
+    draw_transforms,
+    make_pairs,
+)
+from pipeline.training.dataset import Dataset, FaceFormat, Faces, load_faces
 from pipeline.training.distributed import Processes
 from pipeline.training.sampler import Sampler, generator
 from pipeline.types import Image
@@ -69,7 +79,7 @@ def test_a_picture_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(crops[1], image.transpose(2, 0, 1))
 
 
-def test_a_large_picture_is_averaged_down(tmp_path: Path) -> None:
+def test_a_large_picture_is_smoothed_down(tmp_path: Path) -> None:
     write_two_people(tmp_path)
     rows, columns = np.mgrid[0:1000, 0:650]
     write(tmp_path / "ann" / "2.png", np.where((rows + columns) % 2, 255, 0).astype(np.uint8))
@@ -166,9 +176,8 @@ class TestLittleMemory:
     def test_a_disk_that_is_full_too_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_two_people(tmp_path)
         monkeypatch.setattr(dataset, "MEMORY_SHARE", 0.0)
-        monkeypatch.setattr(dataset, "FACE_BYTES", 1 << 50)
         with pytest.raises(WorkspaceError, match="neither into memory nor into"):
-            load_faces(tmp_path, NullConsole(), tmp_path / "spill")
+            load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=FaceFormat(crop_px=1 << 24))
 
 
 class TestBatches:
@@ -202,7 +211,10 @@ class TestBatches:
                 at = selection.position
                 rng = generator(9, at.epoch, at.visit, at.inner, at.batch, number)
                 expected = draw_pairs(faces.people[person][indices], Augmentation(), rng)
-                assert all(torch.equal(*both) for both in zip(batch.pairs[person], expected, strict=True))
+                found = batch.pairs[person]
+                for name in ("inputs", "targets", "weights"):
+                    assert torch.equal(getattr(found, name), getattr(expected, name))
+                assert found.masks is None
 
     def test_processes_have_parts_of_the_same_batch(self, tmp_path: Path) -> None:
         faces, sampler = self.faces(tmp_path), Sampler({"ann": 5, "bob": 5}, 3, inner_loop=1, seed=9)
@@ -216,6 +228,101 @@ class TestBatches:
         assert len(parts[0].pairs[person][0]) == 1, "one face that does not count, so that all compute alike"
 
 
+class TestHdFaces:
+    """Faces as the hd networks need them: large enough, and with their outlines."""
+
+    @staticmethod
+    def face_format(network: str) -> FaceFormat:
+        with torch.device("meta"):
+            return FaceFormat.of(network)
+
+    @staticmethod
+    def write_textured(path: Path, seed: int, side: int = 256) -> None:
+        coarse = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        write(path, cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))
+
+    @pytest.mark.parametrize(
+        ("network", "crop_px", "needed_px"), [("hd128", 256, 183), ("hd192", 512, 274), ("hd256", 512, 365)]
+    )
+    def test_crops_are_large_enough_for_what_the_network_draws(
+        self, network: str, crop_px: int, needed_px: int, tmp_path: Path
+    ) -> None:
+        face_format = self.face_format(network)
+        assert face_format == FaceFormat(crop_px, needed_px, has_outlines=True)
+        write_two_people(tmp_path)
+        write(tmp_path / "ann" / "2.png", quarters(600, 600))
+        faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=face_format)
+        assert faces.people["ann"].shape == (2, 3, crop_px, crop_px)
+        assert faces.people["ann"][1, :, crop_px // 4, crop_px // 4].tolist() == list(RED)
+
+    def test_faces_with_fewer_px_than_the_network_draws_are_counted(self, tmp_path: Path) -> None:
+        for number, (width, height) in enumerate([(182, 182), (183, 183), (64, 40), (700, 182), (300, 200)]):
+            write(tmp_path / "ann" / f"{number}.png", quarters(width, height))
+        write(tmp_path / "zoe" / "1.png", quarters(90, 90))
+        faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=self.face_format("hd128"))
+        assert faces.small == 4
+        assert load_faces(tmp_path, NullConsole(), tmp_path / "spill").small == 0, "of the reference network"
+
+    def test_the_reference_network_gets_no_outlines(self, tmp_path: Path) -> None:
+        write_two_people(tmp_path)
+        assert self.face_format("reference") == FaceFormat()
+        assert load_faces(tmp_path, NullConsole(), tmp_path / "spill").outlines == {}
+
+    def test_each_face_has_its_own_outline_whatever_cannot_be_read(self, tmp_path: Path) -> None:
+        if not has_mesh():
+            pytest.skip("the face mesh is not installed")
+        for number in (0, 1, 3, 4):
+            self.write_textured(tmp_path / "ann" / f"{number}.png", number)
+        (tmp_path / "ann" / "2.png").write_bytes(b"no picture")
+        self.write_textured(tmp_path / "zoe" / "0.png", 9, side=100)
+        faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=self.face_format("hd192"))
+        assert len(faces.unreadable) == 1
+        for person, crops in faces.people.items():
+            outlines = faces.outlines[person]
+            assert outlines.dtype == torch.float32
+            expected = [face_outline(crop.numpy().transpose(1, 2, 0)) for crop in crops]
+            np.testing.assert_allclose(outlines, np.stack(expected), atol=1e-3)
+        spread = faces.outlines["ann"].std(dim=0).mean()
+        assert spread > 1, "they differ, so that a wrong order would show"
+
+    @pytest.mark.parametrize("network", ["hd128", "hd192"])
+    def test_batches_have_the_masks_of_their_faces(self, network: str, tmp_path: Path) -> None:
+        face_format = self.face_format(network)
+        side, rng = face_format.crop_px, np.random.default_rng(3)
+        people = {person: torch.randint(0, 256, (5, 3, side, side), dtype=torch.uint8) for person in ("ann", "bob")}
+        outlines = {person: torch.from_numpy(mean_outline() + rng.normal(0, 9, (5, 1, 2))).float() for person in people}
+        names = {person: [f"{number}.png" for number in range(5)] for person in people}
+        with torch.device("meta"):
+            model = Model.new(network)
+        dataset = Dataset(Faces(tmp_path, people, names, outlines), model, torch.device("cpu"), Processes())
+        sampler = Sampler({"ann": 5, "bob": 5}, 6, inner_loop=1, seed=9, interleave=True)
+        selection = next(iter(sampler.selections(Position())))
+        batch = next(dataset.batches(sampler, Position()))
+        at = selection.position
+        for number, (person, indices) in enumerate(selection.faces.items(), 1):
+            found = batch.pairs[person]
+            assert found.inputs.shape == (3, 3, model.picture_px, model.picture_px)
+            draw = draw_transforms(3, Augmentation(), generator(9, at.epoch, at.visit, at.inner, at.batch, number))
+            assert found.masks is not None
+            assert torch.equal(found.masks, draw_masks(outlines[person][indices], draw, model.picture_px))
+            expected = make_pairs(people[person][indices], draw, PictureFormat(model.picture_px, is_smoothed=True))
+            assert torch.equal(found.targets, expected.targets)
+
+    def test_less_warp_bends_less(self, tmp_path: Path) -> None:
+        people = {person: torch.randint(0, 256, (4, 3, 256, 256), dtype=torch.uint8) for person in ("ann", "bob")}
+        names = {person: [f"{number}.png" for number in range(4)] for person in people}
+        with torch.device("meta"):
+            model = Model.new("hd128")
+        dataset = Dataset(Faces(tmp_path, people, names), model, torch.device("cpu"), Processes())
+        sampler = Sampler({"ann": 4, "bob": 4}, 4, inner_loop=1, seed=9, interleave=True)
+        differences = []
+        for factor in (1.0, 0.4, 0.0):
+            batch = next(dataset.batches(sampler, Position(), partial(float, factor)))
+            inputs, targets, *_ = batch.pairs["ann"]
+            differences.append(float((inputs - targets).abs().mean()))
+        assert differences[0] > differences[1] > 100 * differences[2]
+
+
 def test_what_is_left_unread_is_not_read_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal may come while pictures are still handed out: none but those already begun is read then."""
     write_two_people(tmp_path)
@@ -224,10 +331,10 @@ def test_what_is_left_unread_is_not_read_first(tmp_path: Path, monkeypatch: pyte
     ended, read, handed_out = threading.Event(), list[Path](), count()
     read_crop, submit, shutdown = dataset._read_crop, ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown
 
-    def read_slowly(path: Path, crop: np.ndarray) -> str | None:
+    def read_slowly(path: Path, crop: np.ndarray, face_format: FaceFormat) -> Any:
         read.append(path)
         assert len(read) <= 2 or ended.wait(60)
-        return read_crop(path, crop)
+        return read_crop(path, crop, face_format)
 
     def interrupted_submit(pool: ThreadPoolExecutor, *task: Any) -> Future[Any]:
         if next(handed_out) == 150:

@@ -22,9 +22,7 @@ def model() -> Model:
     for person, tint in (("hopper", [-2.0, 0.0, 2.0]), ("collins", [2.0, 0.0, -2.0])):
         model.add_person(person)
         with torch.no_grad():
-            bias = model.decoders[person].conv.bias
-            assert bias is not None
-            bias.copy_(torch.tensor(tint))
+            model.decoders[person].get_parameter("conv.bias").copy_(torch.tensor(tint))
     return model
 
 
@@ -99,17 +97,51 @@ def test_a_swap_sheet_of_one_person_shows_the_models_others(model: Model) -> Non
     assert tiles(swap_sheet(model, {"hopper": even_crops(4)}, CPU)).shape[:2] == (3, 4)
 
 
-def test_straight_faces_are_what_lies_in_the_middle() -> None:
+def test_straight_faces_are_what_lies_in_the_middle(model: Model) -> None:
     crops = torch.zeros((2, 3, 256, 256), dtype=torch.uint8)
     crops[:, :, 38:218, 38:218] = 255
-    pictures = undistorted(crops, CPU)
+    pictures = undistorted(model, crops, CPU)
     assert pictures.shape == (2, 3, 64, 64)
     assert float(pictures[:, :, 1:-1, 1:-1].min()) == 1
 
 
 def test_validation_is_the_mean_error_of_all_faces(model: Model) -> None:
     crops = even_crops(15).repeat(3, 1, 1, 1)
-    pictures = undistorted(crops, CPU)
+    pictures = undistorted(model, crops, CPU)
     with torch.inference_mode():
         expected = float((model.decoders["hopper"](model.encoder(pictures)) - pictures).abs().mean())
     assert validation_l1(model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def hd_model() -> Model:
+    torch.manual_seed(1)
+    model = Model.new("hd128")
+    for person in ("hopper", "collins"):
+        model.add_person(person)
+    return model
+
+
+def test_sheets_of_hd_models_have_the_same_layout(hd_model: Model) -> None:
+    faces = {"hopper": even_crops(8), "collins": even_crops(5)}
+    sheet = preview_sheet(hd_model, "hopper", faces["hopper"], CPU)
+    assert sheet.shape == (3 * 128, 8 * 128, 3)
+    assert sheet.dtype == np.uint8
+    inputs, _, targets = tiles(sheet)
+    for column, color in enumerate(COLOURS[:8]):
+        for tile in (inputs[column], targets[column]):
+            np.testing.assert_allclose(tile.astype(int), np.broadcast_to(color, tile.shape), atol=1)
+    rows = tiles(swap_sheet(hd_model, faces, CPU))
+    assert rows.shape == (6, 8, 128, 128, 3)
+    np.testing.assert_allclose(rows[3, :, 60, 60].astype(int), COLOURS[:8], atol=1)
+    assert not rows[0, 5:].any()
+
+
+def test_validation_of_hd_models_is_of_their_colours(hd_model: Model) -> None:
+    crops = even_crops(4)
+    pictures = undistorted(hd_model, crops, CPU)
+    assert pictures.shape == (4, 3, 128, 128)
+    with torch.inference_mode():
+        drawn = hd_model.decoders["hopper"](hd_model.encoder(pictures))
+    expected = float((drawn[:, :3] - pictures).abs().mean())
+    assert validation_l1(hd_model, "hopper", crops, CPU) == pytest.approx(expected, rel=1e-4)

@@ -12,8 +12,9 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
+from pipeline.training.augment import Pairs
 from pipeline.training.dataset import Batch
-from pipeline.training.trainer import Computing, Trainer, l1_and_ssim
+from pipeline.training.trainer import Computing, Trainer, l1_and_ssim, weighted
 
 RATE = 5e-4
 
@@ -40,7 +41,7 @@ def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) ->
 
 
 def take_step(trainer: Trainer, person: str, inputs: torch.Tensor, targets: torch.Tensor) -> float:
-    trainer.step(Batch({person: (inputs, targets)}, len(inputs)))
+    trainer.step(Batch({person: Pairs(inputs, targets)}, len(inputs)))
     loss = trainer.read_losses()
     assert loss is not None
     return loss
@@ -160,7 +161,7 @@ def test_a_new_trainer_goes_on_as_if_there_had_been_one() -> None:
 
 
 def take_joint_step(trainer: Trainer, number: int = 0, people: Sequence[str] = ("hopper", "collins")) -> float:
-    pairs = {person: (pictures(3, number), pictures(3, number + place)) for place, person in enumerate(people)}
+    pairs = {person: Pairs(pictures(3, number), pictures(3, number + place)) for place, person in enumerate(people)}
     trainer.step(Batch(pairs, 3))
     loss = trainer.read_losses()
     assert loss is not None
@@ -190,11 +191,11 @@ def test_a_joint_step_takes_the_mean_of_both_gradients() -> None:
     for person in ("hopper", "collins"):
         one = deepcopy(model)
         trainer = Trainer(one, RATE, False, Computing())
-        trainer.step(Batch({person: (faces, straight)}, 2))
+        trainer.step(Batch({person: Pairs(faces, straight)}, 2))
         trainer.store_moments()
         alone.append(one.moments[person]["encoder.linear1.weight.exp_avg"])
     joint = Trainer(model, RATE, False, Computing())
-    joint.step(Batch(dict.fromkeys(("hopper", "collins"), (faces, straight)), 2))
+    joint.step(Batch(dict.fromkeys(("hopper", "collins"), Pairs(faces, straight)), 2))
     joint.store_moments()
     mean = model.moments["hopper"]["encoder.linear1.weight.exp_avg"]
     expected = (alone[0] + alone[1]) / 2
@@ -244,3 +245,48 @@ def test_another_loss_takes_another_step_and_l1_is_told() -> None:
     plain, sharper = Trainer(one, RATE, False, Computing()), Trainer(other, RATE, False, Computing(), l1_and_ssim)
     assert take_joint_step(plain) == take_joint_step(sharper)
     assert not are_equal(weights(one.encoder), weights(other.encoder))
+
+
+# hd networks, which also draw a mask
+
+
+def new_hd_model() -> Model:
+    torch.manual_seed(3)
+    model = Model.new("hd128")
+    model.add_person("hopper")
+    return model
+
+
+def hd_pairs(count: int = 2) -> Pairs:
+    """Faces, and an oval off the middle as the mask."""
+    faces = nn.functional.interpolate(pictures(count), size=128, mode="bilinear")
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    mask = (((rows - 70) / 45) ** 2 + ((columns - 50) / 30) ** 2 < 1).float()
+    return Pairs(faces, faces, torch.ones(count, 1, 128, 128), mask.expand(count, 1, -1, -1))
+
+
+def test_colours_and_mask_of_an_hd_network_are_learned() -> None:
+    model, pairs, errors = new_hd_model(), hd_pairs(), list[tuple[float, float]]()
+    assert pairs.masks is not None
+    trainer = Trainer(model, RATE, False, Computing(), weighted)
+    for _ in range(17):
+        with torch.no_grad():
+            drawn = model.decoders["hopper"](model.encoder(pairs.inputs))
+        colors, mask = drawn[:, :3] - pairs.targets, drawn[:, 3:] - pairs.masks
+        errors.append((float(colors.abs().mean()), float(mask.abs().mean())))
+        trainer.step(Batch({"hopper": pairs}, 2))
+        assert trainer.read_losses() == pytest.approx(errors[-1][0], rel=1e-4), "what is told is the L1 of the colours"
+    (colors_first, mask_first), (colors_last, mask_last) = errors[0], errors[-1]
+    assert colors_last < 0.75 * colors_first
+    assert mask_last < 0.8 * mask_first
+
+
+def test_without_masks_only_the_colours_are_learned() -> None:
+    model, pairs = new_hd_model(), hd_pairs()._replace(masks=None)
+    trainer = Trainer(model, RATE, False, Computing(), weighted)
+    trainer.step(Batch({"hopper": pairs}, 2))
+    trainer.store_moments()
+    gradients = model.moments["hopper"]["decoder.layers.11.bias.exp_avg"]
+    assert gradients.shape == (16,)
+    assert gradients[:12].all()
+    assert not gradients[12:].any()
