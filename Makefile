@@ -9,15 +9,19 @@ READY_TO_TEST := $(VENV)/.ready-to-test
 LOWEST := .venv-lowest
 TESTERS := pytest pytest-xdist hypothesis playwright scikit-image
 DEMO_MINUTES ?= 8
+DEMO_NETWORK ?= hd128
 FUZZ_SECONDS ?= 600
 
 # One process per core, each with tests of its own; more than four would want too much memory.
 TESTS := -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all test-lowest tools fuzz bench quality docs check format clean
+.PHONY: demo base test test-all test-lowest tools fuzz bench quality docs check format clean
 
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
-	$(RUN) -m demo --minutes $(DEMO_MINUTES)
+	$(RUN) -m demo --minutes $(DEMO_MINUTES) --network $(DEMO_NETWORK)
+
+base: $(READY)  ## the weights that new models start from, trained for hours on a folder of PORTRAITS
+	$(RUN) -m demo.base $(PORTRAITS)
 
 test: $(READY_TO_TEST) tools  ## all tests but the slow ones
 	$(RUN) $(TESTS) -m "not slow"

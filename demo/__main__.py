@@ -5,20 +5,19 @@
 Every step is the command a user would type, shown before it runs.
 """
 
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
 import tyro
 
-from demo.children import Children
+from demo.children import Children, run
 from demo.clips import COLLINS, HOPPER, make_clip
 from pipeline.errors import RecastError
 from pipeline.media.pictures import write_picture
@@ -28,8 +27,13 @@ from pipeline.types import Image
 FRAMES = 200  # of each clip: 8 seconds
 RESERVED_MINUTES = 0.9  # for saving, converting twice and the contact sheet
 SHORTEST_TRAINING_MINUTES = 0.3
-PACE = ["--inner-loop", "1", "-b", "8", "--lr", "3e-4", "--log-interval", "20"]
-TRAINING = [*PACE, "--interleave", "--loss", "l1+ssim", "--lr-schedule", "cosine"]  # best on a CPU (docs/quality.md)
+TRAINING = {
+    "hd128": ["--recipe", "quick"],
+    "reference": [
+        *("--inner-loop", "1", "-b", "8", "--lr", "3e-4", "--log-interval", "20"),
+        *("--interleave", "--loss", "l1+ssim", "--lr-schedule", "cosine"),
+    ],
+}
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 
@@ -40,6 +44,8 @@ class Options:
 
     minutes: float = 8
     """About how long it may take in all; most of it is training."""
+    network: Literal["hd128", "reference"] = "hd128"
+    """Network to train: the one that draws 128 px, or the reference tool's."""
     workspace: Path = Path("demo-workspace")
     """Folder for all that the demo makes; an earlier demo's is replaced."""
 
@@ -60,9 +66,9 @@ def main() -> int:
     run(children, "extract", *map(str, clips.values()), "--workspace", str(root))
     remaining = options.minutes - (time.monotonic() - began) / 60 - RESERVED_MINUTES
     minutes = f"{max(remaining, SHORTEST_TRAINING_MINUTES):.2f}"
-    run(children, "train", *TRAINING, "--max-minutes", minutes, "--workspace", str(root))
+    run(children, "train", *TRAINING[options.network], "--max-minutes", minutes, "--workspace", str(root))
     result, both = root / "converted" / "hopper_to_collins.mp4", root / "side_by_side.mp4"
-    swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "lab-hist"]
+    swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "skin"]
     run(children, "convert", *swap, "-o", str(result), "--workspace", str(root))
     run(children, "convert", *swap, "--side-by-side", "-o", str(both), "--workspace", str(root))
 
@@ -73,19 +79,6 @@ def main() -> int:
     print(f"  {both}   before and after, with sound")
     print(f"  {result}   the finished video")
     return 0
-
-
-def run(children: Children, *arguments: str) -> None:
-    """Run one command of the tool as a user would.
-
-    Raises:
-        SystemExit: it failed, with its exit code; or a signal came.
-    """
-    print(f"\n$ python cli.py {shlex.join(arguments)}", flush=True)
-    cli = Path(__file__).resolve().parent.parent / "cli.py"
-    code = children.run([sys.executable, str(cli), *arguments])
-    if code:
-        sys.exit(code)
 
 
 def contact_sheet(videos: Iterable[Path]) -> Image:

@@ -1,10 +1,12 @@
 """Runs the tool's commands, so that a signal to the demo ends them too."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -49,3 +51,16 @@ class Children:
             self._child.send_signal(number)
         elif not self._is_starting:
             sys.exit(128 + number)
+
+
+def run(children: Children, *arguments: str) -> None:
+    """Run one command of the tool as a user would.
+
+    Raises:
+        SystemExit: it failed, with its exit code; or a signal came.
+    """
+    print(f"\n$ python cli.py {shlex.join(arguments)}", flush=True)
+    cli = Path(__file__).resolve().parent.parent / "cli.py"
+    code = children.run([sys.executable, str(cli), *arguments])
+    if code:
+        sys.exit(code)

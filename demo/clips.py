@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from demo.expressions import Puppet, expression_at
 from pipeline.errors import MediaError
 from pipeline.media.pictures import read_picture
 from pipeline.types import Image
@@ -35,6 +36,7 @@ class Portrait:
         centre_xy: middle of the face, px.
         side_px: of the square around the head that fills the clip.
         tone_hz: of the clip's sound.
+        phase: of the expressions, so that two people do not do the same.
     """
 
     name: str
@@ -43,10 +45,11 @@ class Portrait:
     centre_xy: tuple[float, float]
     side_px: float
     tone_hz: float
+    phase: float
 
 
-HOPPER = Portrait("hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (256, 200), 330, 220.0)
-COLLINS = Portrait("collins", "skimage", "data/astronaut.png", (224, 118), 230, 330.0)
+HOPPER = Portrait("hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg", (256, 205), 300, 220.0, 0.0)
+COLLINS = Portrait("collins", "skimage", "data/astronaut.png", (224, 128), 185, 330.0, 2.0)
 
 
 def read_portrait(portrait: Portrait) -> Image:
@@ -62,27 +65,23 @@ def read_portrait(portrait: Portrait) -> Image:
 
 
 def move(picture: Image, portrait: Portrait, time_s: float) -> Image:
-    """Show the portrait at a time: panned, zoomed, tilted, lit and slightly warped; (400, 400, 3) BGR."""
+    """Show a portrait, (H, W, 3), at a time: panned, zoomed, tilted and lit; (400, 400, 3) BGR."""
     y, x = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32) - (SIDE_PX - 1) / 2
-    angle = np.deg2rad(7 * np.sin(1.1 * time_s))
-    scale = portrait.side_px / SIDE_PX * (1 + 0.07 * np.sin(0.7 * time_s + 1))
-    pan_x, pan_y = 0.07 * SIDE_PX * np.sin(0.9 * time_s), 0.05 * SIDE_PX * np.sin(1.3 * time_s + 2)
-    # A smooth warp, a few px strong, that wanders: cheeks and mouth move a little.
-    bend_x = 2.5 * np.sin(y / 38 + 2.3 * time_s) * np.cos(x / 61 - 1.7 * time_s)
-    bend_y = 2.5 * np.cos(x / 43 + 1.9 * time_s) * np.sin(y / 57 + 2.9 * time_s)
-    u, v = x + pan_x + bend_x, y + pan_y + bend_y
+    angle = np.deg2rad(5 * np.sin(1.1 * time_s))
+    scale = portrait.side_px / SIDE_PX * (1 + 0.05 * np.sin(0.7 * time_s + 1))
+    u, v = x + 0.04 * SIDE_PX * np.sin(0.9 * time_s), y + 0.03 * SIDE_PX * np.sin(1.3 * time_s + 2)
     map_x = scale * (np.cos(angle) * u - np.sin(angle) * v) + portrait.centre_xy[0]
     map_y = scale * (np.sin(angle) * u + np.cos(angle) * v) + portrait.centre_xy[1]
     maps = map_x.astype(np.float32), map_y.astype(np.float32)
     shown = cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    light = 1 + 0.04 * np.sin(1.7 * time_s) + 0.05 * np.sin(0.8 * time_s) * x / SIDE_PX
-    tint = np.array([1 + 0.02 * np.sin(time_s), 1.0, 1 - 0.02 * np.sin(time_s)])
+    light = 1 + 0.05 * np.sin(1.7 * time_s) + 0.3 * np.sin(0.8 * time_s) * x / SIDE_PX
+    tint = np.array([1 + 0.03 * np.sin(time_s), 1.0, 1 - 0.03 * np.sin(time_s)])
     return cast(Image, np.clip(shown * light[..., None] * tint, 0, 255).round().astype(np.uint8))
 
 
 def make_clip(portrait: Portrait, path: Path, frames: int) -> None:
     """Write a clip of a portrait as MP4 with sound, ``frames`` long at 25 frames per second."""
-    picture = read_portrait(portrait)
+    puppet = Puppet(read_portrait(portrait))
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "16", "preset": "veryfast"})
@@ -90,7 +89,8 @@ def make_clip(portrait: Portrait, path: Path, frames: int) -> None:
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=SOUND_HZ, layout="mono")
         for index in range(frames):
-            image = move(picture, portrait, index / FPS)
+            time_s = index / FPS
+            image = move(puppet.show(expression_at(time_s, portrait.phase)), portrait, time_s)
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(video.encode(None))
         sound = av.AudioFrame.from_ndarray(_tone(portrait.tone_hz, frames / FPS), format="fltp", layout="mono")

@@ -193,7 +193,7 @@ def test_two_faces_keep_their_tracks(detector: Detector) -> None:
     assert len(on_the_left) == 1
 
 
-@pytest.mark.parametrize("apart", [130, 150, 170])
+@pytest.mark.parametrize("apart", [160, 180, 200])
 def test_a_face_that_is_gone_does_not_take_over_its_neighbour(detector: Detector, apart: int) -> None:
     gone = move(read_portrait(HOPPER), HOPPER, 0.0)[60:340, 80:320]
     stays = move(read_portrait(COLLINS), COLLINS, 0.0)[60:340, 80:320]
