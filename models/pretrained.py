@@ -86,8 +86,10 @@ def write_base(folder: Path, model: Model, pictures: torch.Tensor) -> Path:
     variances, axes = torch.linalg.eigh(torch.cov(codes.T))
     deviations = variances.clamp(min=1e-6 * float(variances.max())).sqrt()
     root, inverse_root = (axes * deviations) @ axes.T, (axes / deviations) @ axes.T
-    _, _, main = torch.linalg.svd(second @ root)  # orders the directions by how much they change the output
-    project, restore = main[:CODE_DIMS] @ inverse_root, root @ main[:CODE_DIMS].T
+    output = second @ root  # of a code whose directions vary alike
+    _, directions = torch.linalg.eigh(output.T @ output)  # the last change the output most
+    main = directions[:, -CODE_DIMS:]
+    project, restore = main.T @ inverse_root, root @ main
     stored |= _pack("encoder." + LINEAR1, project @ first) | _pack("encoder." + LINEAR2, second @ restore)
     mean = codes.mean(dim=0)
     left_out = second @ (mean + base.encoder["linear1.bias"] - restore @ (project @ mean))

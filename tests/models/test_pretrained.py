@@ -1,5 +1,6 @@
 """Weights that new hd models start from."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,19 @@ def faces() -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
 
 
+@pytest.fixture(scope="module")
+def stored_once(model: Model, faces: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a base of the model is; not to be written to."""
+    folder = tmp_path_factory.mktemp("base")
+    assert write_base(folder, model, faces) == folder / "hd128.safetensors"
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, model: Model, faces: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a base of the model is."""
-    assert write_base(tmp_path, model, faces) == tmp_path / "hd128.safetensors"
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    return tmp_path
+def folder(stored_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, of the test's own, in the place of what comes with Recast."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "base")
+    return Path(shutil.copytree(stored_once, tmp_path / "base"))
 
 
 @pytest.mark.usefixtures("folder")
