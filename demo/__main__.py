@@ -34,6 +34,7 @@ TRAINING = {
         *("--interleave", "--loss", "l1+ssim", "--lr-schedule", "cosine"),
     ],
 }
+LOOK = ["--erode", "-6", "--feather", "8"]  # covers the ends of the glasses
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 
@@ -68,7 +69,7 @@ def main() -> int:
     minutes = f"{max(remaining, SHORTEST_TRAINING_MINUTES):.2f}"
     run(children, "train", *TRAINING[options.network], "--max-minutes", minutes, "--workspace", str(root))
     result, both = root / "converted" / "hopper_to_collins.mp4", root / "side_by_side.mp4"
-    swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", "--color", "skin"]
+    swap = [str(clips["hopper"]), "--from", "hopper", "--to", "collins", *LOOK]
     run(children, "convert", *swap, "-o", str(result), "--workspace", str(root))
     run(children, "convert", *swap, "--side-by-side", "-o", str(both), "--workspace", str(root))
 

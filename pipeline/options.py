@@ -133,7 +133,7 @@ class Look:
     """Make the mask smaller on all sides, in percent of the face's height; below 0 larger."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0
     """Width of the mask's soft edge, in percent of the face's height."""
-    color: Annotated[ColorMatch, LOOK] = "reinhard"
+    color: Annotated[ColorMatch, LOOK] = "skin"
     """Match the colours to the old face: not at all, their mean, mean and contrast, or the skin and the light on it."""
     sharpen: Annotated[float, LOOK, Range(0, 2)] = 0.0
     """Sharpen the new face."""

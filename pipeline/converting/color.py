@@ -21,6 +21,7 @@ IS_HUE = np.array([False, True, True])  # of L, a, b
 LIGHT = 6  # squares along each side, for which the light is measured
 LIGHT_BLUR = 0.12  # of the side: finer light is taken for features
 MAX_LIGHT = 1.6  # ratio of the brightness of both faces
+OWN_EYES, OWN_MOUTH = 1.0, 0.4  # how far their hues stay what they are
 MAX_HUE = 12.0  # Lab units by which hues are shifted
 ODD_L, ODD_HUE = 25.0, 14.0  # Lab units from the skin's median: hair, glasses, highlights
 
@@ -51,7 +52,7 @@ def match_colors(face: Image, colors: ColorPair, method: Method) -> Image:
     ``mean`` transfers their mean, ``reinhard`` mean and standard deviation (Reinhard et al. 2001, "Color transfer
     between images"). ``skin`` shifts hues by what the skins differ, and multiplies the brightness by the ratio of both
     faces' light, a smooth field over the face; after the quotient images of Shashua & Riklin-Raviv 2001
-    (doi:10.1109/34.908964), here without the detail. Eyes and mouth keep their hues.
+    (doi:10.1109/34.908964), here without the detail. Eyes keep their hues, the mouth in part.
     """
     lab = _to_lab(face)
     matched = _match_skin(lab, colors) if method == "skin" else _match_moments(lab, colors, method)
@@ -99,14 +100,13 @@ def _measure_light(lab: npt.NDArray[np.float32], weights: Mask) -> Colors:
 
 @cache
 def features_mask(size: int) -> Mask:
-    """Where eyes and lips are in what the model sees, with soft edges; (size, size) in [0, 1], read-only."""
+    """How far hues stay in what the model sees: on the eyes, less on the mouth; (size, size) in [0, 1], read-only."""
     left_eye, right_eye, _, left_corner, right_corner = TEMPLATE
-    shapes = (
-        (left_eye, (22, 11)),
-        (right_eye, (22, 11)),
-        ((left_corner + right_corner) / 2 + np.array([0, 4]), (28, 16)),
-    )
-    return _ellipses(size, shapes)
+    eyes = _ellipses(size, ((left_eye, (22, 11)), (right_eye, (22, 11))))
+    mouth = _ellipses(size, (((left_corner + right_corner) / 2 + np.array([0, 4]), (28, 16)),))
+    mask = OWN_EYES * eyes + OWN_MOUTH * mouth
+    mask.setflags(write=False)
+    return mask
 
 
 @cache
