@@ -21,7 +21,7 @@ from pipeline.training.dataset import load_faces
 from pipeline.training.monitor import undistorted
 from pipeline.workspace import Workspace
 
-TRAINING = ["--network", "hd128", "--base", "none", "--inner-loop", "1", "-b", "8", "--lr", "5e-4"]
+TRAINING = ["--network", "hd128", "--base", "none", "--inner-loop", "1", "-b", "8", "--lr", "2.5e-4"]
 ENDING = ["--lr-schedule", "cosine", "--finish", "0.1", "--log-interval", "20"]
 NAME = "portraits"
 
