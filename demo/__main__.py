@@ -34,7 +34,7 @@ TRAINING = {
         *("--interleave", "--loss", "l1+ssim", "--lr-schedule", "cosine"),
     ],
 }
-LOOK = ["--erode", "-6", "--feather", "8"]  # covers the ends of the glasses
+LOOK = ["--erode", "-4", "--feather", "6"]  # covers the ends of the glasses
 SHOWN = 6  # frames on the contact sheet
 TILE_PX = 240
 
