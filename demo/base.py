@@ -18,7 +18,7 @@ from models import checkpoint
 from models.pretrained import FOLDER, write_base
 from pipeline.console import NullConsole
 from pipeline.training.dataset import load_faces
-from pipeline.training.monitor import undistorted
+from pipeline.training.evaluation import undistorted
 from pipeline.workspace import Workspace
 
 TRAINING = ["--network", "hd128", "--base", "none", "--inner-loop", "1", "-b", "8", "--lr", "2.5e-4"]

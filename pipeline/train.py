@@ -12,14 +12,15 @@ from models.checkpoint import Model, Position, Training
 from models.networks import REFERENCE
 from models.pretrained import Base, base_of, has_builtin, load_builtin
 from pipeline.console import Console, NullConsole, Report, format_duration, join_words, plural
-from pipeline.errors import UsageError, WorkspaceError
+from pipeline.errors import UsageError, WorkspaceError, command
 from pipeline.media.pictures import write_picture
 from pipeline.names import check_people
 from pipeline.options import RECIPES, TrainOptions
 from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
 from pipeline.training.dataset import Batch, Dataset, FaceFormat, Faces, load_faces
 from pipeline.training.distributed import LostProcessError, join_processes
-from pipeline.training.monitor import TrainingLog, evaluate, preview_pairs, preview_sheet, swap_sheet, verdict
+from pipeline.training.evaluation import Evaluator, Swap, best_swap, in_words, verdict
+from pipeline.training.monitor import TrainingLog, preview_pairs, preview_sheet, swap_sheet
 from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
 from pipeline.training.trainer import LOSSES, Computing, DivergedError, Loss, Trainer, check_compiler, choose_precision
 from pipeline.workspace import Workspace, locked
@@ -179,7 +180,18 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
     outcome.steps, outcome.samples, outcome.seconds = pace.steps, pace.samples, pace.seconds
     outcome.people, outcome.epoch = trainer.model.trained, trainer.model.position.epoch
     outcome.verdict = verdict(log.evaluations)
+    if swap := best_swap(log.evaluations):
+        outcome.verdict.append(f"look at it: {_preview_command(swap, run.options)}")
     return outcome
+
+
+def _preview_command(swap: Swap, options: TrainOptions) -> str:
+    words: list[str | Path] = ["preview", "--from", swap.from_person, "--to", swap.to_person]
+    if options.model_name != TrainOptions.model_name:
+        words += ["-n", options.model_name]
+    if options.workspace != TrainOptions.workspace:
+        words += ["--workspace", options.workspace]
+    return command(*words)
 
 
 def open_model(folder: Path, options: TrainOptions) -> Model:
@@ -328,7 +340,8 @@ class _Saver:
 
     def __post_init__(self) -> None:
         self._saved_at, self._duration_s = time.monotonic(), 0.0
-        self._processes = self.run.computing.processes
+        self._processes, self._told = self.run.computing.processes, ""
+        self._evaluator = Evaluator(self.run.dataset, self.run.computing.device)
 
     def is_due(self, batch: Batch) -> bool:
         """Whether to save after a batch, the same in all processes: every ten minutes, and after long epochs."""
@@ -365,12 +378,20 @@ class _Saver:
                 for person, crops in people.items():
                     sheet = preview_sheet(model, person, crops, device)
                     write_picture(folder / person / f"epoch_{model.position.epoch}.png", sheet)
-                evaluation = evaluate(model, self.run.dataset.validation_faces(), self.pace.rate, device)
+                evaluation = self._evaluator.evaluate(model, self.pace.rate)
                 self.log.add(evaluation, swap_sheet(model, people, device))
+                self._tell()
             except WorkspaceError as error:  # a missing picture must not end a long training
                 self.run.console.note(f"{error}; the model itself is saved, training continues")
         self._saved_at, self.saved_steps = time.monotonic(), model.steps
         self._duration_s = self._saved_at - began
+
+    def _tell(self) -> None:
+        """Say how good the model is, if that sounds different than at the last save."""
+        words = in_words(self.log.evaluations)
+        if words != self._told:
+            self.run.console.note(f"after {format_duration(self.pace.seconds)}: {words}")
+        self._told = words
 
     def write_timelapse(self) -> None:
         """Make a clip of the swap sheets of all saves."""

@@ -1,13 +1,12 @@
-"""Evaluations and previews of training, kept in the model's folder and for TensorBoard."""
+"""Evaluations and previews of training: drawn, and kept in the model's folder and for TensorBoard."""
 
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -21,67 +20,16 @@ from pipeline.errors import MediaError, WorkspaceError
 from pipeline.media.pictures import read_picture, write_clip, write_picture
 from pipeline.training.augment import Augmentation, Pairs, draw_pairs
 from pipeline.training.dataset import picture_format
+from pipeline.training.evaluation import Evaluation, draw, undistorted
 from pipeline.training.sampler import generator
 from pipeline.types import Image
 from pipeline.workspace import write_bytes
 
 MAX_TIMELAPSE_FRAMES = 300  # of the time-lapse; with more, every second one is deleted
 FRAMES_PER_S = 10
-MIN_EVALUATIONS = 8  # before training can be called stale
-BETTER = 0.99  # a value below this many times the best so far counts as better
-STALE = 1 / 3  # of all steps; training without a better value for longer is stale
 FACES_SHOWN = 8
 PEOPLE_SHOWN = 4  # on one sheet
-VALIDATION_BATCH = 32
 SHOWN_PX = 128  # side of each picture on a sheet
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Measurements at a save.
-
-    Attributes:
-        steps: taken so far.
-        rate: samples per second; None if not measured yet.
-        loss: smoothed L1 of training, by person.
-        validation: L1 of held-out faces, undistorted, by person; people without are left out.
-    """
-
-    steps: int
-    rate: float | None
-    loss: dict[str, float]
-    validation: dict[str, float]
-
-
-def evaluate(
-    model: Model, validation_faces: Mapping[str, torch.Tensor], rate: float | None, device: torch.device
-) -> Evaluation:
-    """Measure the progress of training; people that the model was not trained on yet are left out.
-
-    Args:
-        model: on ``device``.
-        validation_faces: by person, (N, 3, S, S) uint8, N >= 1.
-        rate: samples per second.
-        device: where to compute.
-    """
-    losses = {person: training.loss for person, training in model.trained.items() if training.loss is not None}
-    validation = {
-        person: validation_l1(model, person, crops, device)
-        for person, crops in validation_faces.items()
-        if model.trained[person].samples
-    }
-    return Evaluation(model.steps, rate, losses, validation)
-
-
-def validation_l1(model: Model, person: str, crops: torch.Tensor, device: torch.device) -> float:
-    """Mean absolute error, in [0, 1], of a person's decoder on (N, 3, S, S) uint8 crops, undistorted; N >= 1."""
-    errors = []
-    with torch.inference_mode():
-        for batch in torch.split(crops, VALIDATION_BATCH):
-            pictures = undistorted(model, batch, device)
-            drawn = draw(model, person, pictures)
-            errors.append((drawn - pictures).abs().mean(dim=(1, 2, 3)))
-    return float(torch.cat(errors).mean())
 
 
 class TrainingLog:
@@ -103,7 +51,7 @@ class TrainingLog:
         for line in history.read_text("utf-8", errors="replace").split("\n") if history.is_file() else ():
             try:
                 if line.strip():
-                    self.evaluations.append(_parse(json.loads(line)))
+                    self.evaluations.append(Evaluation.of(json.loads(line)))
             except (ValueError, TypeError, RecursionError):
                 self.damaged += 1
         for unfinished in (folder / "timelapse").glob(".*.part.jpg"):  # of a killed run
@@ -143,40 +91,6 @@ class TrainingLog:
         return sorted(path for path in (self._folder / "timelapse").glob("*.jpg") if path.stem.isdigit())
 
 
-def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Describe how well held-out faces are drawn, and whether that still improves."""
-    validated = [evaluation for evaluation in evaluations if evaluation.validation]
-    if not validated:
-        return []
-    latest = validated[-1]
-    values = ", ".join(f"{person} {value:.4f}" for person, value in sorted(latest.validation.items()))
-    lines = [f"validation L1 (faces not trained on): {values}"]
-    best, lowest = latest.steps, math.inf
-    for evaluation in validated:
-        mean = float(np.mean(list(evaluation.validation.values())))
-        if mean < BETTER * lowest:
-            best, lowest = evaluation.steps, mean
-    if len(validated) >= MIN_EVALUATIONS and latest.steps - best > STALE * latest.steps:
-        lines.append(f"no improvement since step {best}: more of the same training will hardly help")
-    return lines
-
-
-def _parse(row: Any) -> Evaluation:
-    """Read a line of the history.
-
-    Raises:
-        ValueError, TypeError: it is not an evaluation.
-    """
-    evaluation = Evaluation(**row)
-    losses = [*dict.values(evaluation.loss), *dict.values(evaluation.validation)]
-    for number in (*losses, evaluation.rate or 0, evaluation.steps):
-        if type(number) not in (int, float) or not math.isfinite(number):
-            raise ValueError(f"not a number: {number!r}")
-    if type(evaluation.steps) is not int or evaluation.steps < 0:
-        raise ValueError(f"not a number of steps: {evaluation.steps!r}")
-    return evaluation
-
-
 def _plot_losses(path: Path, evaluations: Sequence[Evaluation]) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
@@ -200,6 +114,10 @@ def _write_tensorboard(folder: Path, evaluation: Evaluation, sheet: Image) -> No
             for kind in ("loss", "validation"):
                 for person, value in getattr(evaluation, kind).items():
                     writer.add_scalar(f"{kind}/{person}", value, evaluation.steps)
+            for swap in evaluation.swaps:
+                name = f"{swap.from_person}_as_{swap.to_person}"
+                writer.add_scalar(f"distance/{name}", swap.distance_to, evaluation.steps)
+                writer.add_scalar(f"eyes/{name}", swap.eyes, evaluation.steps)
             if evaluation.rate is not None:
                 writer.add_scalar("samples_per_second", evaluation.rate, evaluation.steps)
             half = cv2.resize(sheet, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)  # writing PNG is slow
@@ -250,17 +168,6 @@ def swap_sheet(model: Model, faces: Mapping[str, torch.Tensor], device: torch.de
                 rows.append(_labelled(_row(model.decoders[other](encoded)[:, :3]), f"{person} as {other}"))
     widest = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, [(0, 0), (0, widest - row.shape[1]), (0, 0)]) for row in rows])
-
-
-def draw(model: Model, person: str, pictures: torch.Tensor) -> torch.Tensor:
-    """Draw (N, 3, S, S) faces with a person's decoder."""
-    drawn: torch.Tensor = model.decoders[person](model.encoder(pictures))[:, :3]
-    return drawn
-
-
-def undistorted(model: Model, crops: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Crops as the model sees them, undistorted; (N, 3, S, S) float32 in [0, 1]."""
-    return draw_pairs(crops.to(device), Augmentation(0, 0, 0, 0, 0), generator(0), picture_format(model)).inputs
 
 
 def preview_pairs(model: Model, crops: torch.Tensor, device: torch.device) -> Pairs:

@@ -10,7 +10,8 @@ from tensorboardX.record_writer import masked_crc32c
 
 from pipeline.media.pictures import read_picture
 from pipeline.training import monitor
-from pipeline.training.monitor import Evaluation, TrainingLog, verdict
+from pipeline.training.evaluation import Evaluation
+from pipeline.training.monitor import TrainingLog
 from pipeline.types import Image
 
 
@@ -101,18 +102,3 @@ def test_tensorboard_reads_it(tmp_path: Path) -> None:
     assert values["loss/ünü", 10] == pytest.approx(0.2)
     assert values["samples_per_second", 10] == 20
     assert images == 2
-
-
-def test_the_verdict_names_everyone() -> None:
-    assert verdict([]) == []
-    assert verdict([Evaluation(5, None, {"a": 0.1}, {})]) == []
-    (line,) = verdict([Evaluation(5, None, {}, {"b": 0.25, "a": 0.125})])
-    assert line == "validation L1 (faces not trained on): a 0.1250, b 0.2500"
-
-
-def test_it_says_when_it_no_longer_gets_better() -> None:
-    falling = [judged(100 * number, 1 / number) for number in range(1, 13)]
-    assert len(verdict(falling)) == 1
-    flat = [*falling[:5], *(judged(100 * number, 0.2) for number in range(6, 13))]
-    assert "no improvement since step 500" in verdict(flat)[1]
-    assert len(verdict(flat[:7])) == 1, "too early to say"

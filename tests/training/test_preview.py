@@ -7,7 +7,8 @@ from torch import nn
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model
-from pipeline.training.monitor import preview_sheet, swap_sheet, undistorted, validation_l1
+from pipeline.training.evaluation import undistorted, validation_l1
+from pipeline.training.monitor import preview_sheet, swap_sheet
 from pipeline.types import Image
 
 CPU = torch.device("cpu")
