@@ -51,6 +51,21 @@ from pipeline.runtime import unwind_on_signals
 if TYPE_CHECKING:
     from pipeline.console import Console, Report
 
+NAMES = r"(?:-\w/)?(?P<name>[\w-]+)"  # as tyro shows an option: -n/--model-name
+PLAIN_WORDS = (  # tyro's messages, and ours
+    (f"Error parsing {NAMES}: invalid literal for int.*: '(?P<value>.*)'", "{name} {value}: type a whole number"),
+    (f"Error parsing {NAMES}: could not convert string to float: '(?P<value>.*)'", "{name} {value}: type a number"),
+    (rf"Error parsing {NAMES}: no type .*INT .* \['(?P<value>.*?)'\].*", "{name} {value}: type a whole number"),
+    (rf"Error parsing {NAMES}: no type .*FLOAT .* \['(?P<value>.*?)'\].*", "{name} {value}: type a number"),
+    (
+        f"invalid choice '(?P<value>.*)' for argument '{NAMES}'.*\\((?P<choices>.*)\\)",
+        "{name} {value}: choose {choices}",
+    ),
+    (f"Missing value for argument '{NAMES}'.*", "{name} needs a value"),
+    (r"Missing from cli.py (?P<name>\w+): (?P<value>\w+) .*", "{name} needs a {value}"),
+    (r"Unrecognized.* options: (?P<value>-[^ ,]*).*", "there is no option {value}"),
+    (r"Unrecognized.* options: (?P<value>.*)", "too many words: {value}"),
+)
 ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -142,9 +157,22 @@ def _one_line(message: str, arguments: list[str]) -> str:
     rows = [line.strip(" │") for line in lines[title_lines:]]
     problem = [row for row in takewhile(lambda row: not row or set(row) - {"─", "-"}, rows) if row]
     similar = dict.fromkeys(row.split()[0] for row in rows if re.match(r"--\w", row) and "Perhaps you meant:" in rows)
+    similar = {option: None for option in similar if option not in arguments}
     perhaps = f"; perhaps {' or '.join(similar)}" if similar else ""
     see = command(*(name for name in arguments[:1] if name in COMMANDS), "--help")
-    return f"{' '.join(problem).rstrip('.') or 'wrong usage'}{perhaps}; see: {see}"
+    return f"{_in_plain_words(' '.join(problem).rstrip('.')) or 'wrong usage'}{perhaps}; see: {see}"
+
+
+def _in_plain_words(problem: str) -> str:
+    """Say tyro's usual messages in a few words; others stay as they are."""
+    for pattern, words in PLAIN_WORDS:
+        if found := re.fullmatch(pattern, problem):
+            facts = found.groupdict()
+            choices = re.findall("'(.*?)'", facts.get("choices", ""))
+            if "None" in choices:  # tyro's set of these has no order
+                choices = sorted(set(choices) - {"None"})
+            return words.format_map({**facts, "choices": " or ".join(choices)})
+    return problem
 
 
 def run(options: CommandOptions, console: Terminal) -> "Report":  # noqa: PLR0911 - one for each command

@@ -187,7 +187,9 @@ class Stream:
     def _record_failure(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # full disk, closed pipe, closed stream
+        except BrokenPipeError:  # the reader, such as head, has what it wants
+            self._stream = None
+        except (OSError, ValueError) as error:  # full disk, closed stream
             self.failure = f"cannot write to standard output: {getattr(error, 'strerror', None) or error}"
 
     def __getattr__(self, name: str) -> Any:

@@ -53,13 +53,11 @@ def closed_pipe() -> IO[bytes]:
 
 
 @pytest.mark.parametrize("more", [[], ["--json"], ["--help"]])
-def test_a_reader_that_has_gone_is_said(tmp_path: Path, more: list[str]) -> None:
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, more: list[str]) -> None:
     path = signed(made(tmp_path / "made.png"), made(tmp_path / "seen.png"))
     with closed_pipe() as pipe:
         done = cli("verify", path, *more, stdout=pipe)
-    assert done.returncode == 1
-    (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("error: cannot write to standard output: ")
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_errors_that_nobody_can_read_do_not_end_the_work(extracted: Path, clips: dict[str, Path]) -> None:
@@ -116,13 +114,20 @@ def test_a_stream_that_is_not_there_takes_everything() -> None:
     [
         ("bogus", "there is no command 'bogus'; see: python cli.py --help"),
         ("trian", "there is no command 'trian'; perhaps train; see: python cli.py --help"),
-        ("review", "see: python cli.py review --help"),
+        ("review", "error: review needs a NAME; see: python cli.py review --help"),
         ("", "Expected one of {extract, people"),
-        ("train --inner-loop many", "--inner-loop: invalid literal"),
-        ("people frob", "'frob'"),
-        ("convert --frm a", "perhaps --from; see: python cli.py convert --help"),
-        ("preview --mask foo --from a --to b", "'auto', 'outline', 'mesh', 'learned', 'ellipse', 'box'"),
-        ("train --lr", "see: python cli.py train --help"),
+        ("train --inner-loop many", "error: --inner-loop many: type a whole number; see: python cli.py train --help"),
+        ("train -b 2.5", "error: --batch-size 2.5: type a whole number"),
+        ("train --max-steps 3.5", "error: --max-steps 3.5: type a whole number"),
+        ("train --lr x", "error: --lr x: type a number"),
+        ("train --max-minutes soon", "error: --max-minutes soon: type a number"),
+        ("people frob", "error: action frob: choose list or rename or merge or remove or discard; see: "),
+        ("preview --mask foo --from a --to b", "choose auto or outline or mesh or learned or ellipse or box"),
+        ("train --loss l2", "error: --loss l2: choose l1 or l1+ssim or weighted"),
+        ("convert --frm a", "error: there is no option --frm; perhaps --from; see: python cli.py convert --help"),
+        ("extract a.mp4 --max-minutes 3", "error: there is no option --max-minutes; see: "),
+        ("train film", "error: too many words: film"),
+        ("train --lr", "error: --lr needs a value; see: python cli.py train --help"),
         (f"train --{'long-' * 60}option", "long-" * 60),
     ],
 )
