@@ -21,8 +21,10 @@ from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat, Surface
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
 from pipeline.options import Blend, ColorMatch, Look, MaskShape, PreviewOptions
+from pipeline.provenance.certificate import own_identity
+from pipeline.provenance.credentials import Disclosure, sign
 from pipeline.types import Image, Rect
-from pipeline.workspace import Workspace, extend_name
+from pipeline.workspace import Workspace, atomic_path, extend_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
     "mask": get_args(MaskShape),
@@ -75,7 +77,9 @@ def _write_sheet(
     sheet = np.vstack([np.hstack([_draw_title(title) for title in titles]), *(np.hstack(row) for row in rows)])
     suffix = "" if options.compare is None else f"_{options.compare}"
     final = workspace.previews / f"{extend_name(result_name(workspace, path), options.swap_name + suffix)}.png"
-    write_picture(final, sheet)
+    with atomic_path(final) as temporary:
+        write_picture(temporary, sheet)
+        sign(temporary, Disclosure(options.model_name, {}), own_identity(), path, reads_original=False)  # in no time
     incomplete += problems
     return final
 

@@ -108,7 +108,9 @@ class Credentials:
     problems: tuple[str, ...] = ()
 
 
-def sign(path: Path, disclosure: Disclosure, identity: Identity, original: Path) -> bytes | None:
+def sign(
+    path: Path, disclosure: Disclosure, identity: Identity, original: Path, *, reads_original: bool = True
+) -> bytes | None:
     """Sign a file in place; its format decides whether it can contain its credentials.
 
     Args:
@@ -116,6 +118,7 @@ def sign(path: Path, disclosure: Disclosure, identity: Identity, original: Path)
         disclosure: what the credentials say.
         identity: of the signer.
         original: the file it was made from.
+        reads_original: whether the credentials contain the original's checksum and credentials, or its name only.
 
     Returns:
         The credentials if they must be stored beside the file; None if they are in it.
@@ -125,7 +128,7 @@ def sign(path: Path, disclosure: Disclosure, identity: Identity, original: Path)
 
     def work(is_abandoned: threading.Event) -> bytes:
         with _builder(disclosure, identity) as builder:
-            _add_original(builder, original, is_abandoned)
+            _add_original(builder, original, is_abandoned, reads_original)
             if not can_embed:
                 builder.set_no_embed()
             with path.open("rb") as source, target.open("w+b") as signed:
@@ -274,9 +277,12 @@ def _shown(text: object) -> str:
     return printable(str(text)[:MAX_TEXT])[:MAX_TEXT]
 
 
-def _add_original(builder: c2pa.Builder, original: Path, is_abandoned: threading.Event) -> None:
-    """Record the file that a result was made from, with its own credentials if it has some."""
+def _add_original(builder: c2pa.Builder, original: Path, is_abandoned: threading.Event, is_read: bool) -> None:
+    """Record the file that a result was made from, with its own credentials if it is read and has some."""
     facts = {**ORIGINAL, "title": original.name.encode("utf-8", "replace").decode()}
+    if not is_read:
+        builder.add_ingredient(facts, UNKNOWN_TYPE, io.BytesIO())
+        return
     try:
         with original.open("rb") as source:
             file = _StoppableFile(source, is_abandoned)

@@ -15,6 +15,7 @@ from pipeline.faces.store import FaceStore
 from pipeline.media.pictures import read_picture
 from pipeline.media.probe import probe
 from pipeline.media.reader import VideoReader
+from pipeline.provenance.credentials import read_credentials
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -40,6 +41,8 @@ def test_original_drawn_mask_and_result(trained: Path, capsys: pytest.CaptureFix
     assert run(trained, *SWAP, "--frames", "3") == 0
     written = trained / "preview" / "hopper_hopper_to_collins.png"
     assert capsys.readouterr().out.strip() == f"look at {written}"
+    credentials = read_credentials(written, [])
+    assert (credentials.state, credentials.originals) == ("valid", ("hopper.mp4",))
     rows = tiles(read_picture(written))
     assert [len(row) for row in rows] == [4, 4, 4]
     for original, drawn, mask, result in rows:
