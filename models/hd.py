@@ -67,7 +67,7 @@ class HdEncoder(nn.Module):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         first, *rest = layout.encoder
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), _convolution(12, first), nn.LeakyReLU(LEAK)]
+        layers: list[nn.Module] = [HalfSide(), _convolution(12, first), nn.LeakyReLU(LEAK)]
         channels = first
         for wider in rest:
             layers += [_convolution(channels, wider, stride=2), nn.LeakyReLU(LEAK)]
@@ -101,6 +101,16 @@ class HdDecoder(nn.Module):
     def forward(self, encoded: torch.Tensor) -> torch.Tensor:
         """Map (N, C, s, s) features to (N, 4, S, S): BGR and mask."""
         return torch.sigmoid(self.layers(encoded))
+
+
+class HalfSide(nn.Module):
+    """Moves each square of 2 x 2 px into channels, as ``nn.PixelUnshuffle`` does; torch 2.6 exports that wrongly."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map (N, C, H, W) to (N, 4 C, H / 2, W / 2)."""
+        _, channels, height, width = pictures.shape
+        squares = pictures.reshape(-1, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        return squares.reshape(-1, 4 * channels, height // 2, width // 2)
 
 
 class Residual(nn.Module):

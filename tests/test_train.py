@@ -308,7 +308,7 @@ def test_faces_held_out_stay_so_when_others_are_deleted(tmp_path: Path, monkeypa
         judged.setdefault(person, set()).update(crop.numpy().tobytes() for crop in crops)
         return 0.5
 
-    monkeypatch.setattr("pipeline.training.monitor.validation_l1", note)
+    monkeypatch.setattr("pipeline.training.evaluation.validation_l1", note)
     data = ["-d", str(tmp_path / "data"), "--interleave"]
     assert run(tmp_path, *data, "--max-steps", "1") == 0
     first = {person: set(crops) for person, crops in judged.items()}

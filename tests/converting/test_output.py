@@ -329,7 +329,7 @@ def test_only_the_mask(trained: Path, clips: dict[str, Path]) -> None:
     masks, made = (np.array(images_of(trained / f"{name}.mkv"), int) for name in ("mask", "alone"))
     assert np.ptp(masks, axis=3).max() <= 4, "grey"
     changed = np.abs(made - images_of(clips["hopper"])).max(axis=3)
-    assert changed[masks.max(axis=3) <= 1].max() <= 12, "colours have half the resolution"
+    assert changed[masks.max(axis=3) <= 1].max() <= 16, "colours have half the resolution; 13 with ffmpeg 5.1"
     assert changed[masks.min(axis=3) > 245].mean() > 5
     assert 0.02 < (masks.min(axis=3) > 245).mean() < 0.3
     assert 0.005 < ((masks > 20) & (masks < 235)).mean() < 0.2

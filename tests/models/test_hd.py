@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.hd import LAYOUTS, HdDecoder, HdEncoder
+from models.hd import LAYOUTS, HalfSide, HdDecoder, HdEncoder
 
 META = torch.device("meta")  # shapes without numbers
 
@@ -99,3 +99,9 @@ def test_colours_and_mask_each_teach_all_weights(channels: slice) -> None:
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_squares_become_channels_in_torchs_order(layout: torch.memory_format) -> None:
+    pictures = torch.rand(2, 3, 6, 10, generator=torch.Generator().manual_seed(3)).contiguous(memory_format=layout)
+    assert torch.equal(HalfSide()(pictures), torch.nn.PixelUnshuffle(2)(pictures))
