@@ -77,7 +77,12 @@ def _list(workspace: Workspace) -> Report:
         time = f", {format_duration(seconds[person])} on screen" if seconds[person] else ""
         source = f"in {join_words(videos[person])}{time}" if videos[person] else "own pictures"
         lines.append(f"{person}: {len(names)} crops, {source}")
-    return _report(lines, failed=failed)
+    report = _report(lines, failed=failed)
+    report.facts["people"] = {
+        person: {"crops": len(names), "videos": videos[person], "seconds": seconds[person]}
+        for person, names in crops.items()
+    }
+    return report
 
 
 def _rename(workspace: Workspace, old: str, new: str) -> str:

@@ -1,6 +1,7 @@
 """Looking after the people of a workspace."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,10 @@ def test_the_list_says_crops_videos_and_seconds(extracted: Path, capsys: pytest.
         f"hopper: {FRAMES - 1} crops, in hopper, 0 seconds on screen",
         "own: 1 crops, own pictures",
     ]
+    assert people(extracted, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["report"]["people"]
+    assert listed["hopper"] == {"crops": FRAMES - 1, "videos": ["hopper"], "seconds": pytest.approx(0.44, abs=0.06)}
+    assert listed["own"] == {"crops": 1, "videos": [], "seconds": 0}
 
 
 def obey_permissions() -> None:
