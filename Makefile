@@ -20,8 +20,9 @@ TESTS := -m pytest -n logical --maxprocesses 4 --dist worksteal
 demo: $(READY)  ## the whole main job on two portraits that come inside packages
 	$(RUN) -m demo --minutes $(DEMO_MINUTES) --network $(DEMO_NETWORK)
 
-base: $(READY)  ## the weights that new models start from, trained for hours on a folder of PORTRAITS
+base: $(READY)  ## the weights that come with Recast, trained for hours on a folder of PORTRAITS
 	$(RUN) -m demo.base $(PORTRAITS)
+	$(RUN) -m demo.segmenter base-workspace/data/portraits
 
 test: $(READY_TO_TEST) tools  ## all tests but the slow ones
 	$(RUN) $(TESTS) -m "not slow"

@@ -47,14 +47,7 @@ def load_builtin(network: str) -> Base:
     Raises:
         CheckpointError: the file is missing or is not the one that belongs to this version.
     """
-    path = FOLDER / f"{network}.safetensors"
-    try:
-        content, checksums = path.read_bytes(), (FOLDER / CHECKSUMS).read_text("utf-8").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}; add --base none, or install anew") from error
-    if f"{hashlib.sha256(content).hexdigest()}  {path.name}" not in checksums:
-        raise CheckpointError(f"{path} is damaged: add --base none, or install anew")
-    tensors = load(content)
+    tensors = load(read_stored(f"{network}.safetensors", "add --base none"))
     encoder = {name.removeprefix("encoder."): tensor.float() for name, tensor in tensors.items() if "encoder." in name}
     decoder = {name.removeprefix("decoder."): tensor.float() for name, tensor in tensors.items() if "decoder." in name}
     fresh = make_encoder(network, 0, 0).state_dict()
@@ -63,6 +56,26 @@ def load_builtin(network: str) -> Base:
     fresh[LINEAR2][:, :CODE_DIMS] = _unpack(encoder, LINEAR2)
     fresh["linear1.bias"].zero_()
     return Base({**fresh, **encoder}, decoder)
+
+
+def read_stored(name: str, remedy: str) -> bytes:
+    """Read a file of weights that comes with Recast, and check it.
+
+    Args:
+        name: of the file.
+        remedy: what a user can do without it.
+
+    Raises:
+        CheckpointError: the file is missing or is not the one that belongs to this version.
+    """
+    path = FOLDER / name
+    try:
+        content, checksums = path.read_bytes(), (FOLDER / CHECKSUMS).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; {remedy}, or install anew") from error
+    if f"{hashlib.sha256(content).hexdigest()}  {path.name}" not in checksums:
+        raise CheckpointError(f"{path} is damaged: {remedy}, or install anew")
+    return content
 
 
 def write_base(folder: Path, model: Model, pictures: torch.Tensor) -> Path:
@@ -94,14 +107,20 @@ def write_base(folder: Path, model: Model, pictures: torch.Tensor) -> Path:
     mean = codes.mean(dim=0)
     left_out = second @ (mean + base.encoder["linear1.bias"] - restore @ (project @ mean))
     stored["encoder.linear2.bias"] = (base.encoder["linear2.bias"] + left_out).half()
-    folder.mkdir(parents=True, exist_ok=True)
-    path, checksums = folder / f"{model.network}.safetensors", folder / CHECKSUMS
-    save_file(stored, path)
+    path = folder / f"{model.network}.safetensors"
+    write_stored(path, stored)
+    return path
+
+
+def write_stored(path: Path, tensors: Tensors) -> None:
+    """Write a file of weights, and its checksum beside it; those of other files stay."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    checksums = path.with_name(CHECKSUMS)
     lines = checksums.read_text("utf-8").splitlines() if checksums.is_file() else []
     lines = [line for line in lines if not line.endswith(f" {path.name}")]
     lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
     checksums.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
 
 
 def _pack(name: str, weight: torch.Tensor) -> Tensors:

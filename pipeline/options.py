@@ -129,6 +129,8 @@ class Look:
     mask: Annotated[MaskShape, LOOK] = "auto"
     """Shape of the mask: the outline of a face, a mesh that follows this face's own outline, the one that an hd network
     draws, an ellipse, or a box (auto: learned where the model draws one, else outline)."""
+    paint_over: Annotated[bool, LOOK] = False
+    """Also paint over hands, microphones and hair in front of the face; else what is found there stays."""
     erode: Annotated[float, LOOK, Range(-20, 40, "percent")] = 0.0
     """Make the mask smaller on all sides, in percent of the face's height; below 0 larger."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0
@@ -263,8 +265,8 @@ class TrainOptions(WorkspaceOptions):
     lr_schedule: Annotated[Literal["constant", "cosine"], TRAINING] = "constant"
     """Keep the learning rate, or lower it to zero by the end of this run (with --max-minutes or --max-steps)."""
     loss: Annotated[Literal["l1", "l1+ssim", "weighted"] | None, TRAINING, arg(metavar="l1|l1+ssim|weighted")] = None
-    """Loss to minimise: colour differences, also differences in structure (sharper sooner), or both weighted, most on
-    eyes and mouth (default: l1, for hd networks weighted)."""
+    """Loss to minimise: colour differences, also differences in structure (sharper sooner), or these and fine detail,
+    most on eyes and mouth (default: l1, for hd networks weighted)."""
     interleave: Annotated[bool, TRAINING] = False
     """Put faces of all people into each batch instead of one person after the other; hd networks always do."""
     augment_color: Annotated[bool, TRAINING] = False
@@ -470,7 +472,10 @@ class PreviewOptions(SwapOptions):
     frames: Annotated[int, WHAT, Range(1, 100)] = 8
     """Number of frames, evenly spread from heads turned left to heads turned right."""
     compare: Annotated[
-        Literal["mask", "color", "blend", "match-grain", "erode", "feather", "sharpen", "opacity", "scale"] | None,
+        Literal[
+            "mask", "paint-over", "color", "blend", "match-grain", "erode", "feather", "sharpen", "opacity", "scale"
+        ]
+        | None,
         LOOK,
         arg(metavar="OPTION"),
     ] = None

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.console import Console, Report
-from pipeline.converting.compose import FaceSwap, compose, draw_faces, mask_of
+from pipeline.converting.compose import FaceSwap, compose, draw_faces, visible_mask
 from pipeline.converting.prepare import Extract, Prepared, prepare
 from pipeline.converting.timeline import PictureSet, Timeline
 from pipeline.errors import NothingToDoError, RecastError, as_recast_error
@@ -28,6 +28,7 @@ from pipeline.workspace import Workspace, atomic_path, extend_name
 
 COMPARED: dict[str, tuple[Any, ...]] = {
     "mask": get_args(MaskShape),
+    "paint-over": (False, True),
     "color": get_args(ColorMatch),
     "blend": get_args(Blend),
     "match-grain": (False, True),
@@ -121,7 +122,7 @@ def _draw_row(original: Surface, swap: FaceSwap, prepared: Prepared, looks: dict
         if title == "result":
             drawn, mask = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8), np.zeros((SHOWN_PX, SHOWN_PX), np.float32)
             for face in faces:
-                drawn[SEEN, SEEN], mask = face.picture, mask_of(face, look)
+                drawn[SEEN, SEEN], mask = face.picture, visible_mask(face, look)
             row += [drawn, np.repeat((mask[..., None] * 255).round().astype(np.uint8), 3, axis=2)]
         row.append(crop_of(compose(original.copy(), faces, look)))
     return row

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.converting.color import ColorPair, match_colors, measure_colors
 from pipeline.converting.label import draw_label
 from pipeline.converting.masks import core_mask, face_mask, learned_mask, mesh_mask
+from pipeline.converting.occlusions import OCCLUSION_PX, find_occlusions, keep_in_front, refine
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, scale_crop, shrink_seen, transform, warp
@@ -56,11 +57,13 @@ class FaceStats:
         colors: None if colours are not matched.
         softness: blur of the drawn face, a standard deviation in px of what the model sees.
         outline: (N, 2), edge of the original face in px of the crop; None if the mask does not follow it.
+        occlusion: (128, 128), what is in front of the face; None if nothing is, or it is painted over.
     """
 
     colors: ColorPair | None
     softness: float
     outline: Points | None
+    occlusion: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,14 @@ def draw_faces(
     small = [shrink_seen(seen, swapper.picture_px, is_smoothed=swapper.is_smoothed) for *_, seen in cuts]
     core = core_mask(swapper.picture_px)
     drawings = swapper.swap(small, [swap.to_person for _, swap, *_ in cuts])
-    for (index, swap, rect, part, seen_from_rect, seen), old, new in zip(cuts, small, drawings, strict=True):
+    occlusions: list[Mask | None] = [None] * len(cuts)
+    if not look.paint_over:
+        is_same = (swapper.picture_px, swapper.is_smoothed) == (OCCLUSION_PX, True)
+        pictures = small if is_same else [shrink_seen(seen, OCCLUSION_PX, is_smoothed=True) for *_, seen in cuts]
+        occlusions = find_occlusions(pictures, swapper.device)
+    for (index, swap, rect, part, seen_from_rect, seen), old, new, occlusion in zip(
+        cuts, small, drawings, occlusions, strict=True
+    ):
         picture = np.asarray(cv2.resize(new.face, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
         colors, outline = None, None
         if look.color != "none":
@@ -114,7 +124,8 @@ def draw_faces(
         softness = measure_softness(picture, seen, core_mask(side)) if look.match_grain else 0.0
         if look.mask == "mesh":
             outline = find_mesh_points(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
-        stats, mask = FaceStats(colors, softness, outline), new.mask if look.mask in ("auto", "learned") else None
+        stats = FaceStats(colors, softness, outline, occlusion)
+        mask = new.mask if look.mask in ("auto", "learned") else None
         picture_from_rect = scale_crop(seen_from_rect, side, SEEN_PX)
         faces[index].append(DrawnFace(rect, picture_from_rect, picture, swap.track, stats, mask))
     return faces
@@ -130,27 +141,38 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
         mask = canvas.black()
         plain = replace(look, match_grain=False, blend="feather")
         for face in faces:
-            _paste(mask, face, np.full_like(face.picture, 255), plain)
+            _paste(mask, face, np.full_like(face.picture, 255), plain, canvas)
         return mask
     original = canvas.copy() if view.kind == "beside" else None
     for face in faces:
         picture = face.picture
         if look.color != "none" and face.stats.colors is not None:
             picture = match_colors(picture, face.stats.colors, look.color)
-        _paste(canvas, face, sharpen(soften(picture, face.stats.softness), look.sharpen), look)
+        _paste(canvas, face, sharpen(soften(picture, face.stats.softness), look.sharpen), look, canvas)
     if view.label:
         draw_label(canvas, view.label)
     return canvas if original is None else original.beside(canvas)
 
 
+def visible_mask(face: DrawnFace, look: Look) -> Mask:
+    """Return where a drawn face shows, (256, 256), in px of its crop."""
+    mask = mask_of(face, look)
+    if face.stats.occlusion is None:
+        return mask
+    visible = mask.copy()
+    side = (SEEN_PX, SEEN_PX)
+    visible[SEEN, SEEN] *= 1 - cv2.resize(face.stats.occlusion, side, interpolation=cv2.INTER_LINEAR)
+    return visible
+
+
 def mask_of(face: DrawnFace, look: Look) -> Mask:
-    """Return the mask of a drawn face, (256, 256), in px of its crop."""
+    """Return the mask of a drawn face, (256, 256), in px of its crop, without regard to what is in front of it."""
     if face.learned_mask is not None:
         return learned_mask(look, face.learned_mask)
     return face_mask(look) if face.stats.outline is None else mesh_mask(look, face.stats.outline)
 
 
-def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look) -> None:
+def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look, original: Surface) -> None:
     """Paste a face, scaled about its centre; an enlarged one exceeds the part of the frame it was cut from."""
     side = picture.shape[0]
     middle = (side - 1) / 2 * (1 - look.scale)
@@ -165,6 +187,11 @@ def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look) -> None
     if side != SEEN_PX:
         mask = np.asarray(cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
     patch = paste_face(canvas.part(rect), picture, mask, rect_from_picture, look)
+    if patch is not None and face.stats.occlusion is not None:
+        rect_from_unscaled = frame_from_unscaled - np.array([[0, 0, rect.left], [0, 0, rect.top]])
+        rect_from_small = invert(scale_crop(invert(rect_from_unscaled), OCCLUSION_PX, side))
+        occlusion = refine(face.stats.occlusion, original.part(rect), rect_from_small)
+        patch = keep_in_front(patch, occlusion, canvas.part(rect))
     if patch is not None:
         canvas.draw(patch.moved(rect.left, rect.top))
 

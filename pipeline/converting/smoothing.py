@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from pipeline.converting.color import ColorPair
 from pipeline.converting.compose import DrawnFace, FaceStats
+from pipeline.converting.occlusions import steady
 from pipeline.faces.alignment import CROP_PX, invert, transform
 from pipeline.media.canvas import Canvas
-from pipeline.types import Affine
+from pipeline.types import Affine, Mask
 
 T = TypeVar("T")
 Numbers = npt.NDArray[np.float64]
@@ -177,8 +178,19 @@ def _smooth_track(track_stats: Sequence[tuple[int, FaceStats]], frames: Sequence
             *smooth_values(times, np.array(edges).reshape(len(times), -1), at, JITTER_PX).reshape(len(at), -1, 2)
         ]
     measured = dict(near)
+
+    def occlusion_at(frame: int) -> Mask | None:
+        here = measured[frame]
+        return steady(*(measured.get(near_by, here).occlusion for near_by in (frame - 1, frame, frame + 1)))
+
     return [
-        replace(measured[frame], colors=colors_here, softness=softness_here, outline=outline)
+        replace(
+            measured[frame],
+            colors=colors_here,
+            softness=softness_here,
+            outline=outline,
+            occlusion=occlusion_at(frame),
+        )
         for frame, colors_here, softness_here, outline in zip(
             frames, colors, softness[:, 0].tolist(), outlines, strict=True
         )

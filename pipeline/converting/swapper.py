@@ -27,6 +27,7 @@ class Swapper:
     """Draws faces with the decoders of ``people``.
 
     Attributes:
+        device: where it draws.
         picture_px: side S of the pictures.
         draws_masks: whether drawings have masks.
         is_smoothed: whether pictures are smoothed before they shrink, as in training.
@@ -34,7 +35,7 @@ class Swapper:
     """
 
     def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
-        self._device, self.picture_px = device, model.picture_px
+        self.device, self.picture_px = device, model.picture_px
         self.is_smoothed = self.draws_masks = model.network != REFERENCE
         encoder = model.encoder.to(device).eval()
         decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}
@@ -48,7 +49,7 @@ class Swapper:
 
     def swap(self, pictures: Sequence[Image], people: Sequence[str]) -> list[Drawing]:
         """Draw each picture, a crop's central square as (S, S, 3) BGR, as the face of its person in ``people``."""
-        batch = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+        batch = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         drawings: dict[int, Drawing] = {}
         with torch.inference_mode():
             encoded = self._encoder(batch)

@@ -22,7 +22,8 @@ from pipeline.training.distributed import Processes
 
 WINDOW_PX = {64: 7, 128: 11, 192: 15, 256: 21}  # side of the squares that SSIM compares, by that of the pictures
 C1, C2 = 0.01**2, 0.03**2  # of the paper, for pictures in [0, 1]
-SSIM_WEIGHT, MASK_WEIGHT = 0.25, 0.1  # beside L1
+SSIM_WEIGHT, MASK_WEIGHT, DETAIL_WEIGHT = 0.25, 0.1, 0.5  # beside L1
+DETAIL_PX = 7  # side of the squares over which detail is averaged
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BETAS = (0.5, 0.999)  # as the reference tool
@@ -50,13 +51,25 @@ def l1_and_ssim(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
 
 
 def weighted(drawn: torch.Tensor, pairs: Pairs) -> torch.Tensor:
-    """The same, but errors count by where they are: most on eyes and mouth, least outside the face."""
+    """The same and differences in detail; errors count by where they are: most on eyes and mouth, least outside."""
     assert pairs.weights is not None
     errors = (drawn - pairs.targets).abs() * pairs.weights
     similarity = ssim(drawn, pairs.targets)
     edge = (drawn.shape[-1] - similarity.shape[-1]) // 2
     weights = pairs.weights[..., edge:-edge, edge:-edge]
-    return errors.mean() + SSIM_WEIGHT * ((1 - similarity) * weights).mean()
+    structure = ((1 - similarity) * weights).mean()
+    missing = (_detail(drawn) - _detail(pairs.targets)).abs() * _averaged(pairs.weights[..., :-1, :-1])
+    return errors.mean() + SSIM_WEIGHT * structure + DETAIL_WEIGHT * missing.mean()
+
+
+def _detail(pictures: torch.Tensor) -> torch.Tensor:
+    """How much neighbouring px differ, whichever way: what blur takes away (own derivation); averaged."""
+    here = pictures[..., :-1, :-1]
+    return _averaged((pictures[..., :-1, 1:] - here).abs() + (pictures[..., 1:, :-1] - here).abs())
+
+
+def _averaged(values: torch.Tensor) -> torch.Tensor:
+    return functional.avg_pool2d(values, DETAIL_PX, stride=2)
 
 
 def ssim(drawn: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -64,7 +65,8 @@ def canvas(smooth: float = 4) -> Canvas:
 def swap_faces(
     canvases: list[Canvas], swaps: list[list[FaceSwap]], swapper: Swapper, look: Look = DEFAULT_LOOK
 ) -> None:
-    """Each frame by itself."""
+    """Each frame by itself; these scenes show no faces that something could be in front of."""
+    look = replace(look, paint_over=True)
     for target, faces in zip(canvases, draw_faces(canvases, swaps, swapper, look), strict=True):
         compose(target, faces, look)
 
@@ -162,7 +164,7 @@ def test_a_larger_face_covers_more_about_the_same_middle(swapper: Swapper, scale
 def test_a_larger_face_ends_where_its_mask_ends(swapper: Swapper, shape: MaskShape) -> None:
     """And not at the square that the model sees: that would be a straight seam across the chin."""
     crop_from_frame, look = at(40, 20, degrees=0), Look(shape, feather=2, scale=1.1)
-    (faces,) = draw_faces([canvas()], [[FaceSwap(crop_from_frame, "same")]], swapper, look)
+    (faces,) = draw_faces([canvas()], [[FaceSwap(crop_from_frame, "same")]], swapper, replace(look, paint_over=True))
     black = compose(canvas(), faces, look, ResultView("mask"))
     middle = (SEEN_PX - 1) / 2 + SEEN.start
     larger = np.array([[1.1, 0, -0.1 * middle], [0, 1.1, -0.1 * middle]])

@@ -79,7 +79,7 @@ def test_networks_that_change_nothing_change_nothing(network: str, crop_from_fra
 
 @pytest.mark.parametrize("network", ["hd128", "hd256"])
 def test_the_new_face_shows_where_the_drawn_mask_says(network: str) -> None:
-    crop_from_frame, look = at(60, 20), Look(mask="learned", feather=0, color="none")
+    crop_from_frame, look = at(60, 20), Look(mask="learned", feather=0, color="none", paint_over=True)
     (faces,) = draw_faces([canvas()], [[FaceSwap(crop_from_frame, "negative")]], make_swapper(network), look)
     expected = np.zeros((CROP_PX, CROP_PX), np.float32)
     seen_px = SEEN.stop - SEEN.start

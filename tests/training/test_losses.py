@@ -1,13 +1,14 @@
 """Losses, beside independent references."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
 from pipeline.faces.alignment import CROP_PX, SEEN, TEMPLATE
 from pipeline.training.augment import Pairs, weight_map
-from pipeline.training.trainer import LOSSES, SSIM_WEIGHT, WINDOW_PX, l1, l1_and_ssim, ssim, weighted
+from pipeline.training.trainer import DETAIL_WEIGHT, LOSSES, SSIM_WEIGHT, WINDOW_PX, l1, l1_and_ssim, ssim, weighted
 from tests.training.test_trainer import pictures
 
 
@@ -62,9 +63,32 @@ def test_equal_weights_are_l1_and_ssim(side: int) -> None:
     targets = torch.nn.functional.interpolate(pictures(2), size=side, mode="bilinear")
     drawn = noisy(targets, 0.2)
     pairs = Pairs(targets, targets, torch.ones(2, 1, side, side))
-    assert float(weighted(drawn, pairs)) == pytest.approx(float(l1_and_ssim(drawn, pairs)), rel=1e-5)
+    expected = float(l1_and_ssim(drawn, pairs)) + DETAIL_WEIGHT * missing_detail(drawn.numpy(), targets.numpy())
+    assert float(weighted(drawn, pairs)) == pytest.approx(expected, rel=1e-5)
     doubled = pairs._replace(weights=torch.full((2, 1, side, side), 2.0))
     assert float(weighted(drawn, doubled)) == pytest.approx(2 * float(weighted(drawn, pairs)), rel=1e-5)
+
+
+def missing_detail(drawn: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
+    """Mean difference of how much neighbouring px differ, over every second square of 7 x 7."""
+
+    def detail(faces: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        differences = np.abs(np.diff(faces, axis=3))[:, :, :-1] + np.abs(np.diff(faces, axis=2))[..., :-1]
+        squares = np.lib.stride_tricks.sliding_window_view(differences, (7, 7), axis=(2, 3))
+        return np.asarray(squares[:, :, ::2, ::2].mean(axis=(4, 5)))
+
+    return float(np.abs(detail(drawn) - detail(targets)).mean())
+
+
+def test_blur_costs_more_than_its_colours_do_and_a_shift_of_detail_costs_little() -> None:
+    targets = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    pairs = Pairs(targets, targets, torch.ones(2, 1, 64, 64))
+    blurred, moved = torch.nn.functional.avg_pool2d(targets, 5, 1, 2), targets.roll(1, dims=3)
+
+    def beyond_structure(drawn: torch.Tensor) -> float:
+        return float(weighted(drawn, pairs) - l1_and_ssim(drawn, pairs))
+
+    assert beyond_structure(blurred) > 5 * beyond_structure(moved)
 
 
 @pytest.mark.parametrize("side", [64, 128])

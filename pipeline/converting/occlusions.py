@@ -1,0 +1,99 @@
+"""What is in front of a face stays in front: found in each frame, steadied over time, with the edges of the frame.
+
+Convention: pictures are (128, 128, 3) BGR uint8, what the model sees of a crop; occlusions are (128, 128) float32, 1
+where something is in front of the face, or None where nothing is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import cast
+
+import cv2
+import numpy as np
+import torch
+
+from models.segmenter import OcclusionNet, load_segmenter
+from pipeline.faces.alignment import invert, warp
+from pipeline.types import Affine, Image, Mask, Patch
+
+OCCLUSION_PX = 128
+POSSIBLE, CERTAIN = 0.3, 0.7  # probability of px that may belong to something, and of some px that it must have
+MIN_AREA_PX = 40  # of something
+GUIDE_RADIUS_PX, GUIDE_NOISE = 4, 0.02**2  # of the guided filter, for grey levels in [0, 1]
+SOFT = 0.15  # refined values this near to 0 and 1 become these
+
+
+@cache
+def _network(device: torch.device) -> OcclusionNet:
+    network = load_segmenter().to(device).eval()
+    return network if device.type != "cpu" else network.to(memory_format=torch.channels_last)
+
+
+def find_occlusions(pictures: Sequence[Image], device: torch.device) -> list[Mask | None]:
+    """Find what is in front of faces."""
+    batch = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float().div_(255)
+    with torch.inference_mode():
+        found = torch.sigmoid(_network(device)(batch))[:, 0].cpu().numpy()
+    return [_without_doubts(probability) for probability in found]
+
+
+def _without_doubts(probability: Mask) -> Mask | None:
+    """Keep the regions that are large, and certain somewhere."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > POSSIBLE).astype(np.uint8))
+    kept = [
+        number
+        for number in range(1, count)
+        if stats[number, cv2.CC_STAT_AREA] >= MIN_AREA_PX and probability[labels == number].max() >= CERTAIN
+    ]
+    return np.where(np.isin(labels, kept), probability, 0).astype(np.float32) if kept else None
+
+
+def steady(before: Mask | None, here: Mask | None, after: Mask | None) -> Mask | None:
+    """Take the median over three frames: it removes what shows in one only, and does not lag behind what moves."""
+    if sum(occlusion is None for occlusion in (before, here, after)) > 1:
+        return None
+    nothing = np.zeros((OCCLUSION_PX, OCCLUSION_PX), np.float32)
+    first, middle, last = (nothing if occlusion is None else occlusion for occlusion in (before, here, after))
+    low, high = np.minimum(first, middle), np.maximum(first, middle)
+    return np.maximum(low, np.minimum(high, last))
+
+
+def refine(occlusion: Mask, frame: Image, frame_from_picture: Affine) -> Mask:
+    """Move an occlusion to the frame, with edges where the frame has its own.
+
+    By the fast guided filter (He & Sun 2015, arXiv:1505.00996): near each px, the result is a linear function of the
+    frame's grey levels.
+
+    Args:
+        occlusion: of a picture.
+        frame: (H, W, 3), the part of the frame with the face.
+        frame_from_picture: (2, 3), maps px of the picture to px of the frame.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    small = (OCCLUSION_PX, OCCLUSION_PX)
+    guide = warp(grey, invert(frame_from_picture), small, cv2.BORDER_REPLICATE)
+    size = (2 * GUIDE_RADIUS_PX + 1,) * 2
+    mean, target = cv2.blur(guide, size), cv2.blur(occlusion, size)
+    slope = (cv2.blur(guide * occlusion, size) - mean * target) / (
+        cv2.blur(guide * guide, size) - mean**2 + GUIDE_NOISE
+    )
+    offset = target - slope * mean
+    height, width = grey.shape
+    slope, offset = (
+        warp(cv2.blur(values, size), frame_from_picture, (width, height), cv2.BORDER_REPLICATE)
+        for values in (slope, offset)
+    )
+    return np.asarray(np.clip((slope * grey + offset - SOFT) / (1 - 2 * SOFT), 0, 1), np.float32)
+
+
+def keep_in_front(patch: Patch, occlusion: Mask, frame: Image) -> Patch:
+    """Show the frame where something is in front of a patch of it; the occlusion has the frame's size."""
+    height, width = patch.changed.shape
+    rows, columns = slice(patch.top, patch.top + height), slice(patch.left, patch.left + width)
+    hidden = occlusion[rows, columns]
+    image = cast(Image, cv2.blendLinear(frame[rows, columns], patch.image, hidden, 1 - hidden))
+    return replace(patch, image=image, changed=patch.changed & (hidden < 1))

@@ -1,0 +1,112 @@
+"""What is in front of a face stays in front of it."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from demo.clips import COLLINS, read_portrait
+from models.checkpoint import Model
+from pipeline.converting import occlusions
+from pipeline.converting.compose import FaceSwap, compose, draw_faces
+from pipeline.converting.occlusions import OCCLUSION_PX, keep_in_front, refine, steady
+from pipeline.converting.swapper import Swapper
+from pipeline.faces.alignment import align, invert, transform
+from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.media.canvas import PictureCanvas
+from pipeline.options import PLAIN_VIEW, Look, ResultView
+from pipeline.types import Image, Mask, Patch
+
+PX = OCCLUSION_PX
+SAME = np.array([[1.0, 0, 0], [0, 1, 0]])
+
+
+def disc(x: float, y: float, radius: float, value: float = 1.0) -> Mask:
+    rows, columns = np.mgrid[0:PX, 0:PX]
+    return np.where(np.hypot(columns - x, rows - y) < radius, value, 0).astype(np.float32)
+
+
+def test_what_is_small_or_doubtful_is_nothing() -> None:
+    assert occlusions._without_doubts(disc(64, 64, 2)) is None
+    assert occlusions._without_doubts(disc(64, 64, 20, 0.6)) is None
+    kept = occlusions._without_doubts(np.maximum(disc(30, 30, 12, 0.9), disc(100, 100, 12, 0.6)))
+    np.testing.assert_array_equal(kept, disc(30, 30, 12, 0.9))
+
+
+def test_what_shows_in_one_frame_only_goes_and_what_moves_does_not_lag() -> None:
+    assert steady(None, disc(64, 64, 20), None) is None
+    passing = [disc(20 + 8 * frame, 64, 20) for frame in range(3)]
+    middle = steady(*passing)
+    assert middle is not None
+    assert np.abs(middle - passing[1]).mean() < 0.25 * np.abs(passing[0] - passing[1]).mean()
+    appearing = steady(None, disc(64, 64, 20), disc(64, 64, 20))
+    np.testing.assert_array_equal(appearing, disc(64, 64, 20))
+    flickering = steady(disc(64, 64, 20), None, disc(64, 64, 20))
+    np.testing.assert_array_equal(flickering, disc(64, 64, 20))
+
+
+@pytest.mark.parametrize("zoom", [1, 3])
+def test_edges_come_from_the_frame(zoom: int) -> None:
+    """The network's edge is 3 px off and soft; that of the dark thing in the frame is exact."""
+    side = PX * zoom
+    rows, columns = np.mgrid[0:side, 0:side]
+    inside = np.hypot(columns - 64 * zoom, rows - 70 * zoom) < 25 * zoom
+    frame = np.where(inside[..., None], 40, 180).astype(np.uint8).repeat(3, axis=2)
+    rough = np.asarray(cv2.GaussianBlur(disc(64, 67, 25), (0, 0), 3), np.float32)
+    grown = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2]], float)
+    found = refine(rough, frame, grown)
+    assert found.shape == (side, side)
+    unrefined = cv2.warpAffine(rough, grown, (side, side))
+    assert np.abs(found - inside).mean() < 0.7 * np.abs(unrefined - inside).mean()
+
+
+def test_the_frame_shows_where_something_is_in_front() -> None:
+    frame = np.full((40, 60, 3), 10, np.uint8)
+    patch = Patch(20, 10, np.full((20, 30, 3), 200, np.uint8), np.ones((20, 30), bool))
+    hidden = np.zeros((40, 60), np.float32)
+    hidden[:, :30], hidden[:, 40:] = 1, 0.5
+    shown = keep_in_front(patch, hidden, frame)
+    assert (shown.left, shown.top) == (20, 10)
+    assert (shown.image[:, :10] == 10).all()
+    assert not shown.changed[:, :10].any()
+    assert (shown.image[:, 10:20] == 200).all()
+    assert (np.abs(shown.image[:, 20:].astype(int) - 105) <= 1).all()
+    assert shown.changed[:, 10:].all()
+
+
+class Negative(nn.Module):
+    """Draws light what was dark."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map pictures to pictures."""
+        return 1 - pictures
+
+
+def test_a_thing_in_front_of_a_portrait_stays_unless_it_is_painted_over() -> None:
+    picture = read_portrait(COLLINS)
+    (face,) = Detector(min_face=40, min_confidence=0.95).detect([ImagePyramid(picture)])[0][:1]
+    crop_from_frame = align(face.landmarks)
+    covered = picture.copy()
+    corners = transform(np.array([[95, 165], [165, 150], [172, 185], [102, 200]], float), invert(crop_from_frame))
+    thing = cv2.fillConvexPoly(np.zeros(picture.shape[:2], np.uint8), corners.round().astype(np.int32), 1) > 0
+    covered[thing] = (90, 60, 40)
+    well_inside = cv2.erode(thing.astype(np.uint8), np.ones((5, 5))) > 0
+    swapper = Swapper(Model(nn.Identity(), {"negative": Negative()}), ["negative"], torch.device("cpu"))
+
+    def change(picture: Image, look: Look, view: ResultView = PLAIN_VIEW) -> npt.NDArray[np.int_]:
+        canvas = PictureCanvas(picture.copy())
+        (faces,) = draw_faces([canvas], [[FaceSwap(crop_from_frame, "negative")]], swapper, look)
+        image = compose(canvas, faces, look, view).image
+        before = np.zeros_like(picture) if view.kind == "mask" else picture
+        return np.asarray(np.abs(image.astype(int) - before).max(axis=2))
+
+    kept, painted = (change(covered, Look(paint_over=over, color="none")) for over in (False, True))
+    assert kept[well_inside].mean() < 0.1 * painted[well_inside].mean()
+    around = (painted > 20) & ~(cv2.dilate(thing.astype(np.uint8), np.ones((25, 25))) > 0)
+    assert kept[around].mean() > 0.9 * painted[around].mean(), "the rest of the face is swapped"
+    bare, bare_painted = (change(picture, Look(paint_over=over, color="none")) for over in (False, True))
+    assert (bare != bare_painted).mean() < 0.002, "nothing is in front of this face"
+    mask = change(covered, Look(), ResultView("mask"))
+    assert mask[well_inside].mean() < 25, "so does --only-mask"

@@ -1,0 +1,76 @@
+"""The network that finds what is in front of a face, and the pictures it learned from."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from demo.clips import COLLINS, HOPPER, Portrait, read_portrait
+from demo.occluders import MAX_COVER, PX, SHAPES, occlude
+from demo.segmenter import face_weights
+from pipeline.converting.masks import face_mask
+from pipeline.converting.occlusions import find_occlusions
+from pipeline.faces.alignment import SEEN, align, cut_crop
+from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.options import Look
+from pipeline.types import Image
+
+PICTURES = 60
+
+
+@pytest.fixture(scope="module")
+def crops() -> list[Image]:
+    detector = Detector(min_face=40, min_confidence=0.95)
+
+    def crop(portrait: Portrait) -> Image:
+        image = read_portrait(portrait)
+        return cut_crop(image, align(detector.detect([ImagePyramid(image)])[0][0].landmarks))
+
+    return [crop(HOPPER), crop(COLLINS)]
+
+
+@pytest.mark.parametrize("number", range(len(SHAPES)))
+def test_shapes_are_masks_of_some_size(number: int) -> None:
+    rng, covers = np.random.default_rng(1), []
+    for _ in range(40):
+        parts = SHAPES[number](rng)
+        for part in parts:
+            assert part.shape == (PX, PX)
+            assert part.dtype == np.float32
+            assert part.min() >= 0
+            assert part.max() <= 1
+        covers.append(max(float(part.mean()) for part in parts))
+    assert 0.005 < np.median(covers) < MAX_COVER
+
+
+def test_a_picture_is_changed_where_its_mask_says(crops: list[Image]) -> None:
+    """The same cut with and without a thing: the random numbers of the cut come first."""
+    covered = 0
+    for seed in range(PICTURES):
+        picture, mask = occlude(crops[0], crops, np.random.default_rng(seed))
+        assert picture.shape == (PX, PX, 3)
+        assert picture.dtype == np.uint8
+        assert mask.shape == (PX, PX)
+        covered += mask.max() > 0.5
+    assert 0.5 * PICTURES < covered < PICTURES, "some faces are left as they are"
+
+
+def test_the_network_finds_things_that_it_has_not_seen_on_faces_that_it_has_not_seen(crops: list[Image]) -> None:
+    inside, rng = face_weights()[0, 0].numpy() > 0.5, np.random.default_rng(9)
+    pictures, masks = zip(*(occlude(crops[index % 2], crops, rng) for index in range(PICTURES)), strict=True)
+    found_px, drawn_px, both_px = 0, 0, 0
+    for occlusion, mask in zip(find_occlusions(pictures, torch.device("cpu")), masks, strict=True):
+        found = inside & (occlusion > 0.5) if occlusion is not None else np.zeros_like(inside)
+        drawn = inside & (mask > 0.5)
+        found_px, drawn_px, both_px = found_px + found.sum(), drawn_px + drawn.sum(), both_px + (found & drawn).sum()
+    assert both_px / (found_px + drawn_px - both_px) > 0.6
+
+
+@pytest.mark.parametrize("person", range(2))
+def test_it_finds_nothing_in_front_of_a_bare_face_in_any_light(person: int, crops: list[Image]) -> None:
+    seen = cv2.resize(crops[person][SEEN, SEEN], (PX, PX), interpolation=cv2.INTER_AREA)
+    pictures = [np.clip(seen * gain, 0, 255).astype(np.uint8) for gain in (0.4, 0.7, 1.0, 1.3)]
+    below_the_hat = face_mask(Look(mask="outline", erode=10))[SEEN, SEEN] > 0.5
+    inside = cv2.resize(below_the_hat.astype(np.float32), (PX, PX), interpolation=cv2.INTER_AREA) > 0.5
+    for occlusion in find_occlusions(pictures, torch.device("cpu")):
+        assert occlusion is None or (inside & (occlusion > 0.5)).sum() < 0.02 * inside.sum()
