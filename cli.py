@@ -63,7 +63,7 @@ PLAIN_WORDS = (  # tyro's messages, and ours
     ),
     (f"Missing value for argument '{NAMES}'.*", "{name} needs a value"),
     (r"Missing from cli.py (?P<name>\w+): (?P<value>\w+) .*", "{name} needs a {value}"),
-    (r"Unrecognized.* options: (?P<value>-[^ ,]*).*", "there is no option {value}"),
+    (r"Unrecognized.* options: (?P<value>-[^ ,=]*).*", "there is no option {value}"),
     (r"Unrecognized.* options: (?P<value>.*)", "too many words: {value}"),
 )
 ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -169,7 +169,7 @@ def _in_plain_words(problem: str) -> str:
         if found := re.fullmatch(pattern, problem):
             facts = found.groupdict()
             choices = re.findall("'(.*?)'", facts.get("choices", ""))
-            if "None" in choices:  # tyro's set of these has no order
+            if "None" in choices:  # of optional values, which tyro lists in random order
                 choices = sorted(set(choices) - {"None"})
             return words.format_map({**facts, "choices": " or ".join(choices)})
     return problem

@@ -21,7 +21,6 @@ from benchmarks.speed import detect_every_frame
 from benchmarks.swap_measures import (
     corners_in_crop_px,
     eye_opening,
-    eye_sharpness,
     flicker,
     head_jitter,
     identity,
@@ -39,6 +38,7 @@ from pipeline.faces.footage import name_footage
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.probe import probe
 from pipeline.media.reader import VideoReader
+from pipeline.training.evaluation import eye_sharpness
 from pipeline.types import Affine, Image
 from pipeline.workspace import Workspace, list_pictures
 

@@ -25,9 +25,7 @@ from skimage.metrics import structural_similarity
 from benchmarks.measuring import DATA, ROOT, Row, as_markdown, evenly_spread, require_clips
 from benchmarks.quality import run_shown
 from benchmarks.swap_measures import (
-    EYES_WEIGHT,
     eye_opening,
-    eye_sharpness,
     identity,
     likeness,
     meshes,
@@ -42,6 +40,7 @@ from pipeline.faces.alignment import SEEN, SEEN_PX, shrink_seen
 from pipeline.media.pictures import write_picture
 from pipeline.training.augment import weight_map
 from pipeline.training.dataset import load_faces, split_faces
+from pipeline.training.evaluation import EYES_WEIGHT, eye_sharpness, put_in
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -172,14 +171,6 @@ def draw(model: Model, person: str, crops: Sequence[Image]) -> list[Image]:
     )
     side, how = (SEEN_PX, SEEN_PX), cv2.INTER_LANCZOS4
     return [np.asarray(cv2.resize(drawing.face, side, interpolation=how), np.uint8) for drawing in drawings]
-
-
-def put_in(crops: Sequence[Image], pictures: Sequence[Image]) -> list[Image]:
-    """Put pictures of 180 px into the middle of crops."""
-    whole = [crop.copy() for crop in crops]
-    for crop, picture in zip(whole, pictures, strict=True):
-        crop[SEEN, SEEN] = picture
-    return whole
 
 
 def compare(crops: Sequence[Image], redrawn: Sequence[Image]) -> Row:

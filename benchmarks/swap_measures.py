@@ -14,7 +14,6 @@ from pipeline.converting.masks import face_mask
 from pipeline.faces.alignment import CROP_PX
 from pipeline.faces.identity import embed
 from pipeline.faces.mesh import POINTS, find_mesh_points
-from pipeline.training.augment import weight_map
 from pipeline.types import Affine, Image
 
 Numbers = npt.NDArray[np.float64]
@@ -23,7 +22,6 @@ STILL = np.array([[1.0, 0, 0], [0, 1, 0]])
 LIPS, FACE = (13, 14), (10, 152)  # inner middles of upper and lower lip; forehead and chin
 EYES = ((159, 145, 33, 133), (386, 374, 362, 263))  # upper and lower lid, outer and inner corner; the other eye
 RIGID = np.array([6, 168, 197, 195, 33, 133, 362, 263])  # nose bridge, corners of the eyes: they move with the head
-EYES_WEIGHT = 2.2  # of the loss: more is in the eyes
 SECTORS, RING_PX = 24, 10  # round the mask's edge
 
 
@@ -91,14 +89,6 @@ def flicker(originals: Sequence[Image], crops: Sequence[Image]) -> float:
         errors.append(both)
     original, result = np.mean(errors, axis=0)
     return float(result / original)
-
-
-def eye_sharpness(crops: Sequence[Image]) -> float:
-    """Mean gradient of the brightness in the eyes."""
-    weights = weight_map()[0, 0].numpy()
-    grey = np.stack([crop.mean(axis=2) for crop in crops])
-    across, down = np.abs(np.diff(grey, axis=2))[:, 1:], np.abs(np.diff(grey, axis=1))[:, :, 1:]
-    return float((across + down)[:, weights[1:, 1:] > EYES_WEIGHT].mean())
 
 
 def sheet(rows: Mapping[str, Sequence[Image]]) -> Image:

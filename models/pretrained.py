@@ -70,12 +70,18 @@ def read_stored(name: str, remedy: str) -> bytes:
     """
     path = FOLDER / name
     try:
-        content, checksums = path.read_bytes(), (FOLDER / CHECKSUMS).read_text("utf-8").splitlines()
+        content, checksum = path.read_bytes(), stored_checksum(name)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; {remedy}, or install anew") from error
-    if f"{hashlib.sha256(content).hexdigest()}  {path.name}" not in checksums:
+    if hashlib.sha256(content).hexdigest() != checksum:
         raise CheckpointError(f"{path} is damaged: {remedy}, or install anew")
     return content
+
+
+def stored_checksum(name: str) -> str:
+    """SHA-256 that a file of weights must have; empty if it is not listed."""
+    lines = (FOLDER / CHECKSUMS).read_text("utf-8").splitlines()
+    return next((line.split()[0] for line in lines if line.endswith(f"  {name}")), "")
 
 
 def write_base(folder: Path, model: Model, pictures: torch.Tensor) -> Path:

@@ -75,5 +75,6 @@ def load_segmenter() -> OcclusionNet:
     """
     network = OcclusionNet()
     stored = load(read_stored(WEIGHTS, "add --paint-over"))
-    network.load_state_dict({name: tensor.float() for name, tensor in stored.items()}, strict=False)  # no counters
+    counters = {name: tensor for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+    network.load_state_dict({**counters, **{name: tensor.float() for name, tensor in stored.items()}})
     return network

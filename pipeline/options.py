@@ -130,7 +130,7 @@ class Look:
     """Shape of the mask: the outline of a face, a mesh that follows this face's own outline, the one that an hd network
     draws, an ellipse, or a box (auto: learned where the model draws one, else outline)."""
     paint_over: Annotated[bool, LOOK] = False
-    """Also paint over hands, microphones and hair in front of the face; else what is found there stays."""
+    """Swap the whole face, with hands and other things in front of it (default: these stay in front)."""
     erode: Annotated[float, LOOK, Range(-20, 40, "percent")] = 0.0
     """Make the mask smaller on all sides, in percent of the face's height; below 0 larger."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0

@@ -19,7 +19,7 @@ from pipeline.options import RECIPES, TrainOptions
 from pipeline.runtime import StopRequest, keep_freed_memory, prefetched
 from pipeline.training.dataset import Batch, Dataset, FaceFormat, Faces, load_faces
 from pipeline.training.distributed import LostProcessError, join_processes
-from pipeline.training.evaluation import Evaluator, Swap, best_swap, in_words, verdict
+from pipeline.training.evaluation import Evaluator, best_swap, in_words, verdict
 from pipeline.training.monitor import TrainingLog, preview_pairs, preview_sheet, swap_sheet
 from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
 from pipeline.training.trainer import LOSSES, Computing, DivergedError, Loss, Trainer, check_compiler, choose_precision
@@ -179,19 +179,21 @@ def _train(run: _Run, model: Model, stop: StopRequest) -> Outcome:
     saver.write_timelapse()
     outcome.steps, outcome.samples, outcome.seconds = pace.steps, pace.samples, pace.seconds
     outcome.people, outcome.epoch = trainer.model.trained, trainer.model.position.epoch
-    outcome.verdict = verdict(log.evaluations)
-    if swap := best_swap(log.evaluations):
-        outcome.verdict.append(f"look at it: {_preview_command(swap, run.options)}")
+    outcome.verdict = [*verdict(log.evaluations), *_what_to_look_at(log, run.options)]
     return outcome
 
 
-def _preview_command(swap: Swap, options: TrainOptions) -> str:
+def _what_to_look_at(log: TrainingLog, options: TrainOptions) -> list[str]:
+    """Name the command that shows the best swap in its footage, if there is both."""
+    swap = best_swap(log.evaluations)
+    if swap is None or options.data_dir is not None or not any(Workspace(options.workspace).stores()):
+        return []
     words: list[str | Path] = ["preview", "--from", swap.from_person, "--to", swap.to_person]
     if options.model_name != TrainOptions.model_name:
         words += ["-n", options.model_name]
     if options.workspace != TrainOptions.workspace:
         words += ["--workspace", options.workspace]
-    return command(*words)
+    return [f"look at it: {command(*words)}"]
 
 
 def open_model(folder: Path, options: TrainOptions) -> Model:

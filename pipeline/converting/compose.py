@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.converting.color import ColorPair, match_colors, measure_colors
 from pipeline.converting.label import draw_label
 from pipeline.converting.masks import core_mask, face_mask, learned_mask, mesh_mask
-from pipeline.converting.occlusions import OCCLUSION_PX, find_occlusions, keep_in_front, refine
+from pipeline.converting.occlusions import OCCLUSION_PX, find_occlusions, keep_in_front, refine, uncovered
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, scale_crop, shrink_seen, transform, warp
@@ -120,8 +120,9 @@ def draw_faces(
         picture = np.asarray(cv2.resize(new.face, (side, side), interpolation=cv2.INTER_LANCZOS4), np.uint8)
         colors, outline = None, None
         if look.color != "none":
-            colors = ColorPair(*(measure_colors(face, core, look.color) for face in (new.face, old)))
-        softness = measure_softness(picture, seen, core_mask(side)) if look.match_grain else 0.0
+            where = uncovered(core, occlusion)
+            colors = ColorPair(*(measure_colors(face, where, look.color) for face in (new.face, old)))
+        softness = measure_softness(picture, seen, uncovered(core_mask(side), occlusion)) if look.match_grain else 0.0
         if look.mask == "mesh":
             outline = find_mesh_points(part, seen_from_rect + CROP_FROM_SEEN, OUTLINE)
         stats = FaceStats(colors, softness, outline, occlusion)
@@ -144,18 +145,19 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
             _paste(mask, face, np.full_like(face.picture, 255), plain, canvas)
         return mask
     original = canvas.copy() if view.kind == "beside" else None
+    guide: Surface = canvas.copy() if len(faces) > 1 else canvas
     for face in faces:
         picture = face.picture
         if look.color != "none" and face.stats.colors is not None:
             picture = match_colors(picture, face.stats.colors, look.color)
-        _paste(canvas, face, sharpen(soften(picture, face.stats.softness), look.sharpen), look, canvas)
+        _paste(canvas, face, sharpen(soften(picture, face.stats.softness), look.sharpen), look, guide)
     if view.label:
         draw_label(canvas, view.label)
     return canvas if original is None else original.beside(canvas)
 
 
 def visible_mask(face: DrawnFace, look: Look) -> Mask:
-    """Return where a drawn face shows, (256, 256), in px of its crop."""
+    """Return the mask of a drawn face without what is in front of it, (256, 256), in px of its crop."""
     mask = mask_of(face, look)
     if face.stats.occlusion is None:
         return mask
@@ -166,14 +168,17 @@ def visible_mask(face: DrawnFace, look: Look) -> Mask:
 
 
 def mask_of(face: DrawnFace, look: Look) -> Mask:
-    """Return the mask of a drawn face, (256, 256), in px of its crop, without regard to what is in front of it."""
+    """Return the mask of a drawn face, (256, 256), in px of its crop, whatever is in front of it."""
     if face.learned_mask is not None:
         return learned_mask(look, face.learned_mask)
     return face_mask(look) if face.stats.outline is None else mesh_mask(look, face.stats.outline)
 
 
 def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look, original: Surface) -> None:
-    """Paste a face, scaled about its centre; an enlarged one exceeds the part of the frame it was cut from."""
+    """Paste a face, scaled about its centre; an enlarged one exceeds the part of the frame it was cut from.
+
+    ``original`` shows the frame without other new faces: what is in front of this one gets its edges from it.
+    """
     side = picture.shape[0]
     middle = (side - 1) / 2 * (1 - look.scale)
     frame_from_unscaled = invert(_move_origin(face.picture_from_rect, -face.rect.left, -face.rect.top))

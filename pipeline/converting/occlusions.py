@@ -1,4 +1,4 @@
-"""What is in front of a face stays in front: found in each frame, steadied over time, with the edges of the frame.
+"""What is in front of a face stays in front: found in each frame, smoothed over time, with the edges of the frame.
 
 Convention: pictures are (128, 128, 3) BGR uint8, what the model sees of a crop; occlusions are (128, 128) float32, 1
 where something is in front of the face, or None where nothing is.
@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import torch
 
-from models.segmenter import OcclusionNet, load_segmenter
+from models.pretrained import stored_checksum
+from models.segmenter import WEIGHTS, OcclusionNet, load_segmenter
 from pipeline.faces.alignment import invert, warp
 from pipeline.types import Affine, Image, Mask, Patch
 
@@ -22,6 +23,21 @@ POSSIBLE, CERTAIN = 0.3, 0.7  # probability of px that may belong to something, 
 MIN_AREA_PX = 40  # of something
 GUIDE_RADIUS_PX, GUIDE_NOISE = 4, 0.02**2  # of the guided filter, for grey levels in [0, 1]
 SOFT = 0.15  # refined values this near to 0 and 1 become these
+MIN_UNCOVERED = 0.2  # of a face, in which its colours can be measured
+
+
+def load_network(device: torch.device) -> None:
+    """Load the network now, before the threads that use it.
+
+    Raises:
+        CheckpointError: the weights are missing or damaged.
+    """
+    _network(device)
+
+
+def network_fingerprint() -> str:
+    """What identifies the network's weights."""
+    return stored_checksum(WEIGHTS)
 
 
 @cache
@@ -35,10 +51,10 @@ def find_occlusions(pictures: Sequence[Image], device: torch.device) -> list[Mas
     batch = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float().div_(255)
     with torch.inference_mode():
         found = torch.sigmoid(_network(device)(batch))[:, 0].cpu().numpy()
-    return [_without_doubts(probability) for probability in found]
+    return [_keep_certain_regions(probability) for probability in found]
 
 
-def _without_doubts(probability: Mask) -> Mask | None:
+def _keep_certain_regions(probability: Mask) -> Mask | None:
     """Keep the regions that are large, and certain somewhere."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > POSSIBLE).astype(np.uint8))
     kept = [
@@ -49,14 +65,24 @@ def _without_doubts(probability: Mask) -> Mask | None:
     return np.where(np.isin(labels, kept), probability, 0).astype(np.float32) if kept else None
 
 
-def steady(before: Mask | None, here: Mask | None, after: Mask | None) -> Mask | None:
-    """Take the median over three frames: it removes what shows in one only, and does not lag behind what moves."""
+def uncovered(mask: Mask, occlusion: Mask | None) -> Mask:
+    """Leave out of a mask, (S, S), what is covered, as long as enough is left."""
+    if occlusion is None:
+        return mask
+    size = mask.shape[1::-1]
+    left = np.asarray(mask * (1 - cv2.resize(occlusion, size, interpolation=cv2.INTER_LINEAR)), np.float32)
+    return left if left.sum() >= MIN_UNCOVERED * mask.sum() else mask
+
+
+def median_of_three(before: Mask | None, here: Mask | None, after: Mask | None) -> Mask | None:
+    """Smooth over three frames: this removes what shows in one only, and does not lag behind what moves."""
     if sum(occlusion is None for occlusion in (before, here, after)) > 1:
         return None
     nothing = np.zeros((OCCLUSION_PX, OCCLUSION_PX), np.float32)
     first, middle, last = (nothing if occlusion is None else occlusion for occlusion in (before, here, after))
     low, high = np.minimum(first, middle), np.maximum(first, middle)
-    return np.maximum(low, np.minimum(high, last))
+    median = np.maximum(low, np.minimum(high, last))
+    return median if median.max() > POSSIBLE else None
 
 
 def refine(occlusion: Mask, frame: Image, frame_from_picture: Affine) -> Mask:

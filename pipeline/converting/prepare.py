@@ -11,6 +11,7 @@ from models import checkpoint
 from models.checkpoint import Model
 from models.networks import REFERENCE
 from pipeline.console import Console, Report, join_words
+from pipeline.converting.occlusions import load_network
 from pipeline.converting.swapper import Swapper
 from pipeline.errors import NothingToDoError, RecastError, UsageError, WorkspaceError, as_recast_error, command
 from pipeline.faces.footage import is_footage_extracted, is_same_file
@@ -48,6 +49,7 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
 
     Raises:
         WorkspaceError: there is no such model.
+        CheckpointError: it is damaged, or weights that come with Recast are.
         NothingToDoError: a person is missing in the model or in the workspace.
         RecastError: the only file is missing or cannot be used.
         UsageError: the face mesh is asked for and not installed, or a learned mask and the model draws none.
@@ -83,7 +85,10 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
             console.note(f"{to_person!r} is not trained yet in this model: what it draws is noise")
         if from_person not in model.decoders:
             console.note(f"the model has not been trained on {from_person!r}: expressions will be poor")
-    swapper = Swapper(model, people.values(), torch.device(choose_device(no_cuda=options.no_cuda)))
+    device = torch.device(choose_device(no_cuda=options.no_cuda))
+    swapper = Swapper(model, people.values(), device)
+    if not options.paint_over:
+        load_network(device)
     look = Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
     return Prepared(swapper, people, look, tuple(footage), tuple(problems))
 

@@ -25,6 +25,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.console import Bar, Console
 from pipeline.converting.compose import FaceSwap, compose, draw_faces
+from pipeline.converting.occlusions import network_fingerprint
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import PlannedSegment, Swaps, Timeline
@@ -79,8 +80,9 @@ class RenderJob:
     def settings(self) -> str:
         """Everything besides frames and faces that decides a segment's content; part of its name's hash."""
         _, *options = build_encode_command(Path(), self.reader.info, self.encoded_pixels, self.encoding)
-        networks, encoder = self.swapper.fingerprint, self.encoding.version
-        return repr((DRAWING_VERSION, fingerprint(self.reader.path), networks, self.look, self.view, encoder, options))
+        networks = self.swapper.fingerprint, "" if self.look.paint_over else network_fingerprint()
+        version, video = self.encoding.version, fingerprint(self.reader.path)
+        return repr((DRAWING_VERSION, video, networks, self.look, self.view, version, options))
 
     def path(self, segment: PlannedSegment) -> Path:
         """Path of a finished segment."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.converting.color import ColorPair
 from pipeline.converting.compose import DrawnFace, FaceStats
-from pipeline.converting.occlusions import steady
+from pipeline.converting.occlusions import median_of_three
 from pipeline.faces.alignment import CROP_PX, invert, transform
 from pipeline.media.canvas import Canvas
 from pipeline.types import Affine, Mask
@@ -180,8 +180,8 @@ def _smooth_track(track_stats: Sequence[tuple[int, FaceStats]], frames: Sequence
     measured = dict(near)
 
     def occlusion_at(frame: int) -> Mask | None:
-        here = measured[frame]
-        return steady(*(measured.get(near_by, here).occlusion for near_by in (frame - 1, frame, frame + 1)))
+        stats = measured.get(frame)
+        return None if stats is None else stats.occlusion
 
     return [
         replace(
@@ -189,7 +189,7 @@ def _smooth_track(track_stats: Sequence[tuple[int, FaceStats]], frames: Sequence
             colors=colors_here,
             softness=softness_here,
             outline=outline,
-            occlusion=occlusion_at(frame),
+            occlusion=median_of_three(*map(occlusion_at, (frame - 1, frame, frame + 1))),
         )
         for frame, colors_here, softness_here, outline in zip(
             frames, colors, softness[:, 0].tolist(), outlines, strict=True

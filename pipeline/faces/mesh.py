@@ -35,12 +35,16 @@ _input_from_crop = np.array(
     [[_SCALE, 0, (INPUT_PX - 1) / 2 - _SCALE * MIDDLE_X], [0, _SCALE, (INPUT_PX - 1) / 2 - _SCALE * MIDDLE_Y]]
 )
 
+# OpenCV crashes, or lacks operators, if several threads load a network at once (docs/log.md)
+_LOADING = threading.Lock()
+
 
 class _Networks(threading.local):
     """One network for each thread: OpenCV's keep the state of a run."""
 
     def __init__(self) -> None:
-        self.network: Any = cv2.dnn.readNetFromTFLite(str(mesh_weights()), *ENGINE)
+        with _LOADING:
+            self.network: Any = cv2.dnn.readNetFromTFLite(str(mesh_weights()), *ENGINE)
         self.outputs = self.network.getUnconnectedOutLayersNames()
 
 

