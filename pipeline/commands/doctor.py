@@ -17,9 +17,11 @@ import psutil
 import torch
 from av.video.frame import VideoFrame
 
-from models import PICTURE_PX
+from models import PICTURE_PX, CheckpointError
 from models.autoencoder import Encoder
 from models.checkpoint import Model
+from models.pretrained import load_builtin
+from models.segmenter import load_segmenter
 from pipeline import __version__
 from pipeline.console import Report
 from pipeline.errors import MediaError, RecastError, UsageError, WorkspaceError
@@ -72,6 +74,7 @@ def doctor(options: DoctorOptions) -> Report:
         "disk": lambda: _check_disk(options.workspace),
         "ffmpeg": _check_ffmpeg,
         "face mesh": _check_mesh,
+        "weights": _check_weights,
         "certificate": _check_certificate,
         "try extract": lambda: _timed(_find_a_face),
         "try train": lambda: _timed(_take_two_steps),
@@ -145,6 +148,15 @@ def _check_ffmpeg() -> Finding:
     if "libx264" not in available:
         return Finding("problem", words, "it lacks libx264: take it off PATH, then the ffmpeg of the package is used")
     return Finding("note" if rejected else "ok", words)
+
+
+def _check_weights() -> Finding:
+    try:
+        load_builtin("hd128")
+        load_segmenter()
+    except CheckpointError as error:
+        return Finding("problem", str(error))
+    return Finding("ok", "those that come with Recast are whole")
 
 
 def _check_mesh() -> Finding:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +11,32 @@ import imageio_ffmpeg
 import pytest
 
 from cli import main
+from models import pretrained
 from pipeline.media.ffmpeg import find_ffmpeg
 from tests.conftest import ROOT
 from tests.media.test_ffmpeg import OLD_FFMPEG, program
 
-LOOKED_AT = ["Recast", "device", "memory", "disk", "ffmpeg", "face mesh", "certificate", "try extract", "try train"]
+LOOKED_AT = ["Recast", "device", "memory", "disk", "ffmpeg", "face mesh", "weights", "certificate", "try extract"]
 
 
 def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--workspace", str(tmp_path / "workspace")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[8:].split(":")[0] for line in lines] == [*LOOKED_AT, "try convert"]
+    assert [line[8:].split(":")[0] for line in lines] == [*LOOKED_AT, "try train", "try convert"]
     assert {line[:8].strip() for line in lines} <= {"ok", "note"}
     assert "libx264" in next(line for line in lines if "ffmpeg:" in line)
     assert not (tmp_path / "workspace").exists()
+
+
+def test_damaged_weights_are_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(pretrained.FOLDER, tmp_path / "base"))
+    (folder / "occlusion.safetensors").write_bytes(b"half")
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
+    assert main(["doctor", "--workspace", str(tmp_path)]) == 1
+    (problem,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("problem"))
+    assert "occlusion.safetensors is damaged: add --paint-over, or install anew" in problem
 
 
 def found_by_doctor(first_on_path: Path, **more: str) -> tuple[int, dict[str, dict[str, str]]]:
