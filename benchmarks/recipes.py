@@ -40,7 +40,7 @@ from pipeline.faces.alignment import SEEN, SEEN_PX, shrink_seen
 from pipeline.media.pictures import write_picture
 from pipeline.training.augment import weight_map
 from pipeline.training.dataset import load_faces, split_faces
-from pipeline.training.evaluation import EYES_WEIGHT, eye_sharpness, put_in
+from pipeline.training.evaluation import EYES_WEIGHT, as_crops, eye_sharpness, put_in
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 
@@ -124,8 +124,8 @@ def judge(workspace: Workspace, names: Mapping[str, str]) -> tuple[list[Row], di
     """Judge models, by recipe; return a row for each direction, and rows of faces to look at."""
     faces = load_faces(workspace.data, NullConsole(), workspace.root / "spill")
     splits, _ = split_faces(faces.files, HeldOut())
-    held = {person: as_images(faces.people[person][split.held]) for person, split in splits.items()}
-    known = {person: as_images(faces.people[person][split.trained]) for person, split in splits.items()}
+    held = {person: as_crops(faces.people[person][split.held]) for person, split in splits.items()}
+    known = {person: as_crops(faces.people[person][split.trained]) for person, split in splits.items()}
     rows, tiles = list[Row](), dict[str, list[Image]]()
     for person, held_crops in held.items():
         other = next(name for name in held if name != person)
@@ -150,11 +150,6 @@ def judge(workspace: Workspace, names: Mapping[str, str]) -> tuple[list[Row], di
             for kind, pictures in (("itself", redrawn), (other, swapped)):
                 tiles[f"{person} as {kind}: {recipe}"] = evenly_spread(pictures, SHOWN)
     return rows, tiles
-
-
-def as_images(crops: torch.Tensor) -> list[Image]:
-    """Turn (N, 3, S, S) crops into pictures."""
-    return list(crops.permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def seen(crop: Image) -> Image:

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.faces.alignment import CROP_PX, MIDDLE_X, SEEN_PX, mean_outline
+from pipeline.converting.occlusions import OCCLUSION_PX
+from pipeline.faces.alignment import CHIN_PX, CROP_PX, MIDDLE_X, SEEN_PX, TOP_PX, mean_outline
 from pipeline.types import Image, Mask
 
-PX = 128
+PX = OCCLUSION_PX
 Rng = np.random.Generator
 Floats = npt.NDArray[Any]
 
@@ -79,8 +80,8 @@ def _bare_neck(crop: Image, rng: Rng) -> Image:
         (middle - width - slope * 60, shoulders),
     ]
     cv2.fillPoly(neck, [np.array(shape).round().astype(np.int32)], 255, cv2.LINE_AA)
-    around = mean_outline() - (MIDDLE_X, 141)
-    face = around * rng.uniform(0.96, 1.06) + (MIDDLE_X, 141)
+    center = (MIDDLE_X, (TOP_PX + CHIN_PX) / 2)
+    face = (mean_outline() - center) * rng.uniform(0.96, 1.06) + center
     cv2.fillPoly(neck, [face.round().astype(np.int32)], 0, cv2.LINE_AA)
     alpha = cv2.GaussianBlur(neck.astype(np.float32) / 255, (0, 0), rng.uniform(0.7, 3))[..., None]
     x, y = SKIN[rng.integers(2)]

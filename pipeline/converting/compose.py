@@ -145,7 +145,8 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
             _paste(mask, face, np.full_like(face.picture, 255), plain, canvas)
         return mask
     original = canvas.copy() if view.kind == "beside" else None
-    guide: Surface = canvas.copy() if len(faces) > 1 else canvas
+    is_any_covered = any(face.stats.occlusion is not None for face in faces)
+    guide: Surface = canvas.copy() if is_any_covered and len(faces) > 1 else canvas
     for face in faces:
         picture = face.picture
         if look.color != "none" and face.stats.colors is not None:
@@ -191,12 +192,13 @@ def _paste(canvas: Surface, face: DrawnFace, picture: Image, look: Look, origina
     mask = mask_of(face, look)[SEEN, SEEN]
     if side != SEEN_PX:
         mask = np.asarray(cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
-    patch = paste_face(canvas.part(rect), picture, mask, rect_from_picture, look)
+    part = canvas.part(rect)
+    patch = paste_face(part, picture, mask, rect_from_picture, look)
     if patch is not None and face.stats.occlusion is not None:
         rect_from_unscaled = frame_from_unscaled - np.array([[0, 0, rect.left], [0, 0, rect.top]])
         rect_from_small = invert(scale_crop(invert(rect_from_unscaled), OCCLUSION_PX, side))
-        occlusion = refine(face.stats.occlusion, original.part(rect), rect_from_small)
-        patch = keep_in_front(patch, occlusion, canvas.part(rect))
+        guide = part if original is canvas else original.part(rect)
+        patch = keep_in_front(patch, refine(face.stats.occlusion, guide, rect_from_small), part)
     if patch is not None:
         canvas.draw(patch.moved(rect.left, rect.top))
 
