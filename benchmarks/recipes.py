@@ -39,8 +39,9 @@ from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import SEEN, SEEN_PX, shrink_seen
 from pipeline.media.pictures import write_picture
 from pipeline.training.augment import weight_map
-from pipeline.training.dataset import load_faces, split_faces
+from pipeline.training.dataset import load_faces
 from pipeline.training.evaluation import EYES_WEIGHT, as_crops, eye_sharpness, put_in
+from pipeline.training.holdout import split_faces
 from pipeline.types import Image
 from pipeline.workspace import Workspace
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import HeldOut
-from pipeline.training.dataset import GAP, MIN_FACES, Origin, split_faces
+from pipeline.training.holdout import GAP, MIN_FACES, Origin, split_faces
 
 PEOPLE = ("ann", "bob")
 
