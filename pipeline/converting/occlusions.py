@@ -19,8 +19,8 @@ from pipeline.faces.alignment import invert, warp
 from pipeline.types import Affine, Image, Mask, Patch
 
 OCCLUSION_PX = 128
-POSSIBLE, CERTAIN = 0.3, 0.7  # probability of px that may belong to something, and of some px that it must have
-MIN_AREA_PX = 40  # of something
+POSSIBLE, CERTAIN = 0.3, 0.95  # probability of px that may belong to something, and of some px that it must have
+MIN_AREA_PX = 100  # of something
 GUIDE_RADIUS_PX, GUIDE_NOISE = 4, 0.02**2  # of the guided filter, for grey levels in [0, 1]
 SOFT = 0.15  # refined values this near to 0 and 1 become these
 MIN_UNCOVERED = 0.2  # of a face, in which its colours can be measured

@@ -31,9 +31,9 @@ def disc(x: float, y: float, radius: float, value: float = 1.0) -> Mask:
 
 def test_what_is_small_or_doubtful_is_nothing() -> None:
     assert occlusions._keep_certain_regions(disc(64, 64, 2)) is None
-    assert occlusions._keep_certain_regions(disc(64, 64, 20, 0.6)) is None
-    kept = occlusions._keep_certain_regions(np.maximum(disc(30, 30, 12, 0.9), disc(100, 100, 12, 0.6)))
-    np.testing.assert_array_equal(kept, disc(30, 30, 12, 0.9))
+    assert occlusions._keep_certain_regions(disc(64, 64, 20, 0.9)) is None
+    kept = occlusions._keep_certain_regions(np.maximum(disc(30, 30, 12, 0.97), disc(100, 100, 12, 0.9)))
+    np.testing.assert_array_equal(kept, disc(30, 30, 12, 0.97))
 
 
 def test_what_shows_in_one_frame_only_goes_and_what_moves_does_not_lag() -> None:
