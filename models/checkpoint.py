@@ -145,7 +145,7 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
-            _flush(path.parent)  # so that a power cut does not take the new folder away
+            flush(path.parent)  # so that a power cut does not take the new folder away
         _clean_up(folder)
         part.mkdir()
         for name, (tensors, stored_as) in _files(model, dtype).items():
@@ -153,7 +153,7 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
             save_file(stored, part / name)
         (part / "model.json").write_text(json.dumps(_facts(model), indent=1, ensure_ascii=False), encoding="utf-8")
         for path in [*part.iterdir(), part]:
-            _flush(path)
+            flush(path)
         _check_written(part, model)
         _publish(part, final)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -228,7 +228,7 @@ def _clean_up(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             elif not final.exists():
                 path.rename(final)
-                _flush(folder)
+                flush(folder)
 
 
 def _files(model: Model, dtype: torch.dtype) -> dict[str, tuple[Mapping[str, torch.Tensor], torch.dtype]]:
@@ -259,7 +259,7 @@ def _publish(part: Path, final: Path) -> None:
         final.rename(aside)
     try:
         part.rename(final)
-        _flush(final.parent)
+        flush(final.parent)
     except BaseException:
         if aside.exists() and not final.exists():
             aside.rename(final)
@@ -273,13 +273,13 @@ def _remove(state: Path) -> None:
     old = _hidden(state, "old")
     try:
         state.rename(old)
-        _flush(old.parent)
+        flush(old.parent)
     except OSError:  # on Windows, while another program reads it: the next save tries again
         return
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file's content, or the names in a folder, are on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and writes their entries through by itself
         return

@@ -1,7 +1,7 @@
-"""A model as ONNX files for other programs: ``encoder.onnx`` and one ``decoder_<person>.onnx`` per person.
+"""A model as ONNX files for other programs: ``encoder.onnx``, ``decoder_<person>.onnx`` and ``occlusion.onnx``.
 
 Pictures are (N, 3, S, S) float32 BGR in [0, 1], as everywhere; N is free. Decoders of hd networks draw the mask as a
-fourth channel.
+fourth channel. ``occlusion.onnx`` is the network of ``models.segmenter``.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from torch import nn
 
 from models import CheckpointError
 from models.checkpoint import Model
+from models.segmenter import OCCLUSION_PX, OcclusionNet
 
 TOLERANCE = 1e-4  # largest difference allowed between onnxruntime's output and torch's
 TEST_PICTURES = 3  # another number than the two that the export sees
 MAX_PICTURES = 2**20  # at once; torch 2.6 exports no free dimension without an upper bound
 
 
-def write_onnx(folder: Path, model: Model) -> float:
+def write_onnx(folder: Path, model: Model, segmenter: OcclusionNet) -> float:
     """Write a model's networks into an existing folder, and run them to compare them with torch.
 
     Returns:
@@ -38,6 +39,8 @@ def write_onnx(folder: Path, model: Model) -> float:
     difference = _write(folder / "encoder.onnx", model.encoder, pictures)
     for person, decoder in model.decoders.items():
         difference = max(difference, _write(folder / f"decoder_{person}.onnx", decoder, encoded))
+    pictures = torch.rand(TEST_PICTURES, 3, OCCLUSION_PX, OCCLUSION_PX, generator=torch.Generator().manual_seed(1))
+    difference = max(difference, _write(folder / "occlusion.onnx", segmenter, pictures))
     if not difference <= TOLERANCE:  # so that NaN fails too
         raise CheckpointError(
             f"the ONNX files in {folder} differ from the model by {difference:.1g}: use the model itself"

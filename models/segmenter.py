@@ -7,15 +7,22 @@ A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with residual blocks: 0.5 mi
 multiplications for one picture.
 """
 
+from pathlib import Path
+
 import torch
-from safetensors.torch import load
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
 from torch import nn
 from torch.nn import functional
 
+from models import CheckpointError
+from models.checkpoint import Tensors, flush
 from models.hd import HalfSide
 from models.pretrained import read_stored
 
-WEIGHTS = "occlusion.safetensors"
+WEIGHTS = "occlusion.safetensors"  # of those that come with Recast, and of a model's own in its folder
+OCCLUSION_PX = 128  # side of the pictures
+VERSION = "1"  # of a model's own weights
 CHANNELS = (16, 32, 64, 112)  # at 64 px, 32, 16, 8
 
 
@@ -67,14 +74,59 @@ def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Seq
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 
 
-def load_segmenter() -> OcclusionNet:
-    """Load the network with the weights that come with Recast.
+def load_segmenter(folder: Path | None = None) -> OcclusionNet:
+    """Load the network with a model's own weights, or with those that come with Recast if it has none.
+
+    Args:
+        folder: of the model; None for the weights that come with Recast.
 
     Raises:
-        CheckpointError: they are missing or damaged.
+        CheckpointError: the weights are missing, damaged or of a newer version.
     """
+    own = None if folder is None else folder / WEIGHTS
     network = OcclusionNet()
-    stored = load(read_stored(WEIGHTS, "add --paint-over"))
-    counters = {name: tensor for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
-    network.load_state_dict({**counters, **{name: tensor.float() for name, tensor in stored.items()}})
+    try:
+        if own is None or not own.is_file():
+            stored = load(read_stored(WEIGHTS, "add --paint-over"))
+        else:
+            with safe_open(own, "pt") as file:
+                version = (file.metadata() or {}).get("version", "")
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if version != VERSION:
+                raise ValueError(f"version {version[:20]!r}, and this Recast reads {VERSION}")
+        counters = {name: tensor for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+        network.load_state_dict({**counters, **{name: tensor.float() for name, tensor in stored.items()}})
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{own or WEIGHTS} is damaged ({str(error)[:200]}): delete it, then what comes with Recast is used"
+        ) from error
     return network
+
+
+def save_segmenter(folder: Path, network: OcclusionNet) -> Path:
+    """Write a model's own weights, in half precision; return the file.
+
+    Raises:
+        CheckpointError: they cannot be written; those of before are kept.
+    """
+    final = folder / WEIGHTS
+    part = final.with_name(f".{WEIGHTS}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(stored_weights(network), part, {"version": VERSION})
+        flush(part)
+        with safe_open(part, "pt") as file:  # refuses a file whose length does not fit its header
+            file.metadata()
+        part.replace(final)
+        flush(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {final}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return final
+
+
+def stored_weights(network: OcclusionNet) -> Tensors:
+    """The weights of a network in half precision; what only training needs is left out."""
+    weights = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    return {name: tensor.half().contiguous() for name, tensor in weights.items()}

@@ -114,9 +114,10 @@ def _convert_video(
         final = _output_file(options) or _default_output(options, video, span, ".mp4")
         if final.exists() and final.samefile(path):
             raise UsageError(f"{final} is the original: name another file with -o")
+        notes = [prepared.mask_in_words()]
         with segments_folder(final) as folder:
             job = RenderJob(timeline, reader, prepared.swapper, prepared.look, marking.view, encoding, folder)
-            notes = try_encode(job, final)
+            notes += try_encode(job, final)
             finished = find_finished(job)
             if count := sum(len(segment.pts) for segment in finished.values()):
                 console.note(f"continuing: {count} of {timeline.frame_count} frames were done before")
@@ -153,7 +154,7 @@ def _convert_pictures(
         raise UsageError(f"--start and --end are for videos, and {path} is none")
     stills = PictureSet(Workspace(options.workspace), path, prepared.people)
     final = _pictures_output(options, path, stills.name)
-    notes, signatures, problems, drawn = list[str](), set[str](), list[str](), list[int]()
+    notes, signatures, problems, drawn = [prepared.mask_in_words()], set[str](), list[str](), list[int]()
     with console.bar(f"convert {path.name}", len(stills.pictures), "picture") as bar:
         for index, picture in enumerate(stills.pictures):
             output = final / picture.name if path.is_dir() else final

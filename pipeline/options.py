@@ -273,6 +273,9 @@ class TrainOptions(WorkspaceOptions):
     """Vary light and colours of the faces, towards those of the other people too."""
     finish: Annotated[float, TRAINING, Range(0, 1)] = 0.0
     """Fade out the distortion of the faces over this last part of the run: 0.25 is a quarter (sharper)."""
+    only_mask: Annotated[bool, TRAINING] = False
+    """Train only the network that finds hands and other things in front of faces, on these people's faces; five minutes
+    (or --max-minutes) are enough. Without this, convert and train use the one that comes with Recast."""
     fix_enc: Annotated[bool, TRAINING] = False
     """Keep the encoder as it is and train only the decoders."""
     seed: Annotated[int, TRAINING, Range(0)] = 1

@@ -11,8 +11,10 @@ from models import checkpoint
 from models.checkpoint import Model, Position, Training
 from models.networks import REFERENCE
 from models.pretrained import Base, base_of, has_builtin, load_builtin
+from models.segmenter import load_segmenter
 from pipeline.console import Console, NullConsole, Report, format_duration, join_words, plural
 from pipeline.errors import UsageError, WorkspaceError, command
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.media.pictures import write_picture
 from pipeline.names import check_people
 from pipeline.options import RECIPES, TrainOptions
@@ -22,8 +24,9 @@ from pipeline.training.distributed import LostProcessError, join_processes
 from pipeline.training.evaluation import Evaluator, best_swap, in_words, verdict
 from pipeline.training.monitor import TrainingLog, preview_pairs, preview_sheet, swap_sheet
 from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
+from pipeline.training.segmenter import learn_occlusions
 from pipeline.training.trainer import LOSSES, Computing, DivergedError, Loss, Trainer, check_compiler, choose_precision
-from pipeline.workspace import Workspace, locked
+from pipeline.workspace import Workspace, locked_model
 
 SAVE_EVERY_S = 600
 SAVING_SHARE = 0.02  # largest part of the time spent on saves at the ends of short epochs
@@ -79,9 +82,10 @@ def train(options: TrainOptions, console: Console) -> Report:
         CheckpointError: the existing model is damaged, or cannot be saved.
         WorkspaceError: the model is being trained by another run, or a person's name cannot name files.
     """
+    if options.only_mask:
+        return learn_occlusions(options, console)
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
-    busy = f"another run is training '{options.model_name}': wait until it has ended, or choose another name with -n"
     with join_processes(options.no_cuda) as (processes, device):
         if options.compile:
             check_compiler(device)
@@ -89,7 +93,7 @@ def train(options: TrainOptions, console: Console) -> Report:
         console = console if processes.is_first else NullConsole()
         network = open_model(folder, options).network  # refuses what does not fit before faces are read
         faces = _load_faces(options, workspace, network, console)
-        lock = locked(folder.with_name(f".{folder.name}.lock"), busy) if processes.is_first else nullcontext()
+        lock = locked_model(folder) if processes.is_first else nullcontext()
         with StopRequest() as stop, lock:  # only from here on is there something to save
             keep_freed_memory()
             if computing.on_gpu:
@@ -107,7 +111,9 @@ def train(options: TrainOptions, console: Console) -> Report:
 
 def _load_faces(options: TrainOptions, workspace: Workspace, network: str, console: Console) -> Faces:
     """Read the faces; tell the user if they have fewer pixels than the network draws."""
-    data_dir, face_format = options.data_dir or workspace.data, FaceFormat.of(network)
+    data_dir, folder = options.data_dir or workspace.data, workspace.model(options.model_name)
+    finder = None if network == REFERENCE else OcclusionFinder(load_segmenter(folder), torch.device("cpu"))
+    face_format = FaceFormat.of(network, finder)
     faces = load_faces(data_dir, console, workspace.root / "spill", options.chosen(), face_format)
     if faces.small:
         console.note(
@@ -115,6 +121,8 @@ def _load_faces(options: TrainOptions, workspace: Workspace, network: str, conso
             f"{face_format.needed_px} px that {network} can draw; for larger ones run: "
             f"python cli.py extract VIDEO --again --size {face_format.crop_px}"
         )
+    if covered := sum(map(len, faces.covered.values())):
+        console.note(f"{plural(covered, 'face')} with something in front: what is there is not learned")
     return faces
 
 

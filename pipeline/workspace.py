@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +178,12 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def locked_model(folder: Path) -> AbstractContextManager[None]:
+    """Lock a model for training; the lock file lies beside its folder."""
+    busy = f"another run is training '{folder.name}': wait until it has ended, or choose another name with -n"
+    return locked(folder.with_name(f".{folder.name}.lock"), busy)
 
 
 def cannot_write(path: Path, error: OSError) -> WorkspaceError:

@@ -5,18 +5,24 @@ import numpy as np
 import pytest
 import torch
 
-from demo import occluders
 from demo.clips import COLLINS, HOPPER, Portrait, read_portrait
-from demo.occluders import MAX_COVER, PX, SHAPES, occlude
-from demo.segmenter import face_weights
+from models.segmenter import load_segmenter
 from pipeline.converting.masks import face_mask
-from pipeline.converting.occlusions import find_occlusions
 from pipeline.faces.alignment import SEEN, align, cut_crop
 from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.options import Look
+from pipeline.training import occluders
+from pipeline.training.occluders import MAX_COVER, PX, SHAPES, occlude
+from pipeline.training.segmenter import face_weights
 from pipeline.types import Image
 
 PICTURES = 60
+
+
+@pytest.fixture(scope="module")
+def finder() -> OcclusionFinder:
+    return OcclusionFinder(load_segmenter(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +67,13 @@ def test_some_faces_are_left_as_they_are(crops: list[Image]) -> None:
     assert 0.5 * PICTURES < sum(mask.max() > 0.5 for mask in masks) < PICTURES
 
 
-def test_the_network_finds_new_drawings_on_faces_that_it_has_not_seen(crops: list[Image]) -> None:
+def test_the_network_finds_new_drawings_on_faces_that_it_has_not_seen(
+    crops: list[Image], finder: OcclusionFinder
+) -> None:
     inside, rng = face_weights()[0, 0].numpy() > 0.5, np.random.default_rng(9)
     pictures, masks = zip(*(occlude(crops[index % 2], crops, rng) for index in range(PICTURES)), strict=True)
     found_px, drawn_px, both_px = 0, 0, 0
-    for occlusion, mask in zip(find_occlusions(pictures, torch.device("cpu")), masks, strict=True):
+    for occlusion, mask in zip(finder.find(pictures), masks, strict=True):
         found = inside & (occlusion > 0.5) if occlusion is not None else np.zeros_like(inside)
         drawn = inside & (mask > 0.5)
         found_px, drawn_px, both_px = found_px + found.sum(), drawn_px + drawn.sum(), both_px + (found & drawn).sum()
@@ -73,10 +81,12 @@ def test_the_network_finds_new_drawings_on_faces_that_it_has_not_seen(crops: lis
 
 
 @pytest.mark.parametrize("person", range(2))
-def test_it_finds_nothing_in_front_of_a_bare_face_in_any_light(person: int, crops: list[Image]) -> None:
+def test_it_finds_nothing_in_front_of_a_bare_face_in_any_light(
+    person: int, crops: list[Image], finder: OcclusionFinder
+) -> None:
     seen = cv2.resize(crops[person][SEEN, SEEN], (PX, PX), interpolation=cv2.INTER_AREA)
     pictures = [np.clip(seen * gain, 0, 255).astype(np.uint8) for gain in (0.4, 0.7, 1.0, 1.3)]
     below_the_hat = face_mask(Look(mask="outline", erode=10))[SEEN, SEEN] > 0.5
     inside = cv2.resize(below_the_hat.astype(np.float32), (PX, PX), interpolation=cv2.INTER_AREA) > 0.5
-    for occlusion in find_occlusions(pictures, torch.device("cpu")):
+    for occlusion in finder.find(pictures):
         assert occlusion is None or (inside & (occlusion > 0.5)).sum() < 0.02 * inside.sum()

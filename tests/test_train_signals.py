@@ -22,7 +22,7 @@ MOMENTS = {  # functions, and how often a run of four steps calls them at least
     "pipeline.train:open_model": 1,
     "pipeline.training.trainer:Trainer.step": 4,
     "models.checkpoint:save_file": 3,
-    "models.checkpoint:_flush": 6,
+    "models.checkpoint:flush": 6,
     "models.checkpoint:_publish": 1,
     "models.checkpoint:_remove": 1,
     "pipeline.train:write_picture": 2,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from models import CheckpointError, checkpoint
+from models.segmenter import load_segmenter
 from pipeline.console import Console, Report, plural
 from pipeline.errors import MediaError, RecastError, command
 from pipeline.faces.crops import find_missing, is_whole, missing_files, restore_crops
@@ -103,6 +104,7 @@ def _check_models(workspace: Workspace, findings: Findings) -> None:
         try:
             if checkpoint.exists(workspace.model(folder.name)):
                 checkpoint.load(folder, for_training=True)
+                load_segmenter(folder)
                 findings.fits.append(f"model {folder.name!r} can be loaded")
         except (RecastError, CheckpointError) as error:
             findings.wrong.append(str(error))

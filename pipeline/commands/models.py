@@ -8,6 +8,7 @@ from models import CheckpointError, checkpoint
 from models.checkpoint import Model
 from models.onnx_files import write_onnx
 from models.reference import load_reference
+from models.segmenter import load_segmenter, save_segmenter
 from pipeline.console import Report, join_words
 from pipeline.errors import NothingToDoError, RecastError, WorkspaceError, as_recast_error, command
 from pipeline.names import check_people
@@ -83,7 +84,9 @@ def _export(workspace: Workspace, name: str) -> Report:
         shutil.rmtree(part, ignore_errors=True)  # of a killed run
         (part / "onnx").mkdir(parents=True)
         checkpoint.save(part, model, dtype=torch.float16)
-        difference = write_onnx(part / "onnx", model)
+        segmenter = load_segmenter(workspace.model(name))
+        save_segmenter(part, segmenter)
+        difference = write_onnx(part / "onnx", model, segmenter)
         part.rename(final)
     except OSError as error:
         raise cannot_write(final, error) from error

@@ -46,7 +46,8 @@ TITLE_PX = 24  # height of the line of titles
 
 def preview(options: PreviewOptions, extract: Extract, console: Console) -> Report:
     """Write a sheet for each video; one that fails is reported and does not stop the rest."""
-    prepared = prepare(options, extract, console)
+    needs_finder = options.compare == "paint-over"
+    prepared = prepare(replace(options, paint_over=False) if needs_finder else options, extract, console)
     written, failed, incomplete = list[Path](), list(prepared.problems), list[str]()
     for path in prepared.footage:
         try:

@@ -10,10 +10,11 @@ from typing import TypeVar, cast
 import cv2
 import numpy as np
 
+from models.segmenter import OCCLUSION_PX
 from pipeline.converting.color import ColorPair, match_colors, measure_colors
 from pipeline.converting.label import draw_label
 from pipeline.converting.masks import core_mask, face_mask, learned_mask, mesh_mask
-from pipeline.converting.occlusions import OCCLUSION_PX, find_occlusions, keep_in_front, refine, uncovered
+from pipeline.converting.occlusions import keep_in_front, refine, uncovered
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.texture import add_grain, measure_softness, sharpen, soften
 from pipeline.faces.alignment import SEEN, SEEN_PX, cut_crop, invert, scale_crop, shrink_seen, transform, warp
@@ -110,10 +111,10 @@ def draw_faces(
     core = core_mask(swapper.picture_px)
     drawings = swapper.swap(small, [swap.to_person for _, swap, *_ in cuts])
     occlusions: list[Mask | None] = [None] * len(cuts)
-    if not look.paint_over:
+    if swapper.finder is not None and not look.paint_over:
         is_same = (swapper.picture_px, swapper.is_smoothed) == (OCCLUSION_PX, True)
         pictures = small if is_same else [shrink_seen(seen, OCCLUSION_PX, is_smoothed=True) for *_, seen in cuts]
-        occlusions = find_occlusions(pictures, swapper.device)
+        occlusions = swapper.finder.find(pictures)
     for (index, swap, rect, part, seen_from_rect, seen), old, new, occlusion in zip(
         cuts, small, drawings, occlusions, strict=True
     ):
@@ -147,7 +148,7 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
     original = canvas.copy() if view.kind == "beside" else None
     is_any_covered = any(face.stats.occlusion is not None for face in faces)
     guide: Surface = canvas.copy() if is_any_covered and len(faces) > 1 else canvas
-    for face in faces:
+    for face in sorted(faces, key=_distance, reverse=True):
         picture = face.picture
         if look.color != "none" and face.stats.colors is not None:
             picture = match_colors(picture, face.stats.colors, look.color)
@@ -155,6 +156,11 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
     if view.label:
         draw_label(canvas, view.label)
     return canvas if original is None else original.beside(canvas)
+
+
+def _distance(face: DrawnFace) -> float:
+    """How far away a face seems: the smaller it is in the frame, the farther."""
+    return float(np.linalg.det(face.picture_from_rect[:, :2]))
 
 
 def visible_mask(face: DrawnFace, look: Look) -> Mask:

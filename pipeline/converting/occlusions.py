@@ -1,68 +1,22 @@
-"""What is in front of a face stays in front: found in each frame, smoothed over time, with the edges of the frame.
+"""What is in front of a face stays in front: smoothed over time, with the edges of the frame.
 
-Convention: pictures are (128, 128, 3) BGR uint8, what the model sees of a crop; occlusions are (128, 128) float32, 1
-where something is in front of the face, or None where nothing is.
+Convention: occlusions are (128, 128) float32, 1 where something is in front of the face, or None where nothing is.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import cast
 
 import cv2
 import numpy as np
-import torch
 
-from models.pretrained import stored_checksum
-from models.segmenter import WEIGHTS, OcclusionNet, load_segmenter
+from models.segmenter import OCCLUSION_PX
 from pipeline.faces.alignment import invert, warp
+from pipeline.faces.occlusions import POSSIBLE
 from pipeline.types import Affine, Image, Mask, Patch
 
-OCCLUSION_PX = 128
-POSSIBLE, CERTAIN = 0.3, 0.95  # probability of px that may belong to something, and of some px that it must have
-MIN_AREA_PX = 100  # of something
 GUIDE_RADIUS_PX, GUIDE_NOISE = 4, 0.02**2  # of the guided filter, for grey levels in [0, 1]
 SOFT = 0.15  # refined values this near to 0 and 1 become these
 MIN_UNCOVERED = 0.2  # of a face, in which its colours can be measured
-
-
-def load_network(device: torch.device) -> None:
-    """Load the network now, before the threads that use it.
-
-    Raises:
-        CheckpointError: the weights are missing or damaged.
-    """
-    _network(device)
-
-
-def network_fingerprint() -> str:
-    """What identifies the network's weights."""
-    return stored_checksum(WEIGHTS)
-
-
-@cache
-def _network(device: torch.device) -> OcclusionNet:
-    network = load_segmenter().to(device).eval()
-    return network if device.type != "cpu" else network.to(memory_format=torch.channels_last)
-
-
-def find_occlusions(pictures: Sequence[Image], device: torch.device) -> list[Mask | None]:
-    """Find what is in front of faces."""
-    batch = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float().div_(255)
-    with torch.inference_mode():
-        found = torch.sigmoid(_network(device)(batch))[:, 0].cpu().numpy()
-    return [_keep_certain_regions(probability) for probability in found]
-
-
-def _keep_certain_regions(probability: Mask) -> Mask | None:
-    """Keep the regions that are large, and certain somewhere."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > POSSIBLE).astype(np.uint8))
-    kept = [
-        number
-        for number in range(1, count)
-        if stats[number, cv2.CC_STAT_AREA] >= MIN_AREA_PX and probability[labels == number].max() >= CERTAIN
-    ]
-    return np.where(np.isin(labels, kept), probability, 0).astype(np.float32) if kept else None
 
 
 def uncovered(mask: Mask, occlusion: Mask | None) -> Mask:

@@ -10,12 +10,13 @@ import torch
 from models import checkpoint
 from models.checkpoint import Model
 from models.networks import REFERENCE
+from models.segmenter import load_segmenter
 from pipeline.console import Console, Report, join_words
-from pipeline.converting.occlusions import load_network
 from pipeline.converting.swapper import Swapper
 from pipeline.errors import NothingToDoError, RecastError, UsageError, WorkspaceError, as_recast_error, command
 from pipeline.faces.footage import is_footage_extracted, is_same_file
 from pipeline.faces.mesh import mesh_weights
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.faces.people import crops_in, faces_of_person
 from pipeline.faces.store import FaceStore
 from pipeline.media.probe import is_file, require_file
@@ -42,6 +43,14 @@ class Prepared:
     look: Look
     footage: tuple[Path, ...]
     problems: tuple[str, ...]
+
+    def mask_in_words(self) -> str:
+        """Say which mask the faces have, and what becomes of what is in front of them."""
+        shape = self.look.mask
+        if shape == "auto":
+            shape = "learned" if self.swapper.draws_masks else "outline"
+        front = "painted over" if self.swapper.finder is None else "kept"
+        return f"mask: {shape}; things in front of faces: {front}"
 
 
 def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepared:
@@ -86,9 +95,9 @@ def prepare(options: SwapOptions, extract: Extract, console: Console) -> Prepare
         if from_person not in model.decoders:
             console.note(f"the model has not been trained on {from_person!r}: expressions will be poor")
     device = torch.device(choose_device(no_cuda=options.no_cuda))
-    swapper = Swapper(model, people.values(), device)
-    if not options.paint_over:
-        load_network(device)
+    segmenter = None if options.paint_over else load_segmenter(workspace.model(options.model_name))
+    finder = None if segmenter is None else OcclusionFinder(segmenter, device)
+    swapper = Swapper(model, people.values(), device, finder)
     look = Look(**{choice.name: getattr(options, choice.name) for choice in fields(Look)})
     return Prepared(swapper, people, look, tuple(footage), tuple(problems))
 

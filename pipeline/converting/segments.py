@@ -25,7 +25,6 @@ from av.video.frame import VideoFrame
 
 from pipeline.console import Bar, Console
 from pipeline.converting.compose import FaceSwap, compose, draw_faces
-from pipeline.converting.occlusions import network_fingerprint
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
 from pipeline.converting.timeline import PlannedSegment, Swaps, Timeline
@@ -80,7 +79,7 @@ class RenderJob:
     def settings(self) -> str:
         """Everything besides frames and faces that decides a segment's content; part of its name's hash."""
         _, *options = build_encode_command(Path(), self.reader.info, self.encoded_pixels, self.encoding)
-        networks = self.swapper.fingerprint, "" if self.look.paint_over else network_fingerprint()
+        networks = self.swapper.fingerprint, self.swapper.finder and self.swapper.finder.fingerprint
         version, video = self.encoding.version, fingerprint(self.reader.path)
         return repr((DRAWING_VERSION, video, networks, self.look, self.view, version, options))
 

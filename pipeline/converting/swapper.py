@@ -11,6 +11,7 @@ from torch import nn
 from models.checkpoint import Model
 from models.networks import REFERENCE
 from models.winograd import use_winograd
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.types import Image, Mask
 
 HASHED_VALUES = 1024  # of each tensor; training changes all values, so some are enough
@@ -27,6 +28,7 @@ class Swapper:
     """Draws faces with the decoders of ``people``.
 
     Attributes:
+        finder: finds what is in front of faces; None if that is painted over.
         device: where it draws.
         picture_px: side S of the pictures.
         draws_masks: whether drawings have masks.
@@ -34,8 +36,10 @@ class Swapper:
         fingerprint: changes with the weights, torch's version and the device type.
     """
 
-    def __init__(self, model: Model, people: Collection[str], device: torch.device) -> None:
-        self.device, self.picture_px = device, model.picture_px
+    def __init__(
+        self, model: Model, people: Collection[str], device: torch.device, finder: OcclusionFinder | None = None
+    ) -> None:
+        self.finder, self.device, self.picture_px = finder, device, model.picture_px
         self.is_smoothed = self.draws_masks = model.network != REFERENCE
         encoder = model.encoder.to(device).eval()
         decoders = {person: model.decoders[person].to(device).eval() for person in sorted(people)}

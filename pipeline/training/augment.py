@@ -73,13 +73,28 @@ Draw = tuple[torch.Tensor, torch.Tensor]
 """Transforms (N, 2, 3) and moved grids (N, 5, 5, 2); see ``draw_transforms``."""
 
 
+class Regions(NamedTuple):
+    """What is known about the faces in crops.
+
+    Attributes:
+        outlines: (N, P, 2) on the CPU, the edges of the faces in px of a 256 crop; None if masks are not needed.
+        covered: (N, 1, S, S) in [0, 1], where something is in front of the face; None if nothing is.
+    """
+
+    outlines: torch.Tensor | None = None
+    covered: torch.Tensor | None = None
+
+
+UNKNOWN = Regions()
+
+
 class Pairs(NamedTuple):
     """Faces to learn from.
 
     Attributes:
         inputs: (N, 3, S, S) float32 in [0, 1], distorted.
         targets: (N, 3, S, S), undistorted.
-        weights: (N, 1, S, S), how much an error in the target counts; None if not needed.
+        weights: (N, 1, S, S), how much an error in the target counts: 0 where the face is covered; None if not needed.
         masks: (N, 1, S, S) in [0, 1], where the target's face is; None if not known.
     """
 
@@ -108,19 +123,18 @@ def make_pairs(
     crops: torch.Tensor,
     draw: Draw,
     pictures: PictureFormat = REFERENCE_FORMAT,
-    outlines: torch.Tensor | None = None,
+    regions: Regions = UNKNOWN,
     colors: ColorChange | None = None,
 ) -> Pairs:
-    """Make inputs and targets of (N, 3, S, S) uint8 crops from what was drawn for them.
-
-    ``outlines``, (N, P, 2) on the CPU, are the edges of the faces in px of a 256 crop; masks are made of them.
-    """
-    masks = None if outlines is None else draw_masks(outlines, draw, pictures.px)
+    """Make inputs and targets of (N, 3, S, S) uint8 crops from what was drawn for them."""
+    masks = None if regions.outlines is None else draw_masks(regions.outlines, draw, pictures.px)
     turn, grid = (drawn.to(crops.device, non_blocking=True) for drawn in draw)
     inputs, targets = apply(turn, spread_grid(grid, pictures.px)), apply(turn, fit_grid(grid, pictures.px))
     smooth = _smooth(crops.float(), pictures) if pictures.is_smoothed else crops.float()
     both = sample(smooth, torch.cat([inputs, targets], dim=1)).div_(255)
     weights = sample(weight_map().to(crops.device).expand(len(crops), -1, -1, -1), targets)
+    if regions.covered is not None:
+        weights = weights * (1 - sample(regions.covered.to(crops.device, non_blocking=True), targets))
     if masks is not None:
         masks = masks.to(crops.device, non_blocking=True)
     drawn_inputs, drawn_targets = both[:, :, : pictures.px], both[:, :, pictures.px :]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import psutil
 import torch
@@ -20,9 +21,10 @@ from models.checkpoint import Model, Position
 from models.networks import REFERENCE, picture_px
 from pipeline.console import Console, join_words
 from pipeline.errors import MediaError, NothingToDoError, WorkspaceError
-from pipeline.faces.alignment import CROP_PX, SEEN_PX, as_crop
+from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX, as_crop
 from pipeline.faces.measures import spread_evenly
 from pipeline.faces.mesh import face_outline
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.faces.people import is_unsure
 from pipeline.media.pictures import read_picture
 from pipeline.names import check_people
@@ -32,6 +34,7 @@ from pipeline.training.augment import (
     Moments,
     Pairs,
     PictureFormat,
+    Regions,
     draw_color_changes,
     draw_transforms,
     make_pairs,
@@ -48,6 +51,8 @@ MEMORY_SHARE = 0.5  # of the free memory; the networks need some too
 GPU_SHARE = 0.4  # of the GPU's free memory
 
 COLOR_SAMPLES = 50  # faces of a person whose colours are measured
+FIND_AT_ONCE = 32  # crops in which covered parts are looked for
+COVERED_PX = CROP_PX // 2  # side of a map of what is covered in a crop
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Faces:
         people: by name, (N, 3, S, S) uint8 BGR.
         files: by name, the names of the files these were read from, N of them.
         outlines: by name, (N, P, 2), the edges of the faces in px of a 256 crop; empty if not asked for.
+        covered: by name and index, (S, S) in [0, 1], where something is in front of a face; others are left out.
         unreadable: pictures left out, with the reason, a line each.
         small: number of faces that have fewer px than the network draws.
     """
@@ -67,6 +73,7 @@ class Faces:
     people: dict[str, torch.Tensor] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
     outlines: dict[str, torch.Tensor] = field(default_factory=dict)
+    covered: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     small: int = 0
 
@@ -79,19 +86,21 @@ class FaceFormat:
         crop_px: side to which all crops are brought.
         needed_px: side of a crop in which the network's pictures are no enlargement.
         has_outlines: whether the edges of the faces are needed too.
+        finder: finds what is in front of the faces; None if nobody needs to know.
     """
 
     crop_px: int = CROP_PX
     needed_px: int = 0
     has_outlines: bool = False
+    finder: OcclusionFinder | None = None
 
     @classmethod
-    def of(cls, network: str) -> "FaceFormat":
+    def of(cls, network: str, finder: OcclusionFinder | None = None) -> "FaceFormat":
         """What a network needs."""
         if network == REFERENCE:
             return cls()
         needed_px = math.ceil(picture_px(network) * CROP_PX / SEEN_PX)
-        return cls(CROP_PX if needed_px <= CROP_PX else 2 * CROP_PX, needed_px, True)
+        return cls(CROP_PX if needed_px <= CROP_PX else 2 * CROP_PX, needed_px, True, finder)
 
 
 def load_faces(
@@ -145,6 +154,7 @@ def load_faces(
                 faces.small += face.px < face_format.needed_px
             if names:
                 faces.people[person], faces.files[person] = torch.from_numpy(crops[: len(names)]), names
+                faces.covered[person] = _find_covered(crops[: len(names)], face_format.finder)
             if outlines:
                 faces.outlines[person] = torch.from_numpy(np.stack(outlines)).float()
     if len(faces.people) < (1 if chosen else 2):
@@ -157,6 +167,23 @@ def load_faces(
             "python cli.py extract VIDEO --person NAME"
         )
     return faces
+
+
+def _find_covered(crops: Samples, finder: OcclusionFinder | None) -> dict[int, torch.Tensor]:
+    """Find where something is in front of faces, as (S, S) maps of a whole crop, by index."""
+    found = dict[int, torch.Tensor]()
+    if finder is None:
+        return found
+    for start in range(0, len(crops), FIND_AT_ONCE):
+        images = [crop.transpose(1, 2, 0) for crop in crops[start : start + FIND_AT_ONCE]]
+        for index, occlusion in enumerate(finder.find_in_crops(images), start):
+            if occlusion is not None:
+                covered = np.zeros((COVERED_PX, COVERED_PX), np.float32)
+                middle = slice(SEEN.start * COVERED_PX // CROP_PX, SEEN.stop * COVERED_PX // CROP_PX)
+                side = middle.stop - middle.start
+                covered[middle, middle] = cv2.resize(occlusion, (side, side), interpolation=cv2.INTER_AREA)
+                found[index] = torch.from_numpy(covered)
+    return found
 
 
 @contextmanager
@@ -315,14 +342,22 @@ class Dataset:
                     local = slice(0, 1)
                 indices = self.splits[person].trained[faces[local]]
                 crops, outlines = self._fetch(person, indices), self.faces.outlines.get(person)
-                outlines = None if outlines is None else outlines[indices]
+                regions = Regions(None if outlines is None else outlines[indices], self._covered(person, indices))
                 colors = None
                 if self._colors:
                     others = [moments for other, moments in self._colors.items() if other != person]
                     changes = draw_color_changes(len(faces), self._colors[person], others, rng)
                     colors = ColorChange(*(values[local] for values in changes))
-                pairs[person] = make_pairs(crops, (turn[local], grid[local]), self.pictures, outlines, colors)
+                pairs[person] = make_pairs(crops, (turn[local], grid[local]), self.pictures, regions, colors)
             yield Batch(pairs, len(faces), share, position, selection.next_position)
+
+    def _covered(self, person: str, indices: torch.Tensor) -> torch.Tensor | None:
+        """Where something is in front of faces, (N, 1, S, S); None if nothing is in front of any."""
+        covered = self.faces.covered.get(person, {})
+        if not any(index in covered for index in indices.tolist()):
+            return None
+        nothing = torch.zeros(COVERED_PX, COVERED_PX)
+        return torch.stack([covered.get(index, nothing) for index in indices.tolist()])[:, None]
 
     def _fetch(self, person: str, indices: torch.Tensor) -> torch.Tensor:
         """Copy faces to the device, on a GPU while it computes; those already there are only selected."""

@@ -9,18 +9,20 @@ from torch import nn
 
 from demo.clips import COLLINS, read_portrait
 from models.checkpoint import Model
-from pipeline.converting import occlusions
+from models.segmenter import OCCLUSION_PX, load_segmenter
 from pipeline.converting.compose import DrawnFace, FaceStats, FaceSwap, compose, draw_faces
-from pipeline.converting.occlusions import OCCLUSION_PX, keep_in_front, median_of_three, refine, uncovered
+from pipeline.converting.occlusions import keep_in_front, median_of_three, refine, uncovered
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
 from pipeline.faces.alignment import align, invert, transform
 from pipeline.faces.detection import Detector, ImagePyramid
+from pipeline.faces.occlusions import OcclusionFinder, keep_certain_regions
 from pipeline.media.canvas import PictureCanvas
 from pipeline.options import PLAIN_VIEW, Look, ResultView
 from pipeline.types import Image, Mask, Patch, Rect
 
 PX = OCCLUSION_PX
+CPU = torch.device("cpu")
 SAME = np.array([[1.0, 0, 0], [0, 1, 0]])
 
 
@@ -30,9 +32,9 @@ def disc(x: float, y: float, radius: float, value: float = 1.0) -> Mask:
 
 
 def test_what_is_small_or_doubtful_is_nothing() -> None:
-    assert occlusions._keep_certain_regions(disc(64, 64, 2)) is None
-    assert occlusions._keep_certain_regions(disc(64, 64, 20, 0.9)) is None
-    kept = occlusions._keep_certain_regions(np.maximum(disc(30, 30, 12, 0.97), disc(100, 100, 12, 0.9)))
+    assert keep_certain_regions(disc(64, 64, 2)) is None
+    assert keep_certain_regions(disc(64, 64, 20, 0.9)) is None
+    kept = keep_certain_regions(np.maximum(disc(30, 30, 12, 0.97), disc(100, 100, 12, 0.9)))
     np.testing.assert_array_equal(kept, disc(30, 30, 12, 0.97))
 
 
@@ -116,7 +118,9 @@ def test_a_thing_in_front_of_a_portrait_stays_unless_it_is_painted_over() -> Non
     thing = cv2.fillConvexPoly(np.zeros(picture.shape[:2], np.uint8), corners.round().astype(np.int32), 1) > 0
     covered[thing] = (90, 60, 40)
     well_inside = cv2.erode(thing.astype(np.uint8), np.ones((5, 5))) > 0
-    swapper = Swapper(Model(nn.Identity(), {"negative": Negative()}), ["negative"], torch.device("cpu"))
+    swapper = Swapper(
+        Model(nn.Identity(), {"negative": Negative()}), ["negative"], CPU, OcclusionFinder(load_segmenter(), CPU)
+    )
 
     def change(picture: Image, look: Look, view: ResultView = PLAIN_VIEW) -> npt.NDArray[np.int_]:
         canvas = PictureCanvas(picture.copy())
@@ -133,3 +137,25 @@ def test_a_thing_in_front_of_a_portrait_stays_unless_it_is_painted_over() -> Non
     assert (bare != bare_painted).mean() < 0.002, "nothing is in front of this face"
     mask = change(covered, Look(), ResultView("mask"))
     assert mask[well_inside].mean() < 25, "so does --only-mask"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_faces_that_overlap_the_nearer_one_wins(order: tuple[int, int]) -> None:
+    """The larger face is the nearer one, whoever was found first."""
+    frame = np.full((300, 400, 3), 128, np.uint8)
+    rect = Rect(0, 0, 400, 300)
+    faces = [
+        DrawnFace(
+            rect, np.array([[zoom, 0, -x * zoom], [0, zoom, -20 * zoom]]), picture, number, FaceStats(None, 0, None)
+        )
+        for number, (zoom, x, picture) in enumerate(
+            [
+                (1.2, 90, np.full((180, 180, 3), 50, np.uint8)),  # a face of 150 px
+                (0.8, 130, np.full((180, 180, 3), 220, np.uint8)),  # one of 225 px
+            ]
+        )
+    ]
+    canvas = compose(PictureCanvas(frame), [faces[index] for index in order], Look(color="none"))
+    row = canvas.image[115, :, 0]
+    assert row[130] < 70, "the far face alone"
+    assert row[200] > 200, "where both are: the near one"

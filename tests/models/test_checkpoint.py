@@ -26,6 +26,7 @@ from models.autoencoder import Decoder, Encoder
 from models.checkpoint import HeldOut, Model, Position, Training
 from models.onnx_files import write_onnx
 from models.reference import load_reference
+from models.segmenter import load_segmenter
 
 STEPS = 1200
 STATE = f"state-{STEPS:09d}"
@@ -249,7 +250,7 @@ def test_nothing_old_goes_before_the_new_was_flushed_and_read_back(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    for module, name in ((checkpoint, "_flush"), (checkpoint, "safe_open"), (Path, "rename"), (shutil, "rmtree")):
+    for module, name in ((checkpoint, "flush"), (checkpoint, "safe_open"), (Path, "rename"), (shutil, "rmtree")):
         real = getattr(module, name)
 
         def noted(path: Path, *given: Any, _real: Any = real, _name: str = name, **more: Any) -> Any:
@@ -262,22 +263,22 @@ def test_nothing_old_goes_before_the_new_was_flushed_and_read_back(
     checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=1)
     part = f".{new}.part"
     assert done == [
-        *sorted(["_flush encoder.safetensors", "_flush model.json"], key=done.index),
-        *[f"_flush {part}", "safe_open encoder.safetensors", f"rename {part}", f"_flush {saved.name}"],
-        *[f"rename {STATE}", f"_flush {saved.name}", f"rmtree .{STATE}.old"],
+        *sorted(["flush encoder.safetensors", "flush model.json"], key=done.index),
+        *[f"flush {part}", "safe_open encoder.safetensors", f"rename {part}", f"flush {saved.name}"],
+        *[f"rename {STATE}", f"flush {saved.name}", f"rmtree .{STATE}.old"],
     ]
 
 
 @pytest.mark.parametrize("file", ["model.json", "encoder.safetensors"])
 def test_a_state_that_does_not_read_back_is_refused(saved: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = checkpoint._flush
+    real = checkpoint.flush
 
     def lose_the_end(path: Path) -> None:
         if path.name == file:
             os.truncate(path, path.stat().st_size - 1)
         real(path)
 
-    monkeypatch.setattr(checkpoint, "_flush", lose_the_end)
+    monkeypatch.setattr(checkpoint, "flush", lose_the_end)
     with pytest.raises(CheckpointError, match="what was saved before is kept"):
         checkpoint.save(saved, Model(Encoder(8, 16), steps=STEPS + 1), keep=1)
     assert names(saved) == [STATE]
@@ -678,7 +679,7 @@ def test_an_hd_model_in_half_precision_and_as_onnx_draws_the_same(hd_model: Mode
         drawn_slim = slim.decoders["hopper"](slim.encoder(pictures))
     assert drawn.shape == (3, 4, 128, 128)
     assert float((drawn_slim - drawn).abs().max()) < 2 / 255
-    assert write_onnx(tmp_path, hd_model) < 1e-4
+    assert write_onnx(tmp_path, hd_model, load_segmenter()) < 1e-4
     found = pictures.numpy()
     for name in ("encoder", "decoder_hopper"):
         session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"])

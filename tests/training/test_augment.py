@@ -12,10 +12,12 @@ from pipeline.faces.alignment import TEMPLATE
 from pipeline.training.augment import (
     INSIDE,
     OUTSIDE,
+    REFERENCE_FORMAT,
     Augmentation,
     ColorChange,
     Pairs,
     PictureFormat,
+    Regions,
     draw_color_changes,
     draw_pairs,
     draw_transforms,
@@ -321,7 +323,7 @@ def test_a_mask_lies_where_the_target_shows_the_outline(px: int, side: int) -> N
     outlines = torch.from_numpy(POLYGON).float().expand(6, -1, -1)
     draw = draw_transforms(6, FAR, chance(2))
     assert 0 < (torch.linalg.det(draw[0][:, :, :2]) < 0).sum() < 6, "some are mirrored"
-    pairs = make_pairs(crops, draw, PictureFormat(px, is_smoothed=True), outlines)
+    pairs = make_pairs(crops, draw, PictureFormat(px, is_smoothed=True), Regions(outlines))
     assert pairs.masks is not None
     assert pairs.masks.shape == (6, 1, px, px)
     assert pairs.masks.dtype == torch.float32
@@ -334,7 +336,7 @@ def test_a_mask_lies_where_the_target_shows_the_outline(px: int, side: int) -> N
 def test_a_face_outside_the_picture_has_no_mask_and_is_no_error() -> None:
     draw = draw_transforms(2, NONE, chance(1))
     outlines = torch.from_numpy(POLYGON + np.array([5000, -4000])).float().expand(2, -1, -1)
-    pairs = make_pairs(smooth_crops(2), draw, PictureFormat(128, is_smoothed=True), outlines)
+    pairs = make_pairs(smooth_crops(2), draw, PictureFormat(128, is_smoothed=True), Regions(outlines))
     assert pairs.masks is not None
     assert not pairs.masks.any()
 
@@ -384,3 +386,18 @@ def test_a_blurred_input_is_softer_and_as_bright() -> None:
     assert soft.inputs.std() < 0.8 * sharp.inputs.std()
     assert float(soft.inputs.mean()) == pytest.approx(float(sharp.inputs.mean()), abs=0.005)
     assert torch.equal(soft.targets, sharp.targets)
+
+
+@pytest.mark.parametrize("pictures", [REFERENCE_FORMAT, PictureFormat(128, is_smoothed=True)])
+def test_errors_count_nothing_where_something_is_in_front(pictures: PictureFormat) -> None:
+    covered = torch.from_numpy(filled_crop(128).numpy()[:1].copy()).float().expand(4, 1, -1, -1) / 255
+    crops = filled_crop(256).expand(4, -1, -1, -1)  # white where the face is covered
+    draw = draw_transforms(4, Augmentation(), chance(2))
+    bare, seen = make_pairs(crops, draw, pictures), make_pairs(crops, draw, pictures, Regions(covered=covered))
+    assert bare.weights is not None
+    assert seen.weights is not None
+    assert torch.equal(bare.targets, seen.targets)
+    hidden, free = seen.targets[:, :1] > 0.99, seen.targets[:, :1] < 0.01
+    assert hidden.any()
+    assert seen.weights[hidden].sum() < 0.03 * bare.weights[hidden].sum()
+    assert seen.weights[free].sum() > 0.98 * bare.weights[free].sum()

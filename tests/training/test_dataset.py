@@ -1,6 +1,7 @@
 """Folders of face pictures, read into memory."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -14,10 +15,12 @@ import torch
 
 from models.autoencoder import Encoder
 from models.checkpoint import Model, Position
+from models.segmenter import OCCLUSION_PX, OcclusionNet
 from pipeline.console import NullConsole
 from pipeline.errors import NothingToDoError, WorkspaceError
 from pipeline.faces.alignment import mean_outline
 from pipeline.faces.mesh import face_outline, has_mesh
+from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.training import dataset
 from pipeline.training.augment import (
     Augmentation,
@@ -30,7 +33,7 @@ from pipeline.training.augment import (
 from pipeline.training.dataset import Dataset, FaceFormat, Faces, load_faces
 from pipeline.training.distributed import Processes
 from pipeline.training.sampler import Sampler, generator
-from pipeline.types import Image
+from pipeline.types import Image, Mask
 
 RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)  # BGR
 
@@ -307,6 +310,43 @@ class TestHdFaces:
             assert torch.equal(found.masks, draw_masks(outlines[person][indices], draw, model.picture_px))
             expected = make_pairs(people[person][indices], draw, PictureFormat(model.picture_px, is_smoothed=True))
             assert torch.equal(found.targets, expected.targets)
+
+    def test_what_is_in_front_of_each_face_is_not_learned(self, tmp_path: Path) -> None:
+        for person in ("ann", "bob"):
+            for number in range(4):
+                self.write_textured(tmp_path / person / f"{number}.png", number)
+        faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=self.face_format("hd128"))
+        faces.covered["ann"] = {2: torch.ones(dataset.COVERED_PX, dataset.COVERED_PX)}
+        data = Dataset(faces, Model.new("hd128"), torch.device("cpu"), Processes())
+        sampler = Sampler({"ann": 4, "bob": 4}, 8, inner_loop=1, seed=9, interleave=True)
+        selection, batch = next(iter(sampler.selections(Position()))), next(data.batches(sampler, Position()))
+        for person, indices in selection.faces.items():
+            weights = batch.pairs[person].weights
+            assert weights is not None
+            is_counted = [bool(weight.max() > 1) for weight in weights]
+            assert is_counted == [(person, index) != ("ann", 2) for index in indices.tolist()]
+        assert 2 in selection.faces["ann"].tolist()
+
+    def test_things_in_front_are_found_when_faces_are_read(self, tmp_path: Path) -> None:
+        hidden = np.zeros((OCCLUSION_PX, OCCLUSION_PX), np.float32)
+        hidden[OCCLUSION_PX // 2 :] = 1
+
+        class LowerHalfOfDark(OcclusionFinder):
+            def find(self, pictures: Sequence[Image]) -> list[Mask | None]:
+                return [hidden if picture.mean() < 60 else None for picture in pictures]
+
+        for number, grey in enumerate((20, 200, 40)):
+            write(tmp_path / "ann" / f"{number}.png", even(grey))
+        write(tmp_path / "zoe" / "0.png", even(200))
+        finder = LowerHalfOfDark(OcclusionNet(), torch.device("cpu"))
+        face_format = FaceFormat.of("hd128", finder)
+        faces = load_faces(tmp_path, NullConsole(), tmp_path / "spill", face_format=face_format)
+        assert (list(faces.covered["ann"]), list(faces.covered["zoe"])) == ([0, 2], [])
+        rows = faces.covered["ann"][0].mean(dim=1)
+        half = dataset.COVERED_PX // 2
+        assert rows[: half - 1].max() == 0, "the upper half of the crop"
+        assert rows[half + 1 : half + 40].min() > 0.6, "below it, as wide as what networks see"
+        assert rows[half + 50 :].max() == 0, "what they do not see"
 
     def test_less_warp_bends_less(self, tmp_path: Path) -> None:
         people = {person: torch.randint(0, 256, (4, 3, 256, 256), dtype=torch.uint8) for person in ("ann", "bob")}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.converting.occlusions import OCCLUSION_PX
+from models.segmenter import OCCLUSION_PX
 from pipeline.faces.alignment import CHIN_PX, CROP_PX, MIDDLE_X, SEEN_PX, TOP_PX, mean_outline
 from pipeline.types import Image, Mask
 

@@ -1,0 +1,193 @@
+"""Train the network that finds what is in front of faces: on faces with things drawn over them.
+
+Nothing is labelled by hand: what was drawn is known, everything else is face, except where the network itself is
+certain of a real thing; errors there do not count.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models.segmenter import OCCLUSION_PX, OcclusionNet, load_segmenter, save_segmenter
+from pipeline.console import Console, Report, plural
+from pipeline.converting.masks import face_mask
+from pipeline.errors import NothingToDoError
+from pipeline.faces.alignment import SEEN
+from pipeline.faces.occlusions import OcclusionFinder
+from pipeline.options import Look, TrainOptions
+from pipeline.runtime import StopRequest
+from pipeline.training.dataset import FaceFormat, Faces, load_faces
+from pipeline.training.occluders import occlude
+from pipeline.types import Image
+from pipeline.workspace import Workspace, locked_model
+
+DEFAULT_MINUTES = 5.0
+LEARNING_RATE = 1e-3  # of a network that has learned before: half of what it began with
+JUDGED_PICTURES, TESTED_SHARE, MIN_FACES = 200, 0.1, 20
+BATCH = 16
+WARM_UP = 100  # steps in which the learning rate rises
+OUTSIDE_WEIGHT = 0.1  # of errors outside the face
+DICE_WEIGHT = 0.3
+MEASURED_AT_ONCE = 50
+
+
+def learn_occlusions(options: TrainOptions, console: Console) -> Report:
+    """Train the network on the people of a workspace, and save it with their model if it got better.
+
+    Raises:
+        NothingToDoError: there are too few faces without anything in front.
+        CheckpointError: the network cannot be loaded or saved.
+        WorkspaceError: the model is being trained by another run.
+    """
+    workspace = Workspace(options.workspace)
+    folder = workspace.model(options.model_name)
+    with StopRequest() as stop, locked_model(folder):
+        network = load_segmenter(folder)
+        finder = OcclusionFinder(network, torch.device("cpu"))
+        data_dir, people = options.data_dir or workspace.data, options.chosen()
+        faces = load_faces(data_dir, console, workspace.root / "spill", people, FaceFormat(finder=finder))
+        trained, tested = _bare_crops(faces)
+        trial = Trial(tested, JUDGED_PICTURES)
+        before = trial.measure(network)
+        torch.manual_seed(options.seed)
+        trainer, steps = SegmenterTrainer(network, trained, LEARNING_RATE, options.seed), 0
+        began = time.monotonic()
+        with console.bar("learn what is in front", None, "face") as bar:
+            while not stop.requested and (done := _share_done(options, steps, time.monotonic() - began)) < 1:
+                trainer.step(done)
+                steps += 1
+                bar.expect(round(BATCH * steps / max(done, 1e-3)))
+                bar.advance(BATCH)
+        after = trial.measure(network)
+        saved = save_segmenter(folder, network) if after.face > before.face else None
+    words = f"saved in {saved}; convert and train use it" if saved else "not better: the network of before stays"
+    count = plural(len(trained), "face")
+    lines = [f"learned on {count}, {steps} steps", f"before: {before}", f"now: {after}", words]
+    return Report(lines, facts={"steps": steps, "before": before, "after": after, "saved": saved})
+
+
+def _share_done(options: TrainOptions, steps: int, seconds: float) -> float:
+    """Which part of the training is done, by the first limit to be reached."""
+    by_time = seconds / (60 * (options.max_minutes or DEFAULT_MINUTES))
+    return max(by_time, steps / options.max_steps if options.max_steps else 0)
+
+
+def _bare_crops(faces: Faces) -> tuple[list[Image], list[Image]]:
+    """Choose the crops with nothing in front of the face: to train on, and later ones to judge by.
+
+    Raises:
+        NothingToDoError: there are too few.
+    """
+    trained, tested = list[Image](), list[Image]()
+    for person, crops in faces.people.items():
+        bare = [index for index in range(len(crops)) if index not in faces.covered[person]]
+        images = [np.ascontiguousarray(crops[index].permute(1, 2, 0).numpy()) for index in bare]
+        first_tested = round((1 - TESTED_SHARE) * len(images))
+        trained += images[:first_tested]
+        tested += images[first_tested:]
+    if len(trained) < MIN_FACES or not tested:
+        raise NothingToDoError(
+            f"{faces.folder} has only {plural(len(trained), 'face')} with nothing in front, and {MIN_FACES} are needed "
+            "to learn from"
+        )
+    return trained, tested
+
+
+def draw_batch(crops: Sequence[Image], rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw pictures, (N, 3, 128, 128) in [0, 1], and where something is in front of the face, (N, 1, 128, 128)."""
+    pictures, masks = zip(
+        *(occlude(crops[int(rng.integers(len(crops)))], crops, rng) for _ in range(count)), strict=True
+    )
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    return stacked, torch.from_numpy(np.stack(masks))[:, None]
+
+
+def face_weights() -> torch.Tensor:
+    """How much errors count, (1, 1, 128, 128): most in the face and a little around it."""
+    wide = face_mask(Look(mask="outline", erode=-10, feather=5))[SEEN, SEEN]
+    small = cv2.resize(wide, (OCCLUSION_PX, OCCLUSION_PX), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * small)[None, None].float()
+
+
+class SegmenterTrainer:
+    """Trains the network on aligned faces, (256, 256, 3) BGR uint8, with a rate that rises and then falls to zero."""
+
+    def __init__(self, network: OcclusionNet, crops: Sequence[Image], learning_rate: float, seed: int = 2) -> None:
+        self.network, self._crops, self._learning_rate = network.train(), crops, learning_rate
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-3)
+        self._rng, self._weights, self._steps = np.random.default_rng(seed), face_weights(), 0
+
+    def step(self, done: float) -> float:
+        """Take a step, with this part of the training done; return the loss."""
+        self._steps += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate * min(1, self._steps / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
+        pictures, masks = draw_batch(self._crops, self._rng, BATCH)
+        loss = error(self.network(pictures), masks, self._weights)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.item()
+
+
+def error(logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, and the overlap that is missing (Dice)."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    found = torch.sigmoid(logits)
+    overlap = 2 * (weights * found * masks).sum() + 1
+    dice = 1 - overlap / ((weights * (found + masks)).sum() + 1)
+    total: torch.Tensor = (entropy * weights).mean() / weights.mean() + DICE_WEIGHT * dice
+    return total
+
+
+class Found(NamedTuple):
+    """How well a network finds what was drawn over faces: overlaps (IoU) in the face, and its errors on bare faces.
+
+    Attributes:
+        face: of the part of the face that is not covered.
+        things: of what covers it.
+        wrong: share of the px of faces with nothing in front that are marked.
+    """
+
+    face: float
+    things: float
+    wrong: float
+
+    def __str__(self) -> str:
+        return (
+            f"overlap with the face {self.face:.3f}, with what covers it {self.things:.3f}; "
+            f"{100 * self.wrong:.2f} % marked of faces with nothing in front"
+        )
+
+
+class Trial:
+    """Pictures drawn of faces that are not trained on, the same each time."""
+
+    def __init__(self, crops: Sequence[Image], count: int) -> None:
+        self._pictures, self._masks = draw_batch(crops, np.random.default_rng(1), count)
+        self._inside = face_weights() > 0.5
+
+    def measure(self, network: OcclusionNet) -> Found:
+        """Measure a network, which is left in training mode."""
+        network.eval()
+        with torch.inference_mode():
+            found = torch.cat([network(part) for part in torch.split(self._pictures, MEASURED_AT_ONCE)]) > 0
+        network.train()
+        inside, covered = self._inside.expand_as(found), self._masks > 0.5
+        bare = self._masks.amax(dim=(1, 2, 3)) == 0
+        return Found(
+            face=_overlap(~found & inside, ~covered & inside),
+            things=_overlap(found & inside, covered & inside),
+            wrong=(found[bare] & inside[bare]).sum().item() / max(inside[bare].sum().item(), 1),
+        )
+
+
+def _overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Intersection over union of all pictures together; 1 if both are empty."""
+    union = (first | second).sum().item()
+    return (first & second).sum().item() / union if union else 1.0
