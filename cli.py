@@ -171,7 +171,7 @@ def _in_plain_words(problem: str) -> str:
             choices = re.findall("'(.*?)'", facts.get("choices", ""))
             if "None" in choices:  # of optional values, which tyro lists in random order
                 choices = sorted(set(choices) - {"None"})
-            return words.format_map({**facts, "choices": " or ".join(choices)})
+            return words.format_map({**facts, "choices": " or ".join([", ".join(choices[:-1]), *choices[-1:]])})
     return problem
 
 

@@ -4,12 +4,16 @@
 
 ``RECAST_TEST_DATA`` names the folder of clips. The hands are cut out of a clip of a man who signs; they are not what
 the network has learned from. The network that comes with Recast has not seen these faces; then it learns on them for
-five minutes (``train --only-mask``), and is measured again.
+five minutes (``train --only-mask``), and is measured again. Both are also measured on frames with real things in front
+of faces, labelled by hand (occlusion_labels.json).
 """
 
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,11 +24,13 @@ from benchmarks.measuring import DATA, Row, as_markdown, evenly_spread, require_
 from benchmarks.quality import run_shown
 from benchmarks.swap_measures import sheet
 from models.segmenter import OCCLUSION_PX, OcclusionNet, load_segmenter
-from pipeline.converting.masks import face_mask
-from pipeline.faces.alignment import CROP_PX, SEEN, shrink_seen
+from pipeline.converting.masks import face_mask, mesh_mask
+from pipeline.faces.alignment import CROP_PX, SEEN, SEEN_PX, cut_crop, shrink_seen
+from pipeline.faces.mesh import face_outline
 from pipeline.faces.occlusions import OcclusionFinder
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
+from pipeline.options import Look
 from pipeline.types import Image, Mask
 from pipeline.workspace import Workspace, list_pictures
 
@@ -39,6 +45,8 @@ CLIPS = {
     "signing": SIGNING,
 }
 FACES, SHOWN = 40, 8  # of each person
+LABELS = Path(__file__).parent / "occlusion_labels.json"
+SHARP = Look(mask="outline", feather=0)
 WORKSPACE = Workspace(Path("benchmarks/results/occlusions"))
 
 
@@ -80,7 +88,47 @@ def measure(title: str, network: OcclusionNet) -> None:
         ]
     path = WORKSPACE.root / f"{title}.png"
     write_picture(path, sheet(tiles))
-    print(f"{title}:\n\n{as_markdown(rows)}\nsheet to look at: {path}")
+    print(f"{title}:\n\n{as_markdown(rows)}\nsheet to look at: {path}\n\n{as_markdown(measure_labelled(finder))}")
+
+
+def measure_labelled(finder: OcclusionFinder) -> list[Row]:
+    """Compare masks with what people see: overlaps (IoU) with the visible face, in frames labelled by hand."""
+    labels = json.loads(LABELS.read_text(encoding="utf-8"))
+    crops = [labelled_crop(label) for label in labels]
+    found = finder.find_in_crops(crops)
+    overlaps: dict[str, list[tuple[bool, float]]] = {}
+    for label, crop, occlusion in zip(labels, crops, found, strict=True):
+        truth = filled([label["face"]]) & ~filled(label["covered"])
+        things = np.zeros((CROP_PX, CROP_PX), np.float32)
+        things[SEEN, SEEN] = cv2.resize(none_as_zero(occlusion), (SEEN_PX, SEEN_PX), interpolation=cv2.INTER_LINEAR)
+        shapes = {"outline": face_mask(SHARP) > 0.5, "mesh": mesh_mask(SHARP, face_outline(crop)) > 0.5}
+        masks = {**shapes, "mesh without things in front": shapes["mesh"] & (things < 0.5)}
+        for name, mask in masks.items():
+            overlaps.setdefault(name, []).append((bool(label["covered"]), overlap(mask[SEEN, SEEN], truth[SEEN, SEEN])))
+    return [
+        {
+            "mask": name,
+            "something in front": np.mean([value for is_covered, value in values if is_covered]),
+            "nothing in front": np.mean([value for is_covered, value in values if not is_covered]),
+            "all": np.mean([value for _, value in values]),
+        }
+        for name, values in overlaps.items()
+    ]
+
+
+def labelled_crop(label: Mapping[str, Any]) -> Image:
+    """Cut a labelled face out of its frame again."""
+    with VideoReader(DATA / label["clip"]) as reader:
+        frame = next(islice(reader.frames(), label["frame"], None))
+    return cut_crop(frame.image, np.array(label["crop_from_frame"]))
+
+
+def filled(polygons: Sequence[Sequence[tuple[float, float]]]) -> npt.NDArray[np.bool_]:
+    """Fill polygons with corners in px of a crop; (256, 256)."""
+    inside = np.zeros((CROP_PX, CROP_PX), np.uint8)
+    for polygon in polygons:
+        cv2.fillPoly(inside, [(np.array(polygon) * 16).round().astype(np.int32)], 1, shift=4)
+    return inside > 0
 
 
 def cut_hands() -> tuple[Image, Mask]:

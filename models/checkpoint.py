@@ -165,6 +165,32 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
     return final
 
 
+def rename_person(folder: Path, old: str, new: str) -> None:
+    """Give a person of a model another name; the newest state is replaced by one that differs in nothing else.
+
+    Raises:
+        CheckpointError: it cannot be written; the state is as it was.
+    """
+    state = _states(folder)[-1]
+    part = _hidden(state, "part")
+    try:
+        _clean_up(folder)
+        shutil.copytree(state, part)
+        facts = json.loads((part / "model.json").read_text(encoding="utf-8"))
+        facts["people"] = {new if person == old else person: known for person, known in facts["people"].items()}
+        (part / "model.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        for kind in ("decoder", "adam"):
+            if (path := part / f"{kind}_{old}.safetensors").is_file():
+                path.rename(part / f"{kind}_{new}.safetensors")
+        for path in [*part.iterdir(), part]:
+            flush(path)
+        _publish(part, state)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot rename {old!r} in the model in {folder}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def load(folder: Path, *, for_training: bool = False) -> Model:
     """Read the newest state of a model onto the CPU, with its optimizer moments only ``for_training``.
 

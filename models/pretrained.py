@@ -1,8 +1,8 @@
 """Weights that new hd models start from: learned on many people before, so that only what is special is left to learn.
 
-``base/<network>.safetensors`` comes with Recast. To be small, its convolutions are stored in half precision, and the
-two dense layers, between which there is no nonlinearity, by the directions of the code in which faces differ most, as
-8-bit numbers. ``base/README.md`` says how it was made.
+``base/hd128.safetensors`` comes with Recast; larger networks take from it what they have in common. To be small, its
+convolutions are stored in half precision, and the two dense layers, between which there is no nonlinearity, by the
+directions of the code in which faces differ most, as 8-bit numbers. ``base/README.md`` says how it was made.
 """
 
 import hashlib
@@ -14,11 +14,13 @@ from safetensors.torch import load, save_file
 
 from models import CheckpointError
 from models.checkpoint import Model, Tensors
-from models.hd import HdEncoder
-from models.networks import make_encoder
+from models.hd import LAYOUTS, HdEncoder
+from models.networks import make_decoder, make_encoder
 
 FOLDER = Path(__file__).parent / "base"
 CHECKSUMS = "SHA256SUMS"  # of the files in the folder, as sha256sum writes them
+STORED = "hd128"  # the network of the weights that come with Recast
+LAYERS_PER_SIZE = 3  # of a decoder: a residual block, a convolution, and a shuffle to twice the size
 CODE_DIMS = 128  # of the 512 between the dense layers that are stored
 LINEAR1, LINEAR2 = "linear1.weight", "linear2.weight"
 
@@ -38,7 +40,7 @@ def base_of(model: Model) -> Base:
 
 def has_builtin(network: str) -> bool:
     """Whether Recast comes with weights for a network."""
-    return (FOLDER / f"{network}.safetensors").is_file()
+    return network in LAYOUTS
 
 
 def load_builtin(network: str) -> Base:
@@ -47,6 +49,8 @@ def load_builtin(network: str) -> Base:
     Raises:
         CheckpointError: the file is missing or is not the one that belongs to this version.
     """
+    if network != STORED:
+        return _enlarged(load_builtin(STORED), network)
     tensors = load(read_stored(f"{network}.safetensors", "add --base none"))
     encoder = {name.removeprefix("encoder."): tensor.float() for name, tensor in tensors.items() if "encoder." in name}
     decoder = {name.removeprefix("decoder."): tensor.float() for name, tensor in tensors.items() if "decoder." in name}
@@ -56,6 +60,24 @@ def load_builtin(network: str) -> Base:
     fresh[LINEAR2][:, :CODE_DIMS] = _unpack(encoder, LINEAR2)
     fresh["linear1.bias"].zero_()
     return Base({**fresh, **encoder}, decoder)
+
+
+def _enlarged(base: Base, network: str) -> Base:
+    """Make weights of a larger network: of a smaller one where both do the same at the same size, else random ones.
+
+    Encoders are alike from the finest size down, decoders up to it; what lies at the smallest size stays random.
+    """
+    encoder, decoder = make_encoder(network, 0, 0).state_dict(), make_decoder(network).state_dict()
+    for name, weights in base.encoder.items():
+        if name.startswith("convolutions") and name in encoder and encoder[name].shape == weights.shape:
+            encoder[name] = weights
+    added = len(LAYOUTS[network].decoder) - len(LAYOUTS[STORED].decoder)
+    for name, weights in base.decoder.items():
+        _, number, rest = name.split(".", 2)  # layers.3.conv1.weight
+        finer = f"layers.{int(number) + LAYERS_PER_SIZE * added}.{rest}"
+        if int(number) > 0 and finer in decoder and decoder[finer].shape == weights.shape:
+            decoder[finer] = weights
+    return Base(encoder, decoder)
 
 
 def read_stored(name: str, remedy: str) -> bytes:

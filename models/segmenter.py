@@ -1,7 +1,8 @@
-"""A small network that finds what is in front of a face: hands, microphones, hair.
+"""A small network that finds what is in front of a face: hands, microphones, hair; and glasses.
 
-Convention: pictures are (N, 3, 128, 128) float32 BGR in [0, 1], what a swap network sees; masks are (N, 1, 128, 128)
-logits, above 0 where something is in front of the face. Outside the face they mean nothing.
+Convention: pictures are (N, 3, 128, 128) float32 BGR in [0, 1], what a swap network sees; masks are (N, 2, 128, 128)
+logits, above 0 where something is in front of the face, and where its glasses are: frames and dark lenses. Outside the
+face they mean nothing.
 
 A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with residual blocks: 0.5 million weights, 0.14 billion
 multiplications for one picture.
@@ -21,13 +22,20 @@ from models.hd import HalfSide
 from models.pretrained import read_stored
 
 WEIGHTS = "occlusion.safetensors"  # of those that come with Recast, and of a model's own in its folder
+OUTPUTS = 2  # things, glasses
 OCCLUSION_PX = 128  # side of the pictures
 VERSION = "1"  # of a model's own weights
 CHANNELS = (16, 32, 64, 112)  # at 64 px, 32, 16, 8
 
 
 class OcclusionNet(nn.Module):
-    """Maps what a swap network sees to where something is in front of the face."""
+    """Maps what a swap network sees to where something is in front of the face, and where its glasses are.
+
+    Attributes:
+        knows_people: whether it has learned on the people that it is used for; what it finds is then surer.
+    """
+
+    knows_people = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,10 +51,10 @@ class OcclusionNet(nn.Module):
             self.narrow.append(nn.Conv2d(channels, narrower, 1))
             self.up.append(_Block(narrower))
             channels = narrower
-        self.end = nn.Sequential(nn.Conv2d(first, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.end = nn.Sequential(nn.Conv2d(first, 4 * OUTPUTS, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Map (N, 3, 128, 128) to (N, 1, 128, 128) logits."""
+        """Map (N, 3, 128, 128) to (N, 2, 128, 128) logits."""
         levels = [self.start(2 * pictures - 1)]
         for down in self.down:
             levels.append(down(levels[-1]))
@@ -85,8 +93,9 @@ def load_segmenter(folder: Path | None = None) -> OcclusionNet:
     """
     own = None if folder is None else folder / WEIGHTS
     network = OcclusionNet()
+    network.knows_people = own is not None and own.is_file()
     try:
-        if own is None or not own.is_file():
+        if own is None or not network.knows_people:
             stored = load(read_stored(WEIGHTS, "add --paint-over"))
         else:
             with safe_open(own, "pt") as file:

@@ -118,6 +118,7 @@ def _convert_video(
         with segments_folder(final) as folder:
             job = RenderJob(timeline, reader, prepared.swapper, prepared.look, marking.view, encoding, folder)
             notes += try_encode(job, final)
+            notes += ["in place of the result that was there"] if final.exists() else []
             finished = find_finished(job)
             if count := sum(len(segment.pts) for segment in finished.values()):
                 console.note(f"continuing: {count} of {timeline.frame_count} frames were done before")

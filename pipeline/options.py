@@ -115,11 +115,25 @@ def check_usage(is_valid: bool, message: str) -> None:
         raise UsageError(message)
 
 
-RecipeName = Literal["reference", "quick"]
+RecipeName = Literal["reference", "quick", "best"]
 NetworkName = Literal["reference", "hd128", "hd192", "hd256"]
 MaskShape = Literal["auto", "outline", "mesh", "learned", "ellipse", "box"]
 ColorMatch = Literal["none", "mean", "reinhard", "skin"]
+Kept = Literal["nothing", "glasses"]
 Blend = Literal["feather", "poisson"]
+Compared = Literal[
+    "mask",
+    "paint-over",
+    "keep",
+    "color",
+    "blend",
+    "match-grain",
+    "erode",
+    "feather",
+    "sharpen",
+    "opacity",
+    "scale",
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,8 @@ class Look:
     draws, an ellipse, or a box (auto: learned where the model draws one, else outline)."""
     paint_over: Annotated[bool, LOOK] = False
     """Swap the whole face, with hands and other things in front of it (default: these stay in front)."""
+    keep: Annotated[Kept, LOOK] = "nothing"
+    """What of the face itself stays as filmed: nothing, or its glasses (frames and dark lenses)."""
     erode: Annotated[float, LOOK, Range(-20, 40, "percent")] = 0.0
     """Make the mask smaller on all sides, in percent of the face's height; below 0 larger."""
     feather: Annotated[float, LOOK, Range(0, 50, "percent")] = 14.0
@@ -288,7 +304,8 @@ class TrainOptions(WorkspaceOptions):
     """The reference tool's network of 64 px, or a sharper one of 128, 192 or 256 px (default: reference, or what the
     model has)."""
     recipe: Annotated[RecipeName, TRAINING] = "reference"
-    """Values for the options you do not type: the reference tool's, or quick, for a CPU and half an hour."""
+    """Values for the options you do not type: the reference tool's; quick, for a CPU and half an hour; or best, for a
+    GPU or a night, and crops of extract --size 512."""
     base: Annotated[str, NETWORK, NameOf("model"), arg(metavar="MODEL")] = "builtin"
     """Model of the workspace that a new one, and each new person, starts from; builtin: the weights that come with
     Recast, of hd networks only; none: from nothing."""
@@ -343,6 +360,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_minutes": 30.0,
         "log_interval": 20,
     },
+    "best": {
+        "network": "hd192",
+        "batch_size": 16,
+        "inner_loop": 1,
+        "lr": 3e-4,
+        "lr_schedule": "cosine",
+        "finish": 0.25,
+        "max_minutes": 480.0,
+        "log_interval": 20,
+    },
 }
 """Values of options of train, by recipe; measured in docs/quality.md."""
 
@@ -385,6 +412,7 @@ class SwapOptions(Look, WorkspaceOptions):
         for swap in self.swap:
             check_usage(swap.count(":") == 1, f"--swap {swap}: type two names with a colon between, as in trump:cage")
         pairs = self._pairs()
+        check_usage(not self.paint_over or self.keep == "nothing", "--paint-over and --keep: choose one")
         for from_person, to_person in pairs:
             is_named_once = [person for person, _ in pairs].count(from_person) == 1
             check_usage(is_named_once, f"--swap: {from_person!r} cannot become two people")
@@ -474,14 +502,7 @@ class PreviewOptions(SwapOptions):
 
     frames: Annotated[int, WHAT, Range(1, 100)] = 8
     """Number of frames, evenly spread from heads turned left to heads turned right."""
-    compare: Annotated[
-        Literal[
-            "mask", "paint-over", "color", "blend", "match-grain", "erode", "feather", "sharpen", "opacity", "scale"
-        ]
-        | None,
-        LOOK,
-        arg(metavar="OPTION"),
-    ] = None
+    compare: Annotated[Compared | None, LOOK, arg(metavar="OPTION")] = None
     """Show the frames with several values of this option of the look, side by side."""
 
 

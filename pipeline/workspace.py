@@ -111,6 +111,10 @@ class Workspace:
             self._inside("output", name, part.name)
         return folder
 
+    def models(self) -> list[Path]:
+        """Folders that may hold models, sorted."""
+        return [self.model(path.name) for path in sorted(self._inside("output").glob("[!.]*")) if path.is_dir()]
+
     def removed(self, person: str) -> Path:
         """Folder of a person's crops that were set aside."""
         return self._inside("removed", checked_name(person, "person"))

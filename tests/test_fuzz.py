@@ -1,10 +1,8 @@
 """The fuzzer itself: it finds what breaks, and the readers hold for some seconds."""
 
-import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,34 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.fuzz.__main__ import change
+from tests.fuzz.faults import answers, breaks, dies, hangs, leaves_a_process, leaves_files_open
 from tests.fuzz.worker import Worker
-
-OPENED: list[int] = []
-
-
-def answers(path: Path) -> None:
-    """Nothing is wrong with it."""
-
-
-def breaks(path: Path) -> None:
-    raise ValueError(path)
-
-
-def dies(path: Path) -> None:
-    os._exit(3)
-
-
-def hangs(path: Path) -> None:
-    time.sleep(3600)
-
-
-def leaves_a_process(path: Path) -> None:
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-
-
-def leaves_files_open(path: Path) -> None:
-    if path.name == "2":
-        OPENED.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(99))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +48,7 @@ def test_changes_differ_and_come_again_from_the_same_seed() -> None:
 
 
 def test_the_readers_hold_for_some_seconds(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "8", "--seed", "4", "--keep", str(tmp_path / "found")]
+    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "4", "--seed", "4", "--keep", str(tmp_path / "found")]
     fuzzer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert fuzzer.returncode == 0, fuzzer.stdout + fuzzer.stderr
     counts, verdict = fuzzer.stdout.splitlines()

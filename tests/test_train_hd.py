@@ -172,7 +172,7 @@ def test_a_recipe_gives_values_to_the_options_that_are_not_typed(capsys: pytest.
     assert plain == TrainOptions(), "train by itself stays the reference tool's"
     assert parse(["train", "--recipe", "reference"]) == plain
     assert main(["train", "--recipe", "quik"]) == 2
-    assert "choose reference or quick" in error_of(capsys)
+    assert "choose reference, quick or best" in error_of(capsys)
 
 
 def test_a_new_model_and_new_people_start_from_another_model(

@@ -49,9 +49,12 @@ def equal(one: checkpoint.Model, other: checkpoint.Model) -> bool:
     )
 
 
-def test_three_steps_a_stop_and_two_more_are_five_bit_for_bit(extracted: Path) -> None:
+def test_three_steps_a_stop_and_two_more_are_five_bit_for_bit(
+    extracted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(extracted, "--max-steps", "3", "-n", "stopped") == 0
     assert run(extracted, "--max-steps", "2", "-n", "stopped") == 0
+    assert "training 'stopped' from step 3 on" in capsys.readouterr().err
     assert run(extracted, "--max-steps", "5", "-n", "whole") == 0
     stopped, whole = (checkpoint.load(extracted / "output" / name, for_training=True) for name in ("stopped", "whole"))
     assert (stopped.position, stopped.steps, stopped.trained) == (whole.position, 5, whole.trained)

@@ -49,7 +49,7 @@ def models_command(options: ModelsOptions) -> Report:
 
 
 def _list(workspace: Workspace) -> Report:
-    folders = [folder for folder in sorted((workspace.root / "output").glob("[!.]*")) if checkpoint.exists(folder)]
+    folders = [folder for folder in workspace.models() if checkpoint.exists(folder)]
     if not folders:
         raise NothingToDoError(f"no model in {workspace.root / 'output'}; run: python cli.py train")
     report, models, failed = Report(), list[dict[str, object]](), list[RecastError]()

@@ -1,9 +1,11 @@
 """The command people: list the people of a workspace, rename, merge or remove them, set crops aside."""
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.console import Report, format_duration, join_words
+from models import checkpoint
+from pipeline.console import Report, format_duration, join_words, plural
 from pipeline.errors import MediaError, NothingToDoError, RecastError, WorkspaceError, command
 from pipeline.faces.crops import find_missing, set_crops_aside
 from pipeline.faces.people import crops_in, faces_of_person, require_person
@@ -11,7 +13,7 @@ from pipeline.faces.store import FaceStore
 from pipeline.media.probe import require_file
 from pipeline.names import require_name
 from pipeline.options import PeopleOptions
-from pipeline.workspace import Workspace, list_people, list_pictures, numbered_name
+from pipeline.workspace import Workspace, list_people, list_pictures, locked_model, numbered_name
 
 MAX_LIST_BYTES = 1e8  # a million names
 
@@ -91,9 +93,22 @@ def _rename(workspace: Workspace, old: str, new: str) -> str:
         require_name(new, others)
     if workspace.person(new).exists():
         raise WorkspaceError(f"{new!r} exists already; to merge the two: {command('people', 'merge', old, new)}")
-    workspace.person(old).rename(workspace.person(new))
-    _rename_in_stores(workspace, old, new)
-    return f"{old} is now {new}; models keep the old name"
+    with ExitStack() as locks:
+        models = [folder for folder in _models(workspace) if old in checkpoint.load(folder).decoders]
+        for folder in models:
+            locks.enter_context(locked_model(folder))
+        both = [folder.name for folder in models if new in checkpoint.load(folder).decoders]
+        if both:
+            raise WorkspaceError(f"the model {both[0]!r} draws a {new!r} already, another person: choose another name")
+        for folder in models:
+            checkpoint.rename_person(folder, old, new)
+        workspace.person(old).rename(workspace.person(new))
+        _rename_in_stores(workspace, old, new)
+    return f"{old} is now {new}" + (f", in {plural(len(models), 'model')} too" if models else "")
+
+
+def _models(workspace: Workspace) -> list[Path]:
+    return [folder for folder in workspace.models() if checkpoint.exists(folder)]
 
 
 def _merge(workspace: Workspace, person: str, into: str) -> str:

@@ -20,7 +20,7 @@ from pipeline.faces.mesh import has_mesh
 from pipeline.media.canvas import Canvas, PictureCanvas, PixelFormat, Surface
 from pipeline.media.pictures import read_picture, write_picture
 from pipeline.media.reader import VideoReader
-from pipeline.options import Blend, ColorMatch, Look, MaskShape, PreviewOptions
+from pipeline.options import Blend, ColorMatch, Kept, Look, MaskShape, PreviewOptions
 from pipeline.provenance.certificate import own_identity
 from pipeline.provenance.credentials import Disclosure, sign
 from pipeline.types import Image, Rect
@@ -29,6 +29,7 @@ from pipeline.workspace import Workspace, atomic_path, extend_name
 COMPARED: dict[str, tuple[Any, ...]] = {
     "mask": get_args(MaskShape),
     "paint-over": (False, True),
+    "keep": get_args(Kept),
     "color": get_args(ColorMatch),
     "blend": get_args(Blend),
     "match-grain": (False, True),
@@ -126,7 +127,7 @@ def _draw_row(original: Surface, swap: FaceSwap, prepared: Prepared, looks: dict
         if title == "result":
             drawn, mask = np.full((SHOWN_PX, SHOWN_PX, 3), 128, np.uint8), np.zeros((SHOWN_PX, SHOWN_PX), np.float32)
             for face in faces:
-                drawn[SEEN, SEEN], mask = face.picture, visible_mask(face, look)
+                drawn[SEEN, SEEN], mask = face.picture, visible_mask(face, look, row[0])
             row += [drawn, np.repeat((mask[..., None] * 255).round().astype(np.uint8), 3, axis=2)]
         row.append(crop_of(compose(original.copy(), faces, look)))
     return row

@@ -58,7 +58,7 @@ class FaceStats:
         colors: None if colours are not matched.
         softness: blur of the drawn face, a standard deviation in px of what the model sees.
         outline: (N, 2), edge of the original face in px of the crop; None if the mask does not follow it.
-        occlusion: (128, 128), what is in front of the face; None if nothing is, or it is painted over.
+        occlusion: (128, 128), what stays of the footage in front of the face; None if nothing does.
     """
 
     colors: ColorPair | None
@@ -114,7 +114,7 @@ def draw_faces(
     if swapper.finder is not None and not look.paint_over:
         is_same = (swapper.picture_px, swapper.is_smoothed) == (OCCLUSION_PX, True)
         pictures = small if is_same else [shrink_seen(seen, OCCLUSION_PX, is_smoothed=True) for *_, seen in cuts]
-        occlusions = swapper.finder.find(pictures)
+        occlusions = swapper.finder.find(pictures, with_glasses=look.keep == "glasses")
     for (index, swap, rect, part, seen_from_rect, seen), old, new, occlusion in zip(
         cuts, small, drawings, occlusions, strict=True
     ):
@@ -163,14 +163,14 @@ def _distance(face: DrawnFace) -> float:
     return float(np.linalg.det(face.picture_from_rect[:, :2]))
 
 
-def visible_mask(face: DrawnFace, look: Look) -> Mask:
-    """Return the mask of a drawn face without what is in front of it, (256, 256), in px of its crop."""
+def visible_mask(face: DrawnFace, look: Look, crop: Image) -> Mask:
+    """Return the mask of a drawn face without what is in front of it in its (256, 256, 3) crop; (256, 256)."""
     mask = mask_of(face, look)
     if face.stats.occlusion is None:
         return mask
     visible = mask.copy()
-    side = (SEEN_PX, SEEN_PX)
-    visible[SEEN, SEEN] *= 1 - cv2.resize(face.stats.occlusion, side, interpolation=cv2.INTER_LINEAR)
+    seen_from_picture = invert(scale_crop(np.eye(2, 3), OCCLUSION_PX, SEEN_PX))
+    visible[SEEN, SEEN] *= 1 - refine(face.stats.occlusion, crop[SEEN, SEEN], seen_from_picture)
     return visible
 
 

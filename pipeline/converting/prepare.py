@@ -49,7 +49,8 @@ class Prepared:
         shape = self.look.mask
         if shape == "auto":
             shape = "learned" if self.swapper.draws_masks else "outline"
-        front = "painted over" if self.swapper.finder is None else "kept"
+        kept = "kept" if self.look.keep == "nothing" else f"kept, {self.look.keep} too"
+        front = "painted over" if self.swapper.finder is None else kept
         return f"mask: {shape}; things in front of faces: {front}"
 
 

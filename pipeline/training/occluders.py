@@ -8,14 +8,14 @@ Convention: pictures are (128, 128, 3) BGR uint8, what a network sees of a crop;
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from models.segmenter import OCCLUSION_PX
-from pipeline.faces.alignment import CHIN_PX, CROP_PX, MIDDLE_X, SEEN_PX, TOP_PX, mean_outline
+from pipeline.faces.alignment import CHIN_PX, CROP_PX, MIDDLE_X, SEEN_PX, TEMPLATE, TOP_PX, mean_outline
 from pipeline.types import Image, Mask
 
 PX = OCCLUSION_PX
@@ -24,6 +24,7 @@ Floats = npt.NDArray[Any]
 
 UNCOVERED_SHARE = 0.2  # of the faces, so that nothing is found where nothing is
 BARE_NECKS = 0.4  # of the faces get one: portraits show collars, and skin below the chin would look like a hand
+GLASSES_SHARE, DARK_LENSES = 0.35, 0.2  # of the faces without glasses that get some; of these, sunglasses
 MAX_COVER = 0.6  # of the picture; with more, there is no face to learn from
 SKIN = ((104, 150), (150, 150), (128, 86))  # middles of cheeks and forehead, in px of a crop
 SKIN_SHARE = 0.25  # of the textures of things that are no hands
@@ -31,28 +32,38 @@ OWN_SHARE = 0.4  # of the textures, from the face itself: its hands have its ski
 Shape = Callable[[Rng], list[Mask]]
 
 
-def occlude(crop: Image, others: Sequence[Image], rng: Rng) -> tuple[Image, Mask]:
-    """Cut a face at a random place, size and light, and draw something in front of it.
+class Covered(NamedTuple):
+    """A face with something in front: the picture, where things are, and where its glasses are."""
+
+    picture: Image
+    things: Mask
+    glasses: Mask
+
+
+def occlude(crop: Image, others: Sequence[Image], rng: Rng, *, has_glasses: bool = False) -> Covered:
+    """Cut a face at a random place, size and light, and draw glasses and other things in front of it.
 
     Args:
         crop: (256, 256, 3).
         others: crops that give textures.
         rng: random numbers.
-
-    Returns:
-        The picture, and where something is in front of the face.
+        has_glasses: whether the person wears real ones; then none are drawn.
     """
-    picture = _cut(_bare_neck(crop, rng) if rng.random() < BARE_NECKS else crop, rng)
-    mask = np.zeros((PX, PX), np.float32)
+    crop = _bare_neck(crop, rng) if rng.random() < BARE_NECKS else crop
+    glasses: Mask = np.zeros((CROP_PX, CROP_PX), np.float32)
+    if not has_glasses and rng.random() < GLASSES_SHARE:
+        crop, glasses = _put_on_glasses(crop, others[int(rng.integers(len(others)))], rng)
+    picture, glasses = _cut(crop, glasses, rng)
+    mask: Mask = np.zeros((PX, PX), np.float32)
     if rng.random() > UNCOVERED_SHARE:
         for _ in range(rng.choice([1, 1, 1, 2])):
             other = crop if rng.random() < OWN_SHARE else others[int(rng.integers(len(others)))]
             picture, covered = _cover(picture, other, rng)
             mask = np.maximum(mask, covered)
-    return _degrade(picture, rng), mask
+    return Covered(_degrade(picture, rng), mask, np.asarray(glasses * (1 - mask), np.float32))
 
 
-def _cut(crop: Image, rng: Rng) -> Floats:
+def _cut(crop: Image, glasses: Mask, rng: Rng) -> tuple[Floats, Mask]:
     """Cut what a network sees, with more variation than alignment has, mirrored half of the times."""
     angle, scale = rng.normal(0, 6), np.exp(rng.normal(0, 0.07)) * PX / SEEN_PX
     shift = rng.normal(0, 4, 2)
@@ -62,7 +73,97 @@ def _cut(crop: Image, rng: Rng) -> Floats:
         matrix = np.array([[-1, 0, PX - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
     source = cv2.GaussianBlur(crop, (0, 0), 0.6)
     picture = cv2.warpAffine(source, matrix, (PX, PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return _tint(picture.astype(np.float32), rng, 0.08)
+    worn = cv2.warpAffine(cv2.GaussianBlur(glasses, (0, 0), 0.6), matrix, (PX, PX), flags=cv2.INTER_LINEAR)
+    return _tint(picture.astype(np.float32), rng, rng.choice([0.06, 0.2], p=[0.8, 0.2])), np.asarray(worn, np.float32)
+
+
+class _Glasses(NamedTuple):
+    """Rims and lenses in px of a crop; where the lenses begin and end."""
+
+    rims: Mask
+    lenses: Mask
+    top: float
+    bottom: float
+
+
+def _draw_glasses(rng: Rng) -> _Glasses:
+    """Draw rims of any shape and thickness around both eyes, some half or without."""
+    between = TEMPLATE[1, 0] - TEMPLATE[0, 0]
+    half_width = between * rng.uniform(0.36, 0.49)
+    half_height = half_width * rng.uniform(0.5, 1.05)
+    outwards, down = between * rng.uniform(-0.02, 0.06), between * rng.uniform(-0.03, 0.22)
+    thickness = rng.choice([rng.uniform(0.8, 1.8), rng.uniform(1.8, 3.5), rng.uniform(3.5, 7)])
+    width, tilt, half_rim = max(round(2 * thickness), 1), rng.normal(0, 0.03), rng.uniform(-0.1, 0.5)
+    has_rims, is_whole = rng.random() < 0.9, rng.random() < 0.8
+    x, y = _superellipse(rng.choice([2.0, 2.5, 3.5, 6.0]), rng.uniform(-0.15, 0.25))
+    center = TEMPLATE[:2].mean(axis=0)
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    rims, lenses = (np.zeros((2 * CROP_PX, 2 * CROP_PX), np.uint8) for _ in range(2))
+
+    def enlarged(points: Floats) -> npt.NDArray[np.int32]:
+        return np.asarray((2 * ((points - center) @ turn.T + center) + 0.5).round(), np.int32)
+
+    def line(points: Floats, wide: int = width) -> None:
+        cv2.polylines(rims, [enlarged(points)], False, 255, wide, cv2.LINE_AA)
+
+    bridge = rng.uniform(-0.5, 0.1) * half_height
+    inner = []
+    for side, eye in zip((-1, 1), TEMPLATE[:2], strict=True):
+        middle = np.add(eye, (side * outwards, down))
+        lens = np.stack([middle[0] + side * x * half_width, middle[1] + y * half_height], axis=1)
+        cv2.fillPoly(lenses, [enlarged(lens)], 255, cv2.LINE_AA)
+        if has_rims:
+            upper = lens[y < half_rim]
+            line(np.vstack([lens, lens[:1]]) if is_whole else upper[np.argsort(upper[:, 0])])
+        temple = np.add(middle, (side * half_width, -half_height * rng.uniform(0.1, 0.7)))
+        end = np.add(temple, (side * rng.uniform(10, 34), rng.uniform(-4, 5)))
+        line(np.array([temple, end]), max(round(width * rng.uniform(0.7, 1.5)), 1))
+        inner.append(np.add(middle, (-side * half_width, bridge)))
+    line(np.array([inner[0], np.mean(inner, axis=0) - (0, rng.uniform(0, 5)), inner[1]]))
+    small = [cv2.resize(drawn, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA) for drawn in (rims, lenses)]
+    rim_mask, lens_mask = (_as_mask(np.asarray(drawn, np.uint8)) for drawn in small)
+    middle_y = TEMPLATE[0, 1] + down
+    return _Glasses(rim_mask, lens_mask, middle_y - half_height, middle_y + half_height)
+
+
+def _superellipse(power: float, droop: float) -> tuple[Floats, Floats]:
+    """Points of a lens of half width and height 1, narrower (or wider) below, as an aviator's."""
+    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    x, y = (np.sign(f(angles)) * np.abs(f(angles)) ** (2 / power) for f in (np.cos, np.sin))
+    return x * (1 - 0.3 * droop * np.clip(y, 0, None)), y
+
+
+def _put_on_glasses(crop: Image, other: Image, rng: Rng) -> tuple[Image, Mask]:
+    """Draw glasses with clear or dark lenses, reflections and a shadow; return where rims and dark lenses are, too."""
+    rims, lenses, top, bottom = _draw_glasses(rng)
+    picture, mask = crop.astype(np.float32), rims
+    shadow = cv2.GaussianBlur(rims, (0, 0), rng.uniform(1, 3))
+    shadow = cv2.warpAffine(shadow, np.array([[1, 0, rng.normal(0, 2)], [0, 1, rng.uniform(0, 5)]]), (CROP_PX, CROP_PX))
+    picture *= 1 - rng.uniform(0, 0.5) * shadow[..., None]
+    if rng.random() < DARK_LENSES:
+        ends = rng.uniform(0.6, 0.98), rng.uniform(0.4, 0.98)
+        alpha = lenses * np.interp(np.arange(CROP_PX), (top, bottom), ends)[:, None]
+        picture += alpha[..., None] * (rng.uniform(5, 60, 3) - picture)
+        mask = np.maximum(rims, lenses)
+    if rng.random() < 0.4:
+        shine = _reflection(rng) * lenses * rng.uniform(0.1, 0.6)
+        picture += shine[..., None] * (rng.uniform(150, 255) - picture)
+    colors = [rng.uniform(5, 60, 3), rng.uniform(20, 230, 3), np.full(3, rng.uniform(60, 220))]  # dark, any, metal
+    gloss = cv2.resize(rng.normal(0, 1, (12, 12)).astype(np.float32), (CROP_PX, CROP_PX)) * rng.uniform(0, 40)
+    surface = colors[rng.choice(3, p=[0.5, 0.25, 0.25])] + gloss[..., None]
+    if rng.random() < 0.2:  # horn, or what is mirrored in it
+        surface = 0.4 * surface + 0.6 * other
+    picture += rims[..., None] * rng.uniform(0.75, 1) * (surface - picture)
+    return np.clip(picture, 0, 255).astype(np.uint8), np.asarray(mask, np.float32)
+
+
+def _reflection(rng: Rng) -> Floats:
+    """Light streaks, as a window makes them on glass."""
+    streaks = np.zeros((CROP_PX, CROP_PX), np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        x, slope = rng.uniform(60, 200), rng.normal(0, 30)
+        cv2.line(streaks, (round(x), 70), (round(x + slope), 160), 1.0, int(rng.integers(3, 22)), cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(streaks, (0, 0), rng.uniform(1, 5)), np.float32)
 
 
 def _bare_neck(crop: Image, rng: Rng) -> Image:
@@ -104,8 +205,8 @@ def _tint(picture: Floats, rng: Rng, strength: float) -> Floats:
 
 def _degrade(picture: Floats, rng: Rng) -> Image:
     """Blur, noise, compression and grey pictures, as footage has them."""
-    if rng.random() < 0.3:
-        size = int(rng.integers(40, PX))
+    if rng.random() < 0.4:  # small faces of a crowd too
+        size = round(PX * np.exp(-rng.uniform(0, 1.9)))
         small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(small, (PX, PX), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.3:

@@ -5,7 +5,7 @@ certain of a real thing; errors there do not count.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -18,11 +18,11 @@ from pipeline.console import Console, Report, plural
 from pipeline.converting.masks import face_mask
 from pipeline.errors import NothingToDoError
 from pipeline.faces.alignment import SEEN
-from pipeline.faces.occlusions import OcclusionFinder
+from pipeline.faces.occlusions import OcclusionFinder, cut_seen
 from pipeline.options import Look, TrainOptions
 from pipeline.runtime import StopRequest
 from pipeline.training.dataset import FaceFormat, Faces, load_faces
-from pipeline.training.occluders import occlude
+from pipeline.training.occluders import Covered, occlude
 from pipeline.types import Image
 from pipeline.workspace import Workspace, locked_model
 
@@ -34,6 +34,8 @@ WARM_UP = 100  # steps in which the learning rate rises
 OUTSIDE_WEIGHT = 0.1  # of errors outside the face
 DICE_WEIGHT = 0.3
 MEASURED_AT_ONCE = 50
+WEARER_PX = 60  # of glasses, in the face of somebody who wears some
+UNSURE_WEIGHT = 0.1  # of glasses that a face may have, while it is not known who wears some
 
 
 def learn_occlusions(options: TrainOptions, console: Console) -> Report:
@@ -56,6 +58,7 @@ def learn_occlusions(options: TrainOptions, console: Console) -> Report:
         before = trial.measure(network)
         torch.manual_seed(options.seed)
         trainer, steps = SegmenterTrainer(network, trained, LEARNING_RATE, options.seed), 0
+        trainer.wearers = find_wearers(network, trained)
         began = time.monotonic()
         with console.bar("learn what is in front", None, "face") as bar:
             while not stop.requested and (done := _share_done(options, steps, time.monotonic() - began)) < 1:
@@ -98,13 +101,44 @@ def _bare_crops(faces: Faces) -> tuple[list[Image], list[Image]]:
     return trained, tested
 
 
-def draw_batch(crops: Sequence[Image], rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw pictures, (N, 3, 128, 128) in [0, 1], and where something is in front of the face, (N, 1, 128, 128)."""
-    pictures, masks = zip(
-        *(occlude(crops[int(rng.integers(len(crops)))], crops, rng) for _ in range(count)), strict=True
-    )
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    return stacked, torch.from_numpy(np.stack(masks))[:, None]
+class Drawn(NamedTuple):
+    """Pictures to learn from.
+
+    Attributes:
+        pictures: (N, 3, 128, 128) in [0, 1].
+        masks: (N, 2, 128, 128), where things and glasses are.
+        knows_glasses: (N,), how sure it is that there are no other glasses than those in the masks.
+    """
+
+    pictures: torch.Tensor
+    masks: torch.Tensor
+    knows_glasses: torch.Tensor
+
+
+def draw_batch(
+    crops: Sequence[Image], rng: np.random.Generator, count: int, wearers: Container[int] | None = ()
+) -> Drawn:
+    """Draw pictures; ``wearers`` are the indices of faces with real glasses, None if that is not known."""
+    drawn, known = list[Covered](), list[float]()
+    for index in rng.integers(len(crops), size=count):
+        has_glasses = wearers is not None and index in wearers
+        drawn.append(occlude(crops[index], crops, rng, has_glasses=has_glasses))
+        is_drawn = drawn[-1].glasses.max() > 0.5  # over others that it may have
+        known.append(float(is_drawn or not has_glasses) if wearers is not None or is_drawn else UNSURE_WEIGHT)
+    pictures = torch.from_numpy(np.stack([face.picture for face in drawn])).permute(0, 3, 1, 2).float() / 255
+    masks = torch.from_numpy(np.stack([np.stack([face.things, face.glasses]) for face in drawn]))
+    return Drawn(pictures, masks, torch.tensor(known))
+
+
+def find_wearers(network: OcclusionNet, crops: Sequence[Image]) -> frozenset[int]:
+    """Find the faces that wear real glasses, by their indices."""
+    finder, found = OcclusionFinder(network, torch.device("cpu")), set[int]()
+    for start in range(0, len(crops), MEASURED_AT_ONCE):
+        probabilities = finder.probabilities(cut_seen(crops[start : start + MEASURED_AT_ONCE]))
+        areas = (probabilities[:, 1] > 0.5).sum(axis=(1, 2))
+        found.update((start + np.flatnonzero(areas >= WEARER_PX)).tolist())
+    network.train()
+    return frozenset(found)
 
 
 def face_weights() -> torch.Tensor:
@@ -115,7 +149,13 @@ def face_weights() -> torch.Tensor:
 
 
 class SegmenterTrainer:
-    """Trains the network on aligned faces, (256, 256, 3) BGR uint8, with a rate that rises and then falls to zero."""
+    """Trains the network on aligned faces, (256, 256, 3) BGR uint8, with a rate that rises and then falls to zero.
+
+    Attributes:
+        wearers: indices of the faces with real glasses; None while that is not known.
+    """
+
+    wearers: Container[int] | None = None
 
     def __init__(self, network: OcclusionNet, crops: Sequence[Image], learning_rate: float, seed: int = 2) -> None:
         self.network, self._crops, self._learning_rate = network.train(), crops, learning_rate
@@ -127,21 +167,23 @@ class SegmenterTrainer:
         self._steps += 1
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate * min(1, self._steps / WARM_UP) * 0.5 * (1 + np.cos(np.pi * done))
-        pictures, masks = draw_batch(self._crops, self._rng, BATCH)
-        loss = error(self.network(pictures), masks, self._weights)
+        drawn = draw_batch(self._crops, self._rng, BATCH, self.wearers)
+        loss = error(self.network(drawn.pictures), drawn, self._weights)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss.item()
 
 
-def error(logits: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy, and the overlap that is missing (Dice)."""
-    entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+def error(logits: torch.Tensor, drawn: Drawn, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, and the overlap that is missing (Dice), of things and of glasses."""
+    counts = torch.stack([torch.ones_like(drawn.knows_glasses), drawn.knows_glasses], dim=1)
+    weights = weights * counts[:, :, None, None]
+    entropy = functional.binary_cross_entropy_with_logits(logits, drawn.masks, reduction="none")
     found = torch.sigmoid(logits)
-    overlap = 2 * (weights * found * masks).sum() + 1
-    dice = 1 - overlap / ((weights * (found + masks)).sum() + 1)
-    total: torch.Tensor = (entropy * weights).mean() / weights.mean() + DICE_WEIGHT * dice
+    overlap = 2 * (weights * found * drawn.masks).sum(dim=(0, 2, 3)) + 1
+    dice = 1 - overlap / ((weights * (found + drawn.masks)).sum(dim=(0, 2, 3)) + 1)
+    total: torch.Tensor = 2 * (entropy * weights).mean() / weights.mean() + DICE_WEIGHT * dice.sum()
     return total
 
 
@@ -151,16 +193,19 @@ class Found(NamedTuple):
     Attributes:
         face: of the part of the face that is not covered.
         things: of what covers it.
+        glasses: of drawn glasses.
         wrong: share of the px of faces with nothing in front that are marked.
     """
 
     face: float
     things: float
+    glasses: float
     wrong: float
 
     def __str__(self) -> str:
         return (
-            f"overlap with the face {self.face:.3f}, with what covers it {self.things:.3f}; "
+            f"overlap with the face {self.face:.3f}, with what covers it {self.things:.3f}, "
+            f"with glasses {self.glasses:.3f}; "
             f"{100 * self.wrong:.2f} % marked of faces with nothing in front"
         )
 
@@ -169,20 +214,22 @@ class Trial:
     """Pictures drawn of faces that are not trained on, the same each time."""
 
     def __init__(self, crops: Sequence[Image], count: int) -> None:
-        self._pictures, self._masks = draw_batch(crops, np.random.default_rng(1), count)
+        self._drawn = draw_batch(crops, np.random.default_rng(1), count)
         self._inside = face_weights() > 0.5
 
     def measure(self, network: OcclusionNet) -> Found:
         """Measure a network, which is left in training mode."""
         network.eval()
         with torch.inference_mode():
-            found = torch.cat([network(part) for part in torch.split(self._pictures, MEASURED_AT_ONCE)]) > 0
+            found = torch.cat([network(part) for part in torch.split(self._drawn.pictures, MEASURED_AT_ONCE)]) > 0
         network.train()
-        inside, covered = self._inside.expand_as(found), self._masks > 0.5
-        bare = self._masks.amax(dim=(1, 2, 3)) == 0
+        masks, found, glasses = self._drawn.masks[:, :1], found[:, :1], found[:, 1:]
+        inside, covered, worn = self._inside.expand_as(found), masks > 0.5, self._drawn.masks[:, 1:] > 0.5
+        bare, wears = masks.amax(dim=(1, 2, 3)) == 0, worn.any(dim=3).any(dim=2).any(dim=1)
         return Found(
             face=_overlap(~found & inside, ~covered & inside),
             things=_overlap(found & inside, covered & inside),
+            glasses=_overlap((glasses & inside)[wears], (worn & inside)[wears]),
             wrong=(found[bare] & inside[bare]).sum().item() / max(inside[bare].sum().item(), 1),
         )
 

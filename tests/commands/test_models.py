@@ -85,6 +85,7 @@ def test_other_programs_draw_the_same(trained: Path) -> None:
         "decoder_collins.onnx",
         "decoder_hopper.onnx",
         "encoder.onnx",
+        "occlusion.onnx",
     ]
     pictures = np.random.default_rng(7).random((5, 3, 64, 64), np.float32)
     drawn = pictures

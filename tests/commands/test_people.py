@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cli import main
+from models import checkpoint
 from pipeline.faces.store import FaceStore
-from pipeline.workspace import Workspace
-from tests.conftest import FRAMES, ROOT
+from pipeline.workspace import Workspace, locked_model
+from tests.conftest import FRAMES, ROOT, SMALL
 
 
 def people(workspace: Path, *arguments: str) -> int:
@@ -89,6 +91,35 @@ def test_rename_moves_the_folder_and_tells_the_stores(extracted: Path, capsys: p
     assert people(extracted, "rename", "grace", "collins") == 1
     assert "people merge grace collins" in capsys.readouterr().err
     assert crops(extracted) == {"collins": FRAMES, "grace": FRAMES}
+
+
+def test_rename_tells_the_models_and_training_goes_on(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained / "output" / "model"
+    before = checkpoint.load(folder, for_training=True)
+    assert people(trained, "rename", "hopper", "grace") == 0
+    assert "hopper is now grace, in 1 model too" in capsys.readouterr().out
+    after = checkpoint.load(folder, for_training=True)
+    assert set(after.decoders) == {"collins", "grace"}
+    assert after.trained["grace"] == before.trained["hopper"]
+    for name, tensor in before.decoders["hopper"].state_dict().items():
+        assert torch.equal(after.decoders["grace"].state_dict()[name], tensor)
+    assert before.moments["hopper"].keys() == after.moments["grace"].keys()
+    assert main(["train", *SMALL, "--max-steps", "1", "--workspace", str(trained)]) == 0
+    assert "grace: smoothed" in capsys.readouterr().out
+
+
+def test_a_name_that_a_model_has_for_another_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert people(trained, "remove", "collins") == 0
+    assert people(trained, "rename", "hopper", "collins") == 1
+    assert "the model 'model' draws a 'collins' already" in capsys.readouterr().err
+    assert crops(trained) == {"hopper": FRAMES}
+
+
+def test_a_model_that_is_being_trained_is_not_renamed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked_model(trained / "output" / "model"):
+        assert people(trained, "rename", "hopper", "grace") == 1
+    assert "another run is training 'model'" in capsys.readouterr().err
+    assert set(crops(trained)) == {"collins", "hopper"}
 
 
 def test_a_name_may_change_its_case(extracted: Path) -> None:

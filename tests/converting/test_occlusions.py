@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from demo.clips import COLLINS, read_portrait
+from demo.clips import COLLINS, HOPPER, read_portrait
 from models.checkpoint import Model
 from models.segmenter import OCCLUSION_PX, load_segmenter
 from pipeline.converting.compose import DrawnFace, FaceStats, FaceSwap, compose, draw_faces
 from pipeline.converting.occlusions import keep_in_front, median_of_three, refine, uncovered
 from pipeline.converting.smoothing import DrawnBatch, smooth_stats
 from pipeline.converting.swapper import Swapper
-from pipeline.faces.alignment import align, invert, transform
+from pipeline.faces.alignment import align, cut_crop, invert, transform
 from pipeline.faces.detection import Detector, ImagePyramid
-from pipeline.faces.occlusions import OcclusionFinder, keep_certain_regions
+from pipeline.faces.occlusions import OcclusionFinder, cut_seen, keep_certain_regions
 from pipeline.media.canvas import PictureCanvas
 from pipeline.options import PLAIN_VIEW, Look, ResultView
 from pipeline.types import Image, Mask, Patch, Rect
@@ -159,3 +159,26 @@ def test_of_two_faces_that_overlap_the_nearer_one_wins(order: tuple[int, int]) -
     row = canvas.image[115, :, 0]
     assert row[130] < 70, "the far face alone"
     assert row[200] > 200, "where both are: the near one"
+
+
+def test_glasses_are_kept_if_that_is_asked_for() -> None:
+    picture = read_portrait(HOPPER)
+    (face,) = Detector(min_face=40, min_confidence=0.95).detect([ImagePyramid(picture)])[0][:1]
+    swap, finder = FaceSwap(align(face.landmarks), "negative"), OcclusionFinder(load_segmenter(), CPU)
+    swapper = Swapper(Model(nn.Identity(), {"negative": Negative()}), ["negative"], CPU, finder)
+    images = {}
+    for keep in ("nothing", "glasses"):
+        canvas, look = PictureCanvas(picture.copy()), Look(keep=keep, color="none")
+        (faces,) = draw_faces([canvas], [[swap]], swapper, look)
+        images[keep] = compose(canvas, faces, look).image
+    (worn,) = finder.find(cut_seen([cut_crop(picture, swap.crop_from_frame)]), with_glasses=True)
+    (bare,) = finder.find(cut_seen([cut_crop(picture, swap.crop_from_frame)]))
+    assert worn is not None
+    glasses = (worn > 0.9) & ((bare if bare is not None else np.zeros_like(worn)) < 0.1)
+    change = {
+        keep: cut_seen([cut_crop(np.abs(image.astype(int) - picture).astype(np.uint8), swap.crop_from_frame)])[0]
+        for keep, image in images.items()
+    }
+    assert change["glasses"][glasses].mean() < 0.4 * change["nothing"][glasses].mean()
+    far = worn < 0.01
+    assert change["glasses"][far].mean() > 0.85 * change["nothing"][far].mean(), "the face between is swapped"

@@ -93,5 +93,23 @@ def test_checksums_of_other_networks_stay(folder: Path, model: Model, faces: tor
     load_builtin("hd128")
 
 
+@pytest.mark.parametrize("network", ["hd192", "hd256"])
+@pytest.mark.usefixtures("folder")
+def test_larger_networks_start_from_what_they_have_in_common(network: str) -> None:
+    small, base, model = load_builtin("hd128"), load_builtin(network), Model.new(network)
+    model.encoder.load_state_dict(base.encoder)
+    model.decoder_start = base.decoder
+    model.add_person("new")
+    assert torch.equal(base.encoder["convolutions.1.weight"], small.encoder["convolutions.1.weight"])
+    assert torch.equal(base.decoder["layers.14.weight"], small.decoder["layers.11.weight"]), (
+        "what draws colours and mask"
+    )
+    assert torch.equal(base.decoder["layers.10.conv1.weight"], small.decoder["layers.7.conv1.weight"])
+    assert not any(torch.equal(base.decoder["layers.0.conv1.weight"], weight) for weight in small.decoder.values())
+    with torch.inference_mode():
+        drawn = model.decoders["new"](model.encoder(torch.rand(1, 3, model.picture_px, model.picture_px)))
+    assert drawn.shape == (1, 4, model.picture_px, model.picture_px)
+
+
 def test_the_reference_network_has_none() -> None:
     assert not has_builtin("reference")

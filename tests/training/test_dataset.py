@@ -332,7 +332,7 @@ class TestHdFaces:
         hidden[OCCLUSION_PX // 2 :] = 1
 
         class LowerHalfOfDark(OcclusionFinder):
-            def find(self, pictures: Sequence[Image]) -> list[Mask | None]:
+            def find(self, pictures: Sequence[Image], *, with_glasses: bool = False) -> list[Mask | None]:
                 return [hidden if picture.mean() < 60 else None for picture in pictures]
 
         for number, grey in enumerate((20, 200, 40)):
