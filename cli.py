@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     log = RunLog(workspace, name, typed, terminal.echo if options.verbose else None)
     logging.getLogger("recast").debug("options: %s", options)
     try:
+        terminal.start(name, typed)
         return terminal.show(run(options, terminal))
     except SystemExit:
         raise

@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
@@ -26,6 +27,7 @@ import psutil
 from pipeline import __version__
 from pipeline.errors import WorkspaceError
 from pipeline.options import CommandOptions
+from pipeline.progress import EVERY_S, ProgressFile
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ class Console(Protocol):
     def note(self, line: str) -> None:
         """Show a line that stays."""
 
+    def picture(self, path: Path) -> None:
+        """Tell scripts that a picture to look at was written."""
+
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar while the block runs; ``total`` is None if it is not known."""
@@ -77,6 +82,9 @@ class NullConsole:
     """A console, and its bars, that show nothing: for use as a library."""
 
     def note(self, line: str) -> None:
+        """Show nothing."""
+
+    def picture(self, path: Path) -> None:
         """Show nothing."""
 
     @contextmanager
@@ -202,6 +210,22 @@ class Terminal:
     def __init__(self, options: CommandOptions) -> None:
         self._log, self._quiet, self._json = logging.getLogger("recast"), options.quiet, options.json
         self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
+        self._options, self._progress = options, cast(ProgressFile | None, None)
+
+    def start(self, command: str, arguments: Sequence[str]) -> None:
+        """Begin the file of progress, if one is asked for.
+
+        Raises:
+            UsageError: there is another file of its name.
+            WorkspaceError: it cannot be written.
+        """
+        if self._options.progress is not None:
+            self._progress = ProgressFile(self._options.progress)
+            self._tell("started", command=command, arguments=arguments, process=os.getpid())
+
+    def _tell(self, event: str, **facts: object) -> None:
+        if self._progress is not None and (failure := self._progress.write(event, **facts)):
+            self.note(failure)
 
     def echo(self, line: str) -> None:
         """Print a line that is already in the log."""
@@ -212,8 +236,13 @@ class Terminal:
         from tqdm import tqdm  # noqa: PLC0415 - --help shall be fast
 
         self._log.info("%s", line)
+        self._tell("note", text=line)
         if not self._quiet:
             tqdm.write(printable(line), file=cast(TextIO, self._err))
+
+    def picture(self, path: Path) -> None:
+        """Tell scripts that a picture to look at was written."""
+        self._tell("picture", path=str(path))
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
@@ -222,10 +251,12 @@ class Terminal:
 
         style: dict[str, Any] = {"unit": f" {unit}", "dynamic_ncols": True, "smoothing": 0.1, "disable": self._quiet}
         with tqdm(desc=printable(description), total=total, file=cast(TextIO, self._err), **style) as shown:
-            bar, began = TerminalBar(shown), time.monotonic()
+            tell = partial(self._tell, "progress", stage=description, unit=unit)
+            bar, began = TerminalBar(shown, tell), time.monotonic()
             try:
                 yield bar
             finally:
+                bar.tell()
                 self._log.debug("%s: %d x %s in %.1f s", description, bar.count, unit, time.monotonic() - began)
 
     def show(self, report: Report) -> int:
@@ -242,6 +273,7 @@ class Terminal:
         return self._end([line], code, None)
 
     def _end(self, errors: list[str], code: int, report: Report | None) -> int:
+        self._tell("ended", exit_code=code, errors=errors)
         for line in errors:
             self._log.error("%s", line)
             self._err.line(line)
@@ -263,23 +295,38 @@ class Terminal:
 
 
 class TerminalBar:
-    """A tqdm bar."""
+    """A tqdm bar, whose numbers also go into the file of progress.
 
-    def __init__(self, bar: "tqdm[NoReturn]") -> None:
-        self._bar, self.count = bar, 0
+    Attributes:
+        count: units done.
+    """
+
+    def __init__(self, bar: "tqdm[NoReturn]", tell: Callable[..., None]) -> None:
+        self._bar, self._tell, self._total, self._text, self.count = bar, tell, bar.total, "", 0
+        self._began = self._told = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         """Count more units as done."""
         self.count += count
         self._bar.update(count)
+        if time.monotonic() - self._told >= EVERY_S:
+            self.tell()
 
     def expect(self, total: int | None) -> None:
         """Set the number of units."""
-        self._bar.total = total
+        self._bar.total = self._total = total
 
     def status(self, text: str) -> None:
         """Show a text after the numbers."""
+        self._text = text
         self._bar.set_postfix_str(printable(text), refresh=False)
+
+    def tell(self) -> None:
+        """Write the numbers into the file of progress."""
+        self._told = time.monotonic()
+        rate = self.count / max(self._told - self._began, 1e-6)
+        left = None if self._total is None or not rate else round(max(self._total - self.count, 0) / rate, 1)
+        self._tell(done=self.count, total=self._total, rate=round(rate, 3), seconds_left=left, text=self._text)
 
 
 class RunLog(logging.Handler):

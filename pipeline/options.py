@@ -194,6 +194,8 @@ class CommandOptions:
     """Show errors only."""
     json: Annotated[bool, MACHINE] = False
     """Print the report as JSON, for scripts."""
+    progress: Annotated[Path | None, MACHINE, arg(metavar="FILE")] = None
+    """Write progress into this file, a JSON line for each event, for scripts."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():

@@ -390,6 +390,7 @@ class _Saver:
                     write_picture(folder / person / f"epoch_{model.position.epoch}.png", sheet)
                 evaluation = self._evaluator.evaluate(model, self.pace.rate)
                 self.log.add(evaluation, swap_sheet(model, people, device))
+                self.run.console.picture(folder / "swap.png")
                 self._tell()
             except WorkspaceError as error:  # a missing picture must not end a long training
                 self.run.console.note(f"{error}; the model itself is saved, training continues")

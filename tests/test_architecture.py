@@ -17,6 +17,7 @@ LAYERS = [
         "pipeline.names",
         "pipeline.workspace",
         "pipeline.runtime",
+        "pipeline.progress",
         "pipeline.console",
         "pipeline.options",
         "pipeline.help",

@@ -87,6 +87,7 @@ def _write_sheet(
         except RecastError as error:
             console.note(f"{final} is not signed: {str(error).partition(';')[0]}")
     incomplete += problems
+    console.picture(final)
     return final
 
 
