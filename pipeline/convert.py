@@ -124,6 +124,7 @@ def _convert_video(
                 console.note(f"continuing: {count} of {timeline.frame_count} frames were done before")
                 notes.append(f"{count} of its frames were done in an earlier run")
             segments = render(job, finished, console)
+            marking = marking.of(timeline.face_count)
             whole_comment = marking.disclosure.comment(comment_of(path))
             comment = cut_comment(whole_comment, final)
             if comment != whole_comment:

@@ -35,6 +35,11 @@ GIF_HEADER_BYTES = 13  # up to its colour table
 HAS_COLOURS, COLOURS = 0x80, 0x07  # in the flags of a GIF: whether a colour table follows, and its length
 GIF_BLOCK_BYTES = 255
 
+DESCRIPTIONS = {
+    "faces": "faces drawn by a neural network",
+    "mask": "the mask of faces drawn by a neural network",
+    "nothing": "encoded again; no face was drawn",
+}
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 ORIGINAL = {"relationship": "parentOf", "label": "original"}  # the file that the result was made from
 MODEL, FROM_PEOPLE, TO_PEOPLE = "recast.model", "recast.from", "recast.to"  # Recast's own parameters
@@ -60,13 +65,17 @@ class Disclosure:
     Attributes:
         model: name of the model.
         people: who is drawn in, by the person in the footage; empty to name nobody.
+        shows: faces that were drawn, the mask of these, or nothing: then it is not synthetic.
     """
 
     model: str
     people: Mapping[str, str]
+    shows: Literal["faces", "mask", "nothing"] = "faces"
 
     def comment(self, existing: str = "") -> str:
         """Format as a comment, before the original's comment; an earlier notice in that is replaced."""
+        if self.shows == "nothing":
+            return existing
         people = "".join(f", {from_person} to {to_person}" for from_person, to_person in self.people.items())
         notice = f"{NOTICE} {__version__}, model {self.model}{people})"
         kept = existing.partition(SEPARATOR)[2] if existing.startswith(NOTICE) else existing
@@ -295,17 +304,18 @@ def _builder(disclosure: Disclosure, identity: Identity) -> c2pa.Builder:
     program = {"name": "Recast", "version": __version__}
     action = {"when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "softwareAgent": program}
     parameters = {MODEL: disclosure.model}
-    if disclosure.people:
+    if disclosure.people and disclosure.shows != "nothing":
         parameters[FROM_PEOPLE] = ", ".join(disclosure.people)
         parameters[TO_PEOPLE] = ", ".join(disclosure.people.values())
     opened = {**action, "action": "c2pa.opened", "parameters": {"ingredientIds": [ORIGINAL["label"]]}}
     edited = {
         **action,
         "action": "c2pa.edited",
-        "digitalSourceType": SOURCE_TYPE,
-        "description": "faces drawn by a neural network",
+        "description": DESCRIPTIONS[disclosure.shows],
         "parameters": parameters,
     }
+    if disclosure.shows != "nothing":
+        edited["digitalSourceType"] = SOURCE_TYPE
     assertions = [{"label": "c2pa.actions.v2", "data": {"actions": [opened, edited]}}]
     signer = c2pa.Signer.from_info(
         c2pa.C2paSignerInfo(identity.algorithm.encode(), identity.certificates, identity.key, None)

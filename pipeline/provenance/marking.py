@@ -1,6 +1,6 @@
 """How results are marked as synthetic: by a comment, a signature, and a visible label if asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,10 +48,16 @@ class Marking:
     identity: Identity | None
     view: ResultView
 
+    def of(self, face_count: int) -> "Marking":
+        """What holds for a result with so many drawn faces."""
+        return self if face_count else replace(self, disclosure=replace(self.disclosure, shows="nothing"))
+
     def sign(self, temporary: Path, final: Path, original: Path) -> Signature:
         """Sign a complete result that still has a temporary name, and check that the signature holds."""
+        is_synthetic = self.disclosure.shows != "nothing"
         if self.identity is None:
-            return Signature("not signed (--no-credentials); its metadata still says that it is synthetic", None)
+            still = "; its metadata still says that it is synthetic" if is_synthetic else ""
+            return Signature(f"not signed (--no-credentials){still}", None)
         beside = sign(temporary, self.disclosure, self.identity, original)
         found = read_credentials(temporary, [], beside)
         if found.state not in ("valid", "trusted"):
@@ -59,12 +65,11 @@ class Marking:
                 f"the signature of {final} does not hold ({'; '.join(found.problems) or found.state}): "
                 "type the same command again; --no-credentials would leave it unsigned"
             )
+        marked = "marked as synthetic, signed" if is_synthetic else "signed"
         if beside is None:
-            return Signature("marked as synthetic, signed (show it: python cli.py verify FILE)", None)
+            return Signature(f"{marked} (show it: python cli.py verify FILE)", None)
         sidecar, kind = credentials_beside(final).name, final.suffix.removeprefix(".").upper()
-        return Signature(
-            f"marked as synthetic, signed in {sidecar}, which belongs to it: {kind} files cannot carry it", beside
-        )
+        return Signature(f"{marked} in {sidecar}, which belongs to it: {kind} files cannot carry it", beside)
 
 
 def credentials_beside(final: Path) -> Path:
@@ -74,7 +79,8 @@ def credentials_beside(final: Path) -> Path:
 
 def prepare_marking(options: ConvertOptions) -> Marking:
     """Prepare the marking of a run's results, and check that it can sign."""
-    disclosure = Disclosure(options.model_name, options.people() if options.credit_people else {})
+    people = options.people() if options.credit_people else {}
+    disclosure = Disclosure(options.model_name, people, "mask" if options.only_mask else "faces")
     identity: Identity | None = None
     if not options.no_credentials:
         identity = given_identity(options.cert, options.key) if options.cert and options.key else own_identity()

@@ -211,6 +211,11 @@ def test_a_part_that_shows_nobody_is_said(trained: Path, tmp_path: Path, capsys:
     told = capsys.readouterr().out
     assert "swapped 0 faces in 4 frames" in told
     assert "nobody to swap is in this part" in told
+    assert "synthetic" not in told
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert "Synthetic" not in str(container.metadata)
+    assert main(["verify", str(tmp_path / "out.mp4")]) == 0
+    assert "encoded again; no face was drawn" in capsys.readouterr().out
 
 
 def test_parts_have_names_of_their_own(trained: Path) -> None:
