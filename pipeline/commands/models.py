@@ -85,7 +85,8 @@ def _export(workspace: Workspace, name: str) -> Report:
         (part / "onnx").mkdir(parents=True)
         checkpoint.save(part, model, dtype=torch.float16)
         segmenter = load_segmenter(workspace.model(name))
-        save_segmenter(part, segmenter)
+        if segmenter.knows_people:
+            save_segmenter(part, segmenter)
         difference = write_onnx(part / "onnx", model, segmenter)
         part.rename(final)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Train the network that finds what is in front of faces: on faces with things drawn over them.
 
-Nothing is labelled by hand: what was drawn is known, everything else is face, except where the network itself is
-certain of a real thing; errors there do not count.
+Nothing is labelled by hand: what was drawn is known, and everything else counts as face. Faces with something real in
+front, as far as the network finds that, are left out, and the glasses of faces that wear real ones do not count.
 """
 
 import time
@@ -76,8 +76,8 @@ def learn_occlusions(options: TrainOptions, console: Console) -> Report:
 
 def _share_done(options: TrainOptions, steps: int, seconds: float) -> float:
     """Which part of the training is done, by the first limit to be reached."""
-    by_time = seconds / (60 * (options.max_minutes or DEFAULT_MINUTES))
-    return max(by_time, steps / options.max_steps if options.max_steps else 0)
+    minutes = options.max_minutes or (None if options.max_steps else DEFAULT_MINUTES)
+    return max(seconds / 60 / minutes if minutes else 0, steps / options.max_steps if options.max_steps else 0)
 
 
 def _bare_crops(faces: Faces) -> tuple[list[Image], list[Image]]:

@@ -9,6 +9,7 @@ import torch
 
 from cli import main
 from models import checkpoint
+from models.segmenter import WEIGHTS, load_segmenter, save_segmenter
 from pipeline.media.pictures import write_picture
 from pipeline.media.reader import VideoReader
 from tests.clips import scene
@@ -64,6 +65,7 @@ def test_a_slim_copy_draws_the_same(trained: Path, capsys: pytest.CaptureFixture
     ]
     assert sizes[1] < 0.2 * sizes[0]
     assert not list(slim.parent.glob(".*part"))
+    assert not (slim / WEIGHTS).exists(), "the model has none of its own"
     drawn = []
     for name in ("model", "model-slim"):
         out = trained / f"{name}.mkv"
@@ -79,7 +81,9 @@ def test_a_slim_copy_draws_the_same(trained: Path, capsys: pytest.CaptureFixture
 
 def test_other_programs_draw_the_same(trained: Path) -> None:
     """Five pictures, of which the files were not made."""
+    save_segmenter(trained / "output" / "model", load_segmenter())
     assert models(trained, "export", "model") == 0
+    assert (trained / "output" / "model-slim" / WEIGHTS).is_file()
     folder = trained / "output" / "model-slim" / "onnx"
     assert sorted(path.name for path in folder.iterdir()) == [
         "decoder_collins.onnx",

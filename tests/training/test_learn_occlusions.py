@@ -37,6 +37,8 @@ def test_what_is_better_is_kept_and_used(
     after = OcclusionFinder(load_segmenter(folder), CPU).fingerprint
     assert before != after != OcclusionFinder(load_segmenter(), CPU).fingerprint
     assert [path.name for path in folder.iterdir()] == [WEIGHTS], "nothing half-written"
+    assert load_segmenter(folder).knows_people
+    assert not load_segmenter().knows_people
 
 
 def test_what_is_no_better_changes_nothing(
