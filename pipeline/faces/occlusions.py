@@ -48,7 +48,7 @@ class OcclusionFinder:
             if covered is not None and (covered > 0.5)[_mean_face()].mean() > MAX_COVERED:
                 covered = None
             worn = keep_certain_regions(glasses, GLASSES_CERTAIN, GLASSES_AREA_PX) if with_glasses else None
-            found.append(_union(covered, worn))
+            found.append(_union(covered, None if worn is None else _thicken(worn)))
         return found
 
     def probabilities(self, pictures: Sequence[Image]) -> npt.NDArray[np.float32]:
@@ -74,6 +74,11 @@ def _mean_face() -> npt.NDArray[np.bool_]:
     outline = (mean_outline() - SEEN.start + 0.5) * OCCLUSION_PX / SEEN_PX - 0.5
     inside = np.zeros((OCCLUSION_PX, OCCLUSION_PX), np.uint8)
     return cv2.fillPoly(inside, [outline.round().astype(np.int32)], 1) > 0
+
+
+def _thicken(worn: Mask) -> Mask:
+    """Widen thin rims by a px on each side: their edges come from the frame, which would wear thin lines away."""
+    return np.asarray(cv2.dilate(worn, np.ones((3, 3), np.uint8)), np.float32)
 
 
 def _union(first: Mask | None, second: Mask | None) -> Mask | None:
