@@ -165,16 +165,29 @@ def save(folder: Path, model: Model, keep: int = STATES_KEPT, dtype: torch.dtype
     return final
 
 
+def people_of(folder: Path) -> list[str]:
+    """Names of the people of a model's newest state, without reading its weights.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    state = _states(folder)[-1]
+    try:
+        return list(json.loads((state / "model.json").read_text(encoding="utf-8"))["people"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"the model in {folder} cannot be read ({error}); see: python cli.py check") from error
+
+
 def rename_person(folder: Path, old: str, new: str) -> None:
     """Give a person of a model another name; the newest state is replaced by one that differs in nothing else.
 
     Raises:
         CheckpointError: it cannot be written; the state is as it was.
     """
+    _clean_up(folder)
     state = _states(folder)[-1]
     part = _hidden(state, "part")
     try:
-        _clean_up(folder)
         shutil.copytree(state, part)
         facts = json.loads((part / "model.json").read_text(encoding="utf-8"))
         facts["people"] = {new if person == old else person: known for person, known in facts["people"].items()}

@@ -1,7 +1,8 @@
 """A model as ONNX files for other programs: ``encoder.onnx``, ``decoder_<person>.onnx`` and ``occlusion.onnx``.
 
 Pictures are (N, 3, S, S) float32 BGR in [0, 1], as everywhere; N is free. Decoders of hd networks draw the mask as a
-fourth channel. ``occlusion.onnx`` is the network of ``models.segmenter``.
+fourth channel. ``occlusion.onnx`` maps pictures of 128 px to the
+probabilities that something is in front of the face, and that it is glasses: (N, 2, 128, 128).
 """
 
 import contextlib
@@ -40,7 +41,7 @@ def write_onnx(folder: Path, model: Model, segmenter: OcclusionNet) -> float:
     for person, decoder in model.decoders.items():
         difference = max(difference, _write(folder / f"decoder_{person}.onnx", decoder, encoded))
     pictures = torch.rand(TEST_PICTURES, 3, OCCLUSION_PX, OCCLUSION_PX, generator=torch.Generator().manual_seed(1))
-    difference = max(difference, _write(folder / "occlusion.onnx", segmenter, pictures))
+    difference = max(difference, _write(folder / "occlusion.onnx", nn.Sequential(segmenter, nn.Sigmoid()), pictures))
     if not difference <= TOLERANCE:  # so that NaN fails too
         raise CheckpointError(
             f"the ONNX files in {folder} differ from the model by {difference:.1g}: use the model itself"

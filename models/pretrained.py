@@ -39,7 +39,7 @@ def base_of(model: Model) -> Base:
 
 
 def has_builtin(network: str) -> bool:
-    """Whether Recast comes with weights for a network."""
+    """Whether a network can start from weights that come with Recast."""
     return network in LAYOUTS
 
 

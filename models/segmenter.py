@@ -24,7 +24,7 @@ from models.pretrained import read_stored
 WEIGHTS = "occlusion.safetensors"  # of those that come with Recast, and of a model's own in its folder
 OUTPUTS = 2  # things, glasses
 OCCLUSION_PX = 128  # side of the pictures
-VERSION = "1"  # of a model's own weights
+VERSION = "2"  # of a model's own weights
 CHANNELS = (16, 32, 64, 112)  # at 64 px, 32, 16, 8
 
 
@@ -96,18 +96,23 @@ def load_segmenter(folder: Path | None = None) -> OcclusionNet:
     network.knows_people = own is not None and own.is_file()
     try:
         if own is None or not network.knows_people:
-            stored = load(read_stored(WEIGHTS, "add --paint-over"))
+            stored = load(read_stored(WEIGHTS, "for convert and preview add --paint-over"))
         else:
             with safe_open(own, "pt") as file:
                 version = (file.metadata() or {}).get("version", "")
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             if version != VERSION:
-                raise ValueError(f"version {version[:20]!r}, and this Recast reads {VERSION}")
+                raise CheckpointError(
+                    f"{own} is of another version of Recast: delete it, then the weights that come with Recast are used"
+                )
         counters = {name: tensor for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
         network.load_state_dict({**counters, **{name: tensor.float() for name, tensor in stored.items()}})
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except OSError as error:
+        raise CheckpointError(f"cannot read {own or WEIGHTS}: {error.strerror or error}") from error
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{own or WEIGHTS} is damaged ({str(error)[:200]}): delete it, then what comes with Recast is used"
+            f"{own or WEIGHTS} is damaged ({str(error)[:200]}): delete it, then the weights that come with Recast "
+            "are used"
         ) from error
     return network
 

@@ -219,7 +219,8 @@ class Terminal:
             UsageError: there is another file of its name.
             WorkspaceError: it cannot be written.
         """
-        if self._options.progress is not None:
+        is_first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
+        if self._options.progress is not None and is_first:
             self._progress = ProgressFile(self._options.progress)
             self._tell("started", command=command, arguments=arguments, process=os.getpid())
 
@@ -273,7 +274,6 @@ class Terminal:
         return self._end([line], code, None)
 
     def _end(self, errors: list[str], code: int, report: Report | None) -> int:
-        self._tell("ended", exit_code=code, errors=errors)
         for line in errors:
             self._log.error("%s", line)
             self._err.line(line)
@@ -291,6 +291,7 @@ class Terminal:
             self._err.line(f"error: {self._out.failure}; the log has the whole report")
             code = code or 1
         self._log.debug("exit code %d", code)
+        self._tell("ended", exit_code=code, errors=errors)
         return code
 
 

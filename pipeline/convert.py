@@ -118,7 +118,7 @@ def _convert_video(
         with segments_folder(final) as folder:
             job = RenderJob(timeline, reader, prepared.swapper, prepared.look, marking.view, encoding, folder)
             notes += try_encode(job, final)
-            notes += ["in place of the result that was there"] if final.exists() else []
+            notes += ["replaced an earlier result"] if final.exists() else []
             finished = find_finished(job)
             if count := sum(len(segment.pts) for segment in finished.values()):
                 console.note(f"continuing: {count} of {timeline.frame_count} frames were done before")
@@ -168,9 +168,10 @@ def _convert_pictures(
                     canvas = PictureCanvas(read_picture(picture))
                     (faces,) = draw_faces([canvas], [swaps], prepared.swapper, prepared.look)
                     image = compose(canvas, faces, prepared.look, marking.view).image
+                    marked = marking.of(len(faces))
                     with atomic_path(output) as temporary:
-                        notes += write_picture_like(temporary, image, picture, marking.disclosure)
-                        signature = marking.sign(temporary, output, picture)
+                        notes += write_picture_like(temporary, image, picture, marked.disclosure)
+                        signature = marked.sign(temporary, output, picture)
                         signature.write_beside(output)
                     signature.drop_old(output)
                     signatures.add(signature.words)

@@ -336,6 +336,9 @@ class TrainOptions(WorkspaceOptions):
             self.lr_schedule == "constant" or has_end, "--lr-schedule cosine needs --max-minutes or --max-steps"
         )
         check_usage(self.finish == 0 or has_end, "--finish needs --max-minutes or --max-steps")
+        check_usage(
+            not self.only_mask or self.recipe == "reference", "--only-mask and --recipe: choose one, and --max-minutes"
+        )
         self.check_sizes(self.network or "reference")
 
     def check_sizes(self, network: str) -> None:

@@ -25,7 +25,16 @@ from pipeline.training.evaluation import Evaluator, best_swap, in_words, verdict
 from pipeline.training.monitor import TrainingLog, preview_pairs, preview_sheet, swap_sheet
 from pipeline.training.sampler import Pace, Sampler, cosine_factor, fraction_done
 from pipeline.training.segmenter import learn_occlusions
-from pipeline.training.trainer import LOSSES, Computing, DivergedError, Loss, Trainer, check_compiler, choose_precision
+from pipeline.training.trainer import (
+    LOSSES,
+    Computing,
+    DivergedError,
+    Loss,
+    Trainer,
+    check_compiler,
+    choose_precision,
+    weighted,
+)
 from pipeline.workspace import Workspace, locked_model
 
 SAVE_EVERY_S = 600
@@ -92,7 +101,7 @@ def train(options: TrainOptions, console: Console) -> Report:
         computing = Computing(device, choose_precision(options.precision, device), options.compile, processes)
         console = console if processes.is_first else NullConsole()
         network = open_model(folder, options).network  # refuses what does not fit before faces are read
-        faces = _load_faces(options, workspace, network, console)
+        faces = _load_faces(options, workspace, network, device, console)
         lock = locked_model(folder) if processes.is_first else nullcontext()
         with StopRequest() as stop, lock:  # only from here on is there something to save
             keep_freed_memory()
@@ -109,10 +118,13 @@ def train(options: TrainOptions, console: Console) -> Report:
     return _report(outcome)
 
 
-def _load_faces(options: TrainOptions, workspace: Workspace, network: str, console: Console) -> Faces:
+def _load_faces(
+    options: TrainOptions, workspace: Workspace, network: str, device: torch.device, console: Console
+) -> Faces:
     """Read the faces; tell the user if they have fewer pixels than the network draws."""
     data_dir, folder = options.data_dir or workspace.data, workspace.model(options.model_name)
-    finder = None if network == REFERENCE else OcclusionFinder(load_segmenter(folder), torch.device("cpu"))
+    counts_by_place = _loss(network, options) is weighted
+    finder = OcclusionFinder(load_segmenter(folder), device) if counts_by_place and network != REFERENCE else None
     face_format = FaceFormat.of(network, finder)
     faces = load_faces(data_dir, console, workspace.root / "spill", options.chosen(), face_format)
     if faces.small:
@@ -260,7 +272,7 @@ def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
     model.held_out = run.dataset.held_out
     for person in run.dataset.faces.people:
         model.add_person(person)
-    trainer = Trainer(model, learning_rate, options.fix_enc, computing, _loss(model, options))
+    trainer = Trainer(model, learning_rate, options.fix_enc, computing, _loss(model.network, options))
     if computing.processes.count > 1:
         chosen = (
             learning_rate,
@@ -276,8 +288,8 @@ def _make_trainer(run: _Run, model: Model, learning_rate: float) -> Trainer:
     return trainer
 
 
-def _loss(model: Model, options: TrainOptions) -> Loss:
-    return LOSSES[options.loss or ("l1" if model.network == REFERENCE else "weighted")]
+def _loss(network: str, options: TrainOptions) -> Loss:
+    return LOSSES[options.loss or ("l1" if network == REFERENCE else "weighted")]
 
 
 def _announce(run: _Run, model: Model, log: TrainingLog) -> None:

@@ -112,8 +112,9 @@ class Workspace:
         return folder
 
     def models(self) -> list[Path]:
-        """Folders that may hold models, sorted."""
-        return [self.model(path.name) for path in sorted(self._inside("output").glob("[!.]*")) if path.is_dir()]
+        """Folders that may hold models, sorted; what cannot be a model's name is left out."""
+        folders = sorted(self._inside("output").glob("[!.]*"))
+        return [self.model(path.name) for path in folders if path.is_dir() and is_name(path.name)]
 
     def removed(self, person: str) -> Path:
         """Folder of a person's crops that were set aside."""

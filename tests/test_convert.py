@@ -247,11 +247,11 @@ def test_the_report_says_which_mask_and_what_was_replaced(trained: Path, capsys:
     assert run(trained, *SWAP, "--end", "3f", "-o", trained / "made.mp4") == 0
     out = capsys.readouterr().out
     assert "mask: outline; things in front of faces: kept\n" in out
-    assert "in place of" not in out
+    assert "replaced" not in out
     assert run(trained, *SWAP, "--end", "3f", "--mask", "box", "--paint-over", "-o", trained / "made.mp4") == 0
     out = capsys.readouterr().out
     assert "mask: box; things in front of faces: painted over\n" in out
-    assert "in place of the result that was there" in out
+    assert "replaced an earlier result" in out
 
 
 def test_marking_can_be_switched_off_and_the_report_says_so(

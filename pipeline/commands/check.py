@@ -100,9 +100,9 @@ def _check_crops(workspace: Workspace, findings: Findings) -> None:
 
 
 def _check_models(workspace: Workspace, findings: Findings) -> None:
-    for folder in sorted((workspace.root / "output").glob("[!.]*")):
+    for folder in workspace.models():
         try:
-            if checkpoint.exists(workspace.model(folder.name)):
+            if checkpoint.exists(folder):
                 checkpoint.load(folder, for_training=True)
                 load_segmenter(folder)
                 findings.fits.append(f"model {folder.name!r} can be loaded")

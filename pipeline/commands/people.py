@@ -94,11 +94,10 @@ def _rename(workspace: Workspace, old: str, new: str) -> str:
     if workspace.person(new).exists():
         raise WorkspaceError(f"{new!r} exists already; to merge the two: {command('people', 'merge', old, new)}")
     with ExitStack() as locks:
-        models = [folder for folder in _models(workspace) if old in checkpoint.load(folder).decoders]
-        for folder in models:
+        for folder in (everyone := _models(workspace)):
             locks.enter_context(locked_model(folder))
-        both = [folder.name for folder in models if new in checkpoint.load(folder).decoders]
-        if both:
+        models = [folder for folder in everyone if old in checkpoint.people_of(folder)]
+        if both := [folder.name for folder in models if new in checkpoint.people_of(folder)]:
             raise WorkspaceError(f"the model {both[0]!r} draws a {new!r} already, another person: choose another name")
         for folder in models:
             checkpoint.rename_person(folder, old, new)

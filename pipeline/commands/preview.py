@@ -47,7 +47,7 @@ TITLE_PX = 24  # height of the line of titles
 
 def preview(options: PreviewOptions, extract: Extract, console: Console) -> Report:
     """Write a sheet for each video; one that fails is reported and does not stop the rest."""
-    needs_finder = options.compare == "paint-over"
+    needs_finder = options.compare in ("paint-over", "keep")
     prepared = prepare(replace(options, paint_over=False) if needs_finder else options, extract, console)
     written, failed, incomplete = list[Path](), list(prepared.problems), list[str]()
     for path in prepared.footage:

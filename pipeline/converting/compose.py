@@ -3,6 +3,7 @@
 Drawing and composing are separate steps, so that measurements can be smoothed over time between them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
@@ -148,7 +149,7 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
     original = canvas.copy() if view.kind == "beside" else None
     is_any_covered = any(face.stats.occlusion is not None for face in faces)
     guide: Surface = canvas.copy() if is_any_covered and len(faces) > 1 else canvas
-    for face in sorted(faces, key=_distance, reverse=True):
+    for face in sorted(faces, key=lambda face: (_distance(face), face.track), reverse=True):
         picture = face.picture
         if look.color != "none" and face.stats.colors is not None:
             picture = match_colors(picture, face.stats.colors, look.color)
@@ -158,9 +159,9 @@ def compose(canvas: C, faces: Sequence[DrawnFace], look: Look = DEFAULT_LOOK, vi
     return canvas if original is None else original.beside(canvas)
 
 
-def _distance(face: DrawnFace) -> float:
-    """How far away a face seems: the smaller it is in the frame, the farther."""
-    return float(np.linalg.det(face.picture_from_rect[:, :2]))
+def _distance(face: DrawnFace) -> int:
+    """How far away a face seems, in steps of a tenth: the smaller it is in the frame, the farther."""
+    return round(math.log(np.linalg.det(face.picture_from_rect[:, :2])) / (2 * math.log(1.1)))
 
 
 def visible_mask(face: DrawnFace, look: Look, crop: Image) -> Mask:

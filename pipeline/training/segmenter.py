@@ -6,6 +6,7 @@ front, as far as the network finds that, are left out, and the glasses of faces 
 
 import time
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -19,12 +20,13 @@ from pipeline.converting.masks import face_mask
 from pipeline.errors import NothingToDoError
 from pipeline.faces.alignment import SEEN
 from pipeline.faces.occlusions import OcclusionFinder, cut_seen
+from pipeline.faces.people import is_unsure
 from pipeline.options import Look, TrainOptions
 from pipeline.runtime import StopRequest
 from pipeline.training.dataset import FaceFormat, Faces, load_faces
 from pipeline.training.occluders import Covered, occlude
 from pipeline.types import Image
-from pipeline.workspace import Workspace, locked_model
+from pipeline.workspace import Workspace, list_people, locked_model
 
 DEFAULT_MINUTES = 5.0
 LEARNING_RATE = 1e-3  # of a network that has learned before: half of what it began with
@@ -48,12 +50,12 @@ def learn_occlusions(options: TrainOptions, console: Console) -> Report:
     """
     workspace = Workspace(options.workspace)
     folder = workspace.model(options.model_name)
+    network, data_dir = load_segmenter(folder), options.data_dir or workspace.data
+    finder = OcclusionFinder(network, torch.device("cpu"))
+    people = options.chosen() or [person for person in list_people(data_dir) if not is_unsure(person)]
+    faces = load_faces(data_dir, console, workspace.root / "spill", people, FaceFormat(finder=finder))
+    trained, tested = _bare_crops(faces)
     with StopRequest() as stop, locked_model(folder):
-        network = load_segmenter(folder)
-        finder = OcclusionFinder(network, torch.device("cpu"))
-        data_dir, people = options.data_dir or workspace.data, options.chosen()
-        faces = load_faces(data_dir, console, workspace.root / "spill", people, FaceFormat(finder=finder))
-        trained, tested = _bare_crops(faces)
         trial = Trial(tested, JUDGED_PICTURES)
         before = trial.measure(network)
         torch.manual_seed(options.seed)
@@ -94,9 +96,10 @@ def _bare_crops(faces: Faces) -> tuple[list[Image], list[Image]]:
         trained += images[:first_tested]
         tested += images[first_tested:]
     if len(trained) < MIN_FACES or not tested:
+        count = len(trained) + len(tested)
         raise NothingToDoError(
-            f"{faces.folder} has only {plural(len(trained), 'face')} with nothing in front, and {MIN_FACES} are needed "
-            "to learn from"
+            f"{faces.folder} has only {plural(count, 'face')} with nothing in front, which are too few to learn from: "
+            f"{2 * MIN_FACES} will do"
         )
     return trained, tested
 
@@ -123,8 +126,10 @@ def draw_batch(
     for index in rng.integers(len(crops), size=count):
         has_glasses = wearers is not None and index in wearers
         drawn.append(occlude(crops[index], crops, rng, has_glasses=has_glasses))
-        is_drawn = drawn[-1].glasses.max() > 0.5  # over others that it may have
-        known.append(float(is_drawn or not has_glasses) if wearers is not None or is_drawn else UNSURE_WEIGHT)
+        if wearers is not None:
+            known.append(float(not has_glasses))
+        else:  # drawn ones cover real ones, if there are any
+            known.append(1.0 if drawn[-1].glasses.max() > 0.5 else UNSURE_WEIGHT)
     pictures = torch.from_numpy(np.stack([face.picture for face in drawn])).permute(0, 3, 1, 2).float() / 255
     masks = torch.from_numpy(np.stack([np.stack([face.things, face.glasses]) for face in drawn]))
     return Drawn(pictures, masks, torch.tensor(known))
@@ -187,7 +192,8 @@ def error(logits: torch.Tensor, drawn: Drawn, weights: torch.Tensor) -> torch.Te
     return total
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True)
+class Found:
     """How well a network finds what was drawn over faces: overlaps (IoU) in the face, and its errors on bare faces.
 
     Attributes:

@@ -103,7 +103,8 @@ def test_rename_tells_the_models_and_training_goes_on(trained: Path, capsys: pyt
     assert after.trained["grace"] == before.trained["hopper"]
     for name, tensor in before.decoders["hopper"].state_dict().items():
         assert torch.equal(after.decoders["grace"].state_dict()[name], tensor)
-    assert before.moments["hopper"].keys() == after.moments["grace"].keys()
+    for name, tensor in before.moments["hopper"].items():
+        assert torch.equal(after.moments["grace"][name], tensor)
     assert main(["train", *SMALL, "--max-steps", "1", "--workspace", str(trained)]) == 0
     assert "grace: smoothed" in capsys.readouterr().out
 
@@ -249,3 +250,17 @@ def test_a_folder_whose_name_could_not_be_given_is_listed(extracted: Path, capsy
     (extracted / "data" / "hopper").rename(extracted / "data" / "hopper (old)")
     assert people(extracted) == 0
     assert "hopper (old): 12 crops" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_model_and_one_whose_model_is_damaged(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "output" / "model (copy)?").mkdir()
+    assert people(trained, "rename", "hopper", "grace") == 0
+    capsys.readouterr()
+    for facts in (trained / "output" / "model").glob("state-*/model.json"):
+        facts.unlink()
+        facts.write_text("{}")
+    assert people(trained, "rename", "grace", "hopper") == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert set(crops(trained)) == {"collins", "grace"}, "nothing is renamed in part"

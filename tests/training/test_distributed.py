@@ -45,7 +45,11 @@ def in_two_processes(*arguments: str) -> tuple[int, str, str]:
         )
         for rank in "01"
     ]
-    said = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    try:
+        said = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     codes = [process.returncode for process in processes]
     return max(codes, key=abs), "".join(out for out, _ in said), "".join(err for _, err in said)
 
@@ -97,7 +101,7 @@ def test_train_in_two_processes_writes_the_model_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_process_that_dies_ends_the_run_with_a_line_and_a_model_to_go_on_from(tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_the_run_with_a_line_and_leaves_a_model(tmp_path: Path) -> None:
     make_people(tmp_path / "data", "cage", "trump")
     command = [sys.executable, "cli.py", "train", "-d", str(tmp_path / "data"), *SMALL, "-b", "2"]
     command += ["--workspace", str(tmp_path / "w")]

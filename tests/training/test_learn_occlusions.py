@@ -55,7 +55,7 @@ def test_too_few_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         write(tmp_path / "data" / person / "1.png", even(100))
     assert learn(tmp_path) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.endswith("with nothing in front, and 20 are needed to learn from")
+    assert error.endswith("with nothing in front, which are too few to learn from: 40 will do")
 
 
 @pytest.mark.parametrize("damage", ["cut off", "other version", "other shapes"])
@@ -64,10 +64,10 @@ def test_damaged_weights_of_a_model_are_one_clear_line(damage: str, tmp_path: Pa
     if damage == "cut off":
         path.write_bytes(path.read_bytes()[:-9])
     elif damage == "other version":
-        save_file(load_file(path), path, {"version": "2"})
+        save_file(load_file(path), path, {"version": "99"})
     else:
-        save_file({"start.0.weight": torch.zeros(3)}, path, {"version": "1"})
-    with pytest.raises(CheckpointError, match="delete it, then what comes with Recast is used"):
+        save_file({"start.0.weight": torch.zeros(3)}, path, {"version": "2"})
+    with pytest.raises(CheckpointError, match="delete it, then the weights that come with Recast are used"):
         load_segmenter(tmp_path)
 
 
