@@ -59,7 +59,7 @@ RECIPES: dict[str, list[str]] = {
     "hd128 6e-4": [*HD128, "--lr", "6e-4"],
     "quick": ["--recipe", "quick"],
     "hd192": ["--network", "hd192", *SHORT],
-    "hd192, from nothing": ["--network", "hd192", "--base", "none", *SHORT],
+    "hd192 from nothing": ["--network", "hd192", "--base", "none", *SHORT],
     "quick, colours varied": ["--recipe", "quick", "--augment-color"],
 }
 TIMED_STEPS = (10, 40)

@@ -376,7 +376,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "log_interval": 20,
     },
 }
-"""Values of options of train, by recipe; measured in docs/quality.md."""
+"""Values of options of train, by recipe; quick is measured in docs/quality.md."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from models.segmenter import OCCLUSION_PX, OcclusionNet
 from pipeline.faces.alignment import SEEN, SEEN_PX, as_crop, mean_outline, shrink_seen
 from pipeline.types import Image, Mask
 
-POSSIBLE, CERTAIN = 0.3, 0.95  # probability of px that may belong to something, and of some px that it must have
+POSSIBLE, CERTAIN = 0.3, 0.98  # probability of px that may belong to something, and of some px that it must have
 CERTAIN_OF_KNOWN = 0.7  # the same, of a network that has learned on the people that it is used for
 MIN_AREA_PX = 100  # of something
 MAX_COVERED = 0.6  # of a face; more is believed to be a face that the network does not know, in shadow or in profile
