@@ -112,9 +112,12 @@ class Workspace:
         return folder
 
     def models(self) -> list[Path]:
-        """Folders that may hold models, sorted; what cannot be a model's name is left out."""
-        folders = sorted(self._inside("output").glob("[!.]*"))
-        return [self.model(path.name) for path in folders if path.is_dir() and is_name(path.name)]
+        """Folders that may hold models, sorted; what cannot be a model's name, or leads out of here, is left out."""
+        found = list[Path]()
+        for path in sorted(self._inside("output").glob("[!.]*")):
+            with suppress(WorkspaceError):
+                found += [self.model(path.name)] if path.is_dir() and is_name(path.name) else []
+        return found
 
     def removed(self, person: str) -> Path:
         """Folder of a person's crops that were set aside."""

@@ -36,7 +36,7 @@ def test_damaged_weights_are_a_problem(
     monkeypatch.setattr(pretrained, "FOLDER", folder)
     assert main(["doctor", "--workspace", str(tmp_path)]) == 1
     (problem,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("problem"))
-    assert "occlusion.safetensors is damaged: add --paint-over, or install anew" in problem
+    assert "occlusion.safetensors is damaged: for convert and preview add --paint-over, or install anew" in problem
 
 
 def found_by_doctor(first_on_path: Path, **more: str) -> tuple[int, dict[str, dict[str, str]]]:

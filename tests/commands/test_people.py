@@ -256,6 +256,7 @@ def test_a_folder_that_is_no_model_and_one_whose_model_is_damaged(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (trained / "output" / "model (copy)?").mkdir()
+    (trained / "output" / "elsewhere").symlink_to(trained.parent)
     assert people(trained, "rename", "hopper", "grace") == 0
     capsys.readouterr()
     for facts in (trained / "output" / "model").glob("state-*/model.json"):
