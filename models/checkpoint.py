@@ -197,8 +197,9 @@ def rename_person(folder: Path, old: str, new: str) -> None:
                 path.rename(part / f"{kind}_{new}.safetensors")
         for path in [*part.iterdir(), part]:
             flush(path)
+        _read(part, facts, for_training=True)  # the state that it replaces is deleted
         _publish(part, state)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"cannot rename {old!r} in the model in {folder}: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

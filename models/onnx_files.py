@@ -1,8 +1,8 @@
 """A model as ONNX files for other programs: ``encoder.onnx``, ``decoder_<person>.onnx`` and ``occlusion.onnx``.
 
 Pictures are (N, 3, S, S) float32 BGR in [0, 1], as everywhere; N is free. Decoders of hd networks draw the mask as a
-fourth channel. ``occlusion.onnx`` maps pictures of 128 px to the
-probabilities that something is in front of the face, and that it is glasses: (N, 2, 128, 128).
+fourth channel. ``occlusion.onnx`` maps pictures of 128 px to probabilities, (N, 2, 128, 128): that something is in
+front of the face, and that glasses are.
 """
 
 import contextlib

@@ -685,3 +685,20 @@ def test_an_hd_model_in_half_precision_and_as_onnx_draws_the_same(hd_model: Mode
         session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {"input": found})
     np.testing.assert_allclose(found, drawn.numpy(), atol=1e-4)
+
+
+def test_a_renamed_state_that_does_not_read_back_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before stays: with the decoder of the old name."""
+    real = checkpoint.flush
+
+    def lose_the_end(path: Path) -> None:
+        if path.name == "decoder_new.safetensors":
+            os.truncate(path, path.stat().st_size - 1)
+        real(path)
+
+    monkeypatch.setattr(checkpoint, "flush", lose_the_end)
+    person = checkpoint.people_of(saved)[0]
+    with pytest.raises(CheckpointError, match="cannot rename"):
+        checkpoint.rename_person(saved, person, "new")
+    assert names(saved) == [STATE]
+    assert person in checkpoint.load(saved).decoders
